@@ -1,0 +1,179 @@
+"""Checkpoints that are whole or absent: written beside, fsynced, renamed; the `.state` last, naming its networks.
+
+One checkpoint is what BasicSR makes of it, under BasicSR's names: `models/net_g_K.pth`, `models/net_d_K.pth` and
+`training_states/K.state`. The state carries size and CRC-32 of the networks written with it, so the three are known
+to belong together; torch's own reader skips the CRC of its archives, `zipfile` does not.
+"""
+
+import os
+import pickle
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from gcfsr_arch.errors import GCFSRError
+
+MANIFEST = "gcfsr_networks"  # key of the state: {file name: {"size": bytes, "crc32": int}}
+CHUNK = 1 << 22
+# what zipfile and torch's restricted unpickler raise on a file that is damaged or something else
+DAMAGE = (
+    zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, KeyError,
+    AttributeError, TypeError, IndexError,
+)  # fmt: skip
+
+
+def save_atomic(content: Any, path: Path | str) -> None:
+    """`torch.save` that leaves either the whole new file or whatever was there before, also when power fails.
+
+    Raises:
+        GCFSRError: the file cannot be written (disk full, no permission); nothing new is left behind.
+    """
+    path = Path(path)
+    with _written_beside(path) as file:
+        torch.save(content, file)
+
+
+@contextmanager
+def _written_beside(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes its name, with everything in it on the disk, once the block has ended well."""
+    beside = path.with_name(f".{path.name}.partial")  # BasicSR's scandir passes over dot files
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(beside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise GCFSRError(f"{path}: cannot be written: {_reason(error, path.parent)}") from error
+
+
+def _reason(error: OSError | RuntimeError, folder: Path) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    with suppress(OSError):
+        free = os.statvfs(folder)
+        if free.f_bavail * free.f_frsize < CHUNK:
+            return "No space left on device"
+    return str(error).splitlines()[0]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename or removal in `folder` last through a power failure."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def fingerprint(path: Path | str) -> dict[str, int]:
+    """Size and CRC-32 of a file."""
+    crc = 0
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK):
+            crc = zlib.crc32(chunk, crc)
+    return {"size": os.path.getsize(path), "crc32": crc}
+
+
+# ---------------------------------------------------------------- reading
+
+
+def load_state(path: Path | str) -> dict[str, Any]:
+    """A training state on the CPU, as plain data (`weights_only=True`), after its archive's CRCs were checked.
+
+    Raises:
+        GCFSRError: missing, truncated, damaged, or no training state.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise GCFSRError(
+            f"{path}: there is no such training state; give an existing one or leave path.resume_state out"
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+        state = None if bad else torch.load(path, map_location="cpu", weights_only=True)
+    except DAMAGE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise GCFSRError(
+            f"{path}: damaged, truncated or no training state ({reason}); resume from an older one"
+        ) from error
+    if bad:
+        raise GCFSRError(f"{path}: damaged (record {bad}); resume from an older one")
+    if not isinstance(state, dict) or not {"epoch", "iter", "optimizers", "schedulers"} <= state.keys():
+        raise GCFSRError(
+            f"{path}: is no training state of BasicSR's (iter, epoch, optimizers or schedulers are missing)"
+        )
+    return state
+
+
+def fault_of(path: Path | str) -> str | None:
+    """What is wrong with the checkpoint of a state file: the state itself, or a network that belongs to it."""
+    try:
+        state = load_state(path)
+    except GCFSRError as error:
+        return str(error)
+    for name, known in state.get(MANIFEST, {}).items():
+        network = models_folder(path) / name
+        if not network.is_file():
+            return f"{network}: is missing, it belongs to {path}"
+        if fingerprint(network) != known:
+            return f"{network}: is damaged or of another run, it does not belong to {path}"
+    return None
+
+
+def models_folder(state_path: Path | str) -> Path:
+    """The folder of the networks that belong to a state."""
+    return Path(state_path).parent.parent / "models"
+
+
+def iterations(states: Path | str) -> list[int]:
+    """Iterations that have a state in the folder, ascending."""
+    folder = Path(states)
+    names = (entry.name for entry in folder.glob("*.state")) if folder.is_dir() else ()
+    return sorted(int(name[: -len(".state")]) for name in names if re.fullmatch(r"\d+\.state", name))
+
+
+def newest_sound(states: Path | str) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint of the folder with no fault.
+
+    Returns:
+        Its state's path (None where there is none) and the faults of the newer ones.
+    """
+    faults = []
+    for iteration in reversed(iterations(states)):
+        path = Path(states) / f"{iteration}.state"
+        fault = fault_of(path)
+        if fault is None:
+            return path, faults
+        faults.append(fault)
+    return None, faults
+
+
+# ---------------------------------------------------------------- pruning
+
+
+def prune(states: Path | str, keep_last: int) -> None:
+    """Removes all but the newest `keep_last` checkpoints, a state before its networks, so none is ever half there."""
+    for iteration in iterations(states)[:-keep_last]:
+        state = Path(states) / f"{iteration}.state"
+        state.unlink(missing_ok=True)
+        for network in models_folder(state).glob(f"net_*_{iteration}.pth"):
+            network.unlink(missing_ok=True)
+
+
+def remove_partial(*folders: Path | str) -> None:
+    """Removes what a killed run left half-written."""
+    for folder in folders:
+        for path in Path(folder).glob(".*.partial"):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,158 @@
+"""Eq. 4: from the strength s to the scaling vectors sigma_enc and sigma_gen of every level."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.layers import EqualLinear
+
+Strength = float | Tensor
+Sigmas = tuple[Tensor, Tensor]
+
+GRID = 1024  # a map of s reads sigma from a table of GRID + 1 points in [0, 1]; between points it is linear
+
+
+def unit_pair(sigma_1: Tensor, sigma_2: Tensor, eps: float = 1e-8) -> Sigmas:
+    """Scales each pair to unit length (Eq. 4, without the absolute value).
+
+    Args:
+        sigma_1, sigma_2: scaling vectors of the encoder and the generator, any sign, any shape.
+        eps: of Eq. 4.
+
+    Returns:
+        sigma_enc, sigma_gen with sigma_enc^2 + sigma_gen^2 = 1.
+    """
+    norm = torch.rsqrt(sigma_1.square() + sigma_2.square() + eps)
+    return sigma_1 * norm, sigma_2 * norm
+
+
+def fuse(f: Tensor, g: Tensor, sigmas: Sigmas) -> Tensor:
+    """h = sigma_enc * Conv(f) + sigma_gen * g, per channel (Eq. 4). All (N, C, H, W), the sigmas broadcastable."""
+    sigma_enc, sigma_gen = sigmas
+    return sigma_enc * f + sigma_gen * g
+
+
+def strength_per_level(s: Strength, levels: int, like: Tensor) -> Tensor:
+    """Brings s to (N, levels), or leaves a map (N, 1, H, W) as it is.
+
+    Args:
+        s: number in [0, 1], (N,), (N, 1), (N, levels) or (N, 1, H, W).
+        levels: how many levels the network has.
+        like: a tensor of the network's device and type.
+
+    Raises:
+        GCFSRError: a number outside [0, 1], or a shape that is none of these.
+    """
+    if not isinstance(s, Tensor):
+        if not 0 <= s <= 1:
+            raise GCFSRError(f"s = {s}: the strength lies in [0, 1]; it is factor / max_factor")
+        s = torch.tensor([float(s)])
+    s = s.to(like)
+    if s.ndim == 4 and s.shape[1] == 1:
+        return s
+    if s.ndim == 0:
+        s = s[None]
+    if s.ndim == 1:
+        s = s[:, None]
+    if s.ndim == 2 and s.shape[1] in (1, levels):
+        return s.expand(-1, levels)
+    raise GCFSRError(f"s of shape {tuple(s.shape)}: pass a number, (N,), (N, 1), (N, {levels}) or a map (N, 1, H, W)")
+
+
+class FeatureModulation(nn.Module):
+    """s -> sigma_enc, sigma_gen of every level (Eq. 4). What differs between the forms is `raw` and the sign."""
+
+    positive: bool  # whether the absolute value is taken
+
+    def __init__(self, channels: dict[int, int]):
+        super().__init__()
+        self.sizes = list(channels)
+
+    def raw(self, s: Tensor, size: int) -> Sigmas:
+        """sigma_1, sigma_2 of one level before scaling to unit length: (M,) -> two of (M, C)."""
+        raise NotImplementedError
+
+    def pair(self, s: Tensor, size: int) -> Sigmas:
+        """sigma_enc, sigma_gen of one level: (M,) -> two of (M, C)."""
+        sigma_1, sigma_2 = self.raw(s, size)
+        if self.positive:
+            sigma_1, sigma_2 = sigma_1.abs(), sigma_2.abs()
+        return unit_pair(sigma_1, sigma_2)
+
+    def forward(self, s: Tensor, size: int) -> Sigmas:
+        """sigma_enc, sigma_gen at the level of `size`: (N, C, 1, 1), or (N, C, size, size) for a map of s."""
+        if s.ndim == 2:
+            sigma_enc, sigma_gen = self.pair(s[:, self.sizes.index(size)], size)
+            return sigma_enc[:, :, None, None], sigma_gen[:, :, None, None]
+        s = F.interpolate(s, (size, size), mode="bilinear", antialias=True).clamp(0, 1)[:, 0]  # (N, size, size)
+        sigma_enc, sigma_gen = self.pair(torch.linspace(0, 1, GRID + 1).to(s), size)  # (GRID + 1, C)
+        return read_table(sigma_enc, s), read_table(sigma_gen, s)
+
+
+def read_table(table: Tensor, s: Tensor) -> Tensor:
+    """Linear interpolation in a table over [0, 1]: (K, C) at (N, H, W) -> (N, C, H, W)."""
+    position = s * (table.shape[0] - 1)
+    low = position.detach().floor().clamp(max=table.shape[0] - 2).long()
+    share = (position - low)[..., None]
+    return torch.lerp(table[low], table[low + 1], share).permute(0, 3, 1, 2)
+
+
+class MLPModulation(FeatureModulation):
+    """The paper's form: one MLP 1 -> width -> width -> all sigma_1 and sigma_2, made positive."""
+
+    positive = True
+
+    def __init__(self, channels: dict[int, int], width: int):
+        super().__init__(channels)
+        self.hidden = nn.Sequential(EqualLinear(1, width, activate=True), EqualLinear(width, width, activate=True))
+        self.out = EqualLinear(width, 2 * sum(channels.values()), bias_init=1.0)
+        self.slices: dict[int, slice] = {}
+        start = 0
+        for size, c in channels.items():
+            self.slices[size] = slice(start, start + 2 * c)
+            start += 2 * c
+
+    def raw(self, s: Tensor, size: int) -> Sigmas:
+        part = self.slices[size]  # only this level's rows of the last layer
+        sigma = F.linear(self.hidden(s[:, None]), self.out.weight[part] * self.out.gain, self.out.bias[part])
+        sigma_1, sigma_2 = sigma.chunk(2, dim=1)
+        return sigma_1, sigma_2
+
+
+class LinearModulation(FeatureModulation):
+    """The released form: one linear layer 1 -> C per level and sigma, the sign kept."""
+
+    positive = False
+
+    def __init__(self, channels: dict[int, int]):
+        super().__init__(channels)
+        self.enc = nn.ModuleDict({str(size): EqualLinear(1, c, bias_init=1.0) for size, c in channels.items()})
+        self.gen = nn.ModuleDict({str(size): EqualLinear(1, c, bias_init=1.0) for size, c in channels.items()})
+
+    def raw(self, s: Tensor, size: int) -> Sigmas:
+        return self.enc[str(size)](s[:, None]), self.gen[str(size)](s[:, None])
+
+
+class PlainAddition(FeatureModulation):
+    """The ablation without feature modulation: h = Conv(f) + g whatever s is."""
+
+    positive = True
+
+    def pair(self, s: Tensor, size: int) -> Sigmas:
+        one = torch.ones_like(s)[:, None]
+        return one, one
+
+
+def build_modulation(variant: str, channels: dict[int, int], width: int, enabled: bool) -> FeatureModulation:
+    """The feature modulation of a variant over {size: channels}; `enabled=False` is plain addition."""
+    if not enabled:
+        return PlainAddition(channels)
+    return MLPModulation(channels, width) if variant == "paper" else LinearModulation(channels)
+
+
+def level_sizes(out_size: int) -> Sequence[int]:
+    """Sizes 2^l .. 2^u of the levels, l = 4: 16, 32, ..., out_size."""
+    return [2**i for i in range(4, out_size.bit_length())]

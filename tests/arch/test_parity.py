@@ -1,0 +1,152 @@
+"""The released form reproduces the arrays that the authors' code gave, from parameters drawn by a recipe."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from gcfsr_arch import GCFSR, GCFSRDiscriminator, load_generator
+from gcfsr_arch.checkpoint import fit, released_name
+
+ATOL = 2e-5
+
+
+@pytest.fixture(scope="module")
+def recipe(shared):
+    spec = importlib.util.spec_from_file_location("recipe", shared / "parity" / "recipe.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def drawn_state(recipe, listing):
+    """Parameters by name and shape of a state_dict listing; 'param' and 'buffer' alike."""
+    rows = [line.split("\t") for line in listing.read_text().splitlines() if line and not line.startswith("#")]
+    state = {}
+    for name, shape, _ in rows:
+        dims = [int(n) for n in shape.split(",")] if shape else []
+        state[name] = torch.from_numpy(recipe.param(name, dims))
+    return state
+
+
+def close(actual, expected, atol=ATOL):
+    np.testing.assert_allclose(np.asarray(actual.detach()), expected, rtol=0, atol=atol)
+
+
+def compare(data, name, tensor):
+    """Compares with NAME, or its thinned form NAME.cAsB with the channel statistics; says whether there was any."""
+    if name in data:
+        close(tensor.reshape(data[name].shape), data[name])
+        return True
+    thin = [key for key in data if key.startswith(f"{name}.c") and key.split(".")[-1][1].isdigit()]
+    for key in thin:
+        channels, stride = (int(n) for n in key.rsplit(".c", 1)[1].split("s"))
+        close(tensor[:, ::channels, ::stride, ::stride], data[key])
+        close(tensor.mean((2, 3)), data[f"{name}.chmean"])
+        close(tensor.std((2, 3), correction=0), data[f"{name}.chstd"])
+    return bool(thin)
+
+
+def captures(net):
+    """Forward hooks on every part that the arrays know; returns the dict that they fill."""
+    seen = {}
+    enc, size = net.encoder, net.out_size
+
+    def keep(module, name):
+        module.register_forward_hook(lambda _m, _i, out: seen.__setitem__(name, out))
+
+    keep(enc.first, "enc_first")
+    for small, down in enc.down.items():
+        k = (size // int(small)).bit_length() - 2
+        keep(down, "enc_f16" if small == "16" else f"enc_down{k}")
+    for level, skip in enc.skip.items():
+        keep(skip, f"shift_{level}")
+    keep(enc.head.down1, "final_down1")
+    keep(enc.head.down2, "final_down2")
+    keep(enc.head, "latent")
+    keep(enc.top, "const16")
+    for level, block in net.levels.items():
+        if block.up is None:
+            keep(block.conv.conv, "mod_16")
+        else:
+            keep(block.up.conv, f"modup_{level}")
+            keep(block.up, f"genup_{level}")
+        block.register_forward_hook(
+            lambda _m, _i, out, level=level: seen.update({f"gen_{level}": out[0], f"rgb_{level}": out[1]})
+        )
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("case", "form", "blind"), [("P1_sr64", "gcfsr_sr_64", False), ("P2_blind64", "gcfsr_blind_64", True)]
+)
+def test_generator_arrays(shared, recipe, tmp_path, case, form, blind):
+    data = dict(np.load(shared / "parity" / "dev" / f"{case}.npz"))
+    torch.save({"params_ema": drawn_state(recipe, shared / "parity" / f"{form}.state_dict.txt")}, tmp_path / "net.pth")
+    net = load_generator(tmp_path / "net.pth")
+    assert (net.out_size, net.blind, net.config["variant"]) == (64, blind, "released")
+    x = torch.from_numpy(data["input"])
+    noise = [torch.from_numpy(data[f"noise{i}"]) for i in range(5)]
+    seen = captures(net)
+    prefixes = [""] if blind else ["s0.", "s1.", "s2."]
+    for prefix in prefixes:
+        s = None if blind else torch.from_numpy(data[f"{prefix}cond"])
+        with torch.no_grad():
+            seen["output"] = net(x, s, noise=noise)
+            sigmas = net.sigmas(s)
+        for size, (enc, gen) in sigmas.items():
+            seen[f"sigma_enc_{size}"], seen[f"sigma_gen_{size}"] = enc, gen
+            raw_enc, raw_gen = net.modulation.raw(torch.ones(1) if blind else s[:, 0], size)
+            seen[f"scale1_raw_{size}"], seen[f"scale2_raw_{size}"] = raw_gen, raw_enc
+        compared = sum(compare(data, f"{p}{name}", t) for name, t in seen.items() for p in {"", prefix})
+        assert compared == len(seen) > 25
+        double = net.double()
+        with torch.no_grad():
+            out = double(x.double(), None if blind else s.double(), noise=noise)
+        close(out, data[f"{prefix}output64"], 1e-9)
+        net.float()
+
+
+@pytest.mark.parametrize("std", [False, True])
+def test_discriminator_arrays(shared, recipe, std):
+    prefix = "std." if std else "no_std."
+    data = {k.removeprefix(prefix): v for k, v in np.load(shared / "parity" / "dev" / "P3_disc64.npz").items()}
+    net = GCFSRDiscriminator(64, minibatch_std=std)
+    listing = shared / "parity" / f"disc_{'std' if std else 'no_std'}_64.state_dict.txt"
+    fit(net, drawn_state(recipe, listing), lambda key: released_name(key, 64))
+    seen = {}
+    parts = {"body0": net.first, "final_conv": net.final_conv, "linear0": net.linear1}
+    parts |= {f"body{i + 1}": block for i, block in enumerate(net.blocks)}
+    for name, part in parts.items():
+        part.register_forward_hook(lambda _m, _i, out, name=name: seen.__setitem__(name, out))
+    x = torch.from_numpy(data["input"]).requires_grad_()
+    out = net(x)
+    seen["output"] = out
+    (grad,) = torch.autograd.grad(out.sum(), x)
+    seen["input_grad"] = grad
+    assert sum(compare(data, name, tensor) for name, tensor in seen.items()) == 9
+    np.testing.assert_allclose(grad.double().square().sum((1, 2, 3)).mean(), data["r1"], rtol=1e-4)
+    with torch.no_grad():
+        close(net.double()(x.detach().double()), data["output64"], 1e-9)
+
+
+@pytest.mark.parametrize("form", ["gcfsr_sr_1024", "gcfsr_sr_512", "gcfsr_blind_512", "gcfsr_sr_64", "gcfsr_blind_64"])
+def test_released_names_and_counts(shared, form):
+    rows = [r.split("\t") for r in (shared / "parity" / f"{form}.state_dict.txt").read_text().splitlines()]
+    theirs = {name: [int(n) for n in shape.split(",")] for name, shape, kind in rows if kind == "param"}
+    with torch.device("meta"):
+        net = GCFSR(int(form.rsplit("_", 1)[1]), variant="released", blind="blind" in form)
+    ours = {released_name(key, net.out_size): list(value.shape) for key, value in net.state_dict().items()}
+    assert set(ours) == set(theirs)
+    for name, shape in theirs.items():
+        assert int(np.prod(shape)) == int(np.prod(ours[name])), name
+    counts = (shared / "parity" / "param_counts.txt").read_text()
+    if form in counts:
+        total = int(counts.split(f"{form}: total parameters ")[1].split(";")[0])
+        assert sum(p.numel() for p in net.parameters()) == total
+
+
+def test_meta_is_readable(shared):
+    assert json.loads(str(np.load(shared / "parity" / "dev" / "P1_sr64.npz")["meta"]))["out_size"] == 64

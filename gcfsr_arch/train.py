@@ -1,0 +1,82 @@
+"""Training and testing from an option file: `python -m gcfsr_arch.train -opt FILE` registers, then runs BasicSR's own.
+
+`torchrun --nproc_per_node=2 -m gcfsr_arch.train -opt FILE --launcher pytorch` is the same on several devices. Every
+option of BasicSR's `train.py` works: `--auto_resume`, `--debug`, `--force_yml KEY:KEY=VALUE`.
+"""
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import gcfsr_autoload
+from gcfsr_arch.errors import GCFSRError
+
+WITHOUT_BASICSR = (
+    "training needs BasicSR, which is not installed: `pip install basicsr`; on Python 3.13 and later, where its setup "
+    "fails, fetch its source (git clone its repository) and put that folder on PYTHONPATH"
+)
+
+
+def run_pipeline(argv: list[str], is_train: bool = True) -> None:
+    """Runs BasicSR's `train_pipeline` or `test_pipeline` with our names registered, even under `GCFSR_AUTOLOAD=0`.
+
+    Args:
+        argv: the command line after the program's name, as BasicSR's `train.py` takes it. An option file that is not
+            there but comes with the package is named by its file name alone.
+        is_train: False for `test_pipeline`.
+
+    Raises:
+        GCFSRError: where BasicSR or the option file is missing, and for every fault of the options.
+    """
+    gcfsr_autoload.install()
+    if find_spec("basicsr") is None:
+        raise GCFSRError(WITHOUT_BASICSR)
+    import_module("gcfsr_arch.register")
+    name = "train" if is_train else "test"
+    sys.argv = [f"gcfsr {name}", *resolve_option_file(argv)]
+    pipeline = import_module(f"basicsr.{name}")
+    getattr(pipeline, f"{name}_pipeline")(str(Path.cwd()))
+
+
+def resolve_option_file(argv: list[str]) -> list[str]:
+    """The same command line with the path of a bundled option file where only its name is given.
+
+    Raises:
+        GCFSRError: for an option file that is neither there nor bundled.
+    """
+    argv = list(argv)
+    if "-opt" not in argv[:-1]:
+        return argv
+    place = argv.index("-opt") + 1
+    path = Path(argv[place])
+    if path.is_file():
+        return argv
+    bundled = bundled_options()
+    if path.name != argv[place] or path.name not in bundled:
+        raise GCFSRError(f"{path}: there is no such option file; give a path, or one of {', '.join(sorted(bundled))}")
+    print(f"{path} comes with gcfsr: {bundled[path.name]}")
+    argv[place] = str(bundled[path.name])
+    return argv
+
+
+def bundled_options() -> dict[str, Path]:
+    """The option files that come with the package: file name -> path."""
+    folders = import_module("gcfsr_options").__path__
+    return {
+        path.name: path for folder in folders if Path(folder).is_dir() for path in sorted(Path(folder).glob("*.yml"))
+    }
+
+
+def main() -> int:
+    """`python -m gcfsr_arch.train`. Returns the exit status: 2 where something that the user passed is wrong."""
+    try:
+        run_pipeline(sys.argv[1:])
+    except GCFSRError as error:
+        print(f"gcfsr: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

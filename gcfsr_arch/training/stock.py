@@ -1,0 +1,168 @@
+"""Where BasicSR's stock pipeline learns about our model types; for every other one it stays as it is.
+
+`install()` puts our `parse_options` in place of BasicSR's. Where the option file names one of our model types it
+
+- starts torchrun's ranks with gloo where there is no GPU (BasicSR divides by zero there);
+- sends the run to `./experiments` and `./results` of the starting directory, or to `path: experiments_root` and
+  `path: results_root`, TensorBoard included, never beside BasicSR's own files;
+- hooks the pipeline that called it (`basicsr/train.py` or `test.py`, run as a script or imported): the functions of
+  the table `PIPELINE` take the place of those of the same name, which the pipeline looks up when it calls them.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import basicsr.utils.dist_util as basicsr_dist
+import basicsr.utils.options as basicsr_options
+import torch
+import torch.distributed as dist
+import yaml
+from basicsr.utils import check_resume
+
+from gcfsr_arch.errors import GCFSRError
+
+MODEL_TYPES = ("GCFSRModel", "GCFSR_Model")
+Options = dict[str, Any]
+
+_parse_options = basicsr_options.parse_options  # BasicSR's own
+
+
+def install() -> None:
+    """Puts our `parse_options` wherever BasicSR's has been bound by now. Twice is harmless."""
+    for name in ("basicsr.utils.options", "basicsr.train", "basicsr.test"):
+        module = sys.modules.get(name)
+        if getattr(module, "parse_options", None) is _parse_options:
+            vars(module)["parse_options"] = parse_options
+
+
+def parse_options(root_path: str, is_train: bool = True) -> tuple[Options, argparse.Namespace]:
+    """BasicSR's `parse_options`; for our model types with the hooks above."""
+    raw = peek(sys.argv[1:])
+    if raw.get("model_type") not in MODEL_TYPES:
+        return _parse_options(root_path, is_train=is_train)
+    sys.excepthook = fault_in_one_line
+    with replaced(vars(basicsr_options), init_dist=init_dist):
+        opt, args = _parse_options(root_path, is_train=is_train)
+    place_run(opt, raw.get("path") or {})
+    hook_pipeline(sys._getframe(1).f_globals)
+    return opt, args
+
+
+# ---- before BasicSR reads the options -------------------------------------------------------------------------------
+
+
+def peek(argv: list[str]) -> Options:
+    """The option file of a BasicSR command line with `--force_yml` applied, values as text; {} where it is unreadable.
+
+    BasicSR's parser comes next and says what is wrong with an unreadable one.
+    """
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("-opt", default="")
+    parser.add_argument("--force_yml", nargs="+", default=[])
+    try:
+        args, _ = parser.parse_known_args(argv)
+        opt = yaml.safe_load(Path(args.opt).read_text(encoding="utf-8"))
+    except (argparse.ArgumentError, OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    for entry in args.force_yml:
+        keys, _, value = entry.partition("=")
+        *parents, last = (key.strip() for key in keys.split(":"))
+        place = opt
+        for key in parents:
+            place = place.get(key) if isinstance(place, dict) else None
+        if isinstance(place, dict):
+            place[last] = None if value.strip().lower() in ("~", "none") else value.strip()
+    return opt if isinstance(opt, dict) else {}
+
+
+@contextmanager
+def replaced(namespace: dict[str, Any], **ours: Any) -> Iterator[None]:
+    """Replaces names of a module for as long as the block runs."""
+    theirs = {name: namespace[name] for name in ours}
+    namespace.update(ours)
+    try:
+        yield
+    finally:
+        namespace.update(theirs)
+
+
+def init_dist(launcher: str, backend: str = "nccl", **kwargs: Any) -> None:
+    """Starts the process group of a torchrun rank: nccl with GPUs, gloo without.
+
+    Raises:
+        GCFSRError: for `--launcher pytorch` in a process that torchrun did not start.
+    """
+    if launcher != "pytorch":
+        return basicsr_dist.init_dist(launcher, backend=backend, **kwargs)
+    if "LOCAL_RANK" not in os.environ:
+        raise GCFSRError("--launcher pytorch: torchrun did not start this process; run `torchrun --nproc_per_node=N`")
+    if not torch.cuda.is_available():
+        return dist.init_process_group("gloo")
+    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    torch.multiprocessing.set_start_method("spawn", force=True)  # workers forked beside nccl's threads may hang
+    return dist.init_process_group("nccl")
+
+
+# ---- after it -------------------------------------------------------------------------------------------------------
+
+
+def place_run(opt: Options, raw_path: Options) -> None:
+    """Sets every folder of the run; `raw_path` is the block `path` as the user wrote it."""
+    kind = "experiments" if opt["is_train"] else "results"
+    parent = Path(raw_path.get(f"{kind}_root") or kind).expanduser().absolute()
+    run = parent / opt["name"]
+    for key in ("experiments_root", "results_root"):
+        opt["path"].pop(key, None)
+    opt["path"].update({f"{kind}_root": str(run), "log": str(run), "visualization": str(run / "visualization")})
+    if opt["is_train"]:
+        opt["path"].update(models=str(run / "models"), training_states=str(run / "training_states"))
+
+
+def hook_pipeline(namespace: dict[str, Any]) -> None:
+    """Puts the functions of `PIPELINE` into the module of the calling pipeline, each for our model types only."""
+    for name, ours in PIPELINE.items():
+        if name in namespace and not hasattr(namespace[name], "basicsr"):
+            namespace[name] = for_our_models(ours, namespace[name])
+
+
+def for_our_models(ours: Callable[..., Any], theirs: Callable[..., Any]) -> Callable[..., Any]:
+    """Calls `ours` or BasicSR's function by the `model_type` of the options, the first argument of both."""
+
+    @wraps(theirs)
+    def call(opt: Options, *args: Any, **kwargs: Any) -> Any:
+        return (ours if opt["model_type"] in MODEL_TYPES else theirs)(opt, *args, **kwargs)
+
+    vars(call)["basicsr"] = theirs
+    return call
+
+
+def load_resume_state(opt: Options) -> Options | None:
+    """The state that the run goes on from, on the CPU, or None. BasicSR's looks in ./experiments and needs a GPU."""
+    opt["root_path"] = str(Path(opt["path"]["experiments_root"]).parent)  # TensorBoard's folder is built from it
+    path = opt["path"].get("resume_state")
+    if opt["auto_resume"]:
+        states = Path(opt["path"]["training_states"]).glob("*.state")
+        path = opt["path"]["resume_state"] = max(states, key=lambda state: int(state.stem), default=None)
+    if path is None:
+        return None
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    check_resume(opt, state["iter"])
+    return state
+
+
+PIPELINE: dict[str, Callable[..., Any]] = {"load_resume_state": load_resume_state}
+
+
+def fault_in_one_line(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
+    """`sys.excepthook` of a run of ours: what the user can mend stands in one line, the rest as ever."""
+    if issubclass(kind, GCFSRError):
+        print(f"gcfsr: error: {fault}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, fault, trace)

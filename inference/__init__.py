@@ -1,0 +1,18 @@
+"""Restoring faces. Names are imported on first use, so `gcfsr --help` loads no network."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gcfsr_inference.autofactor import effective_size, estimate_factor
+    from gcfsr_inference.restorer import Restorer
+
+_HOMES = {"Restorer": "restorer", "estimate_factor": "autofactor", "effective_size": "autofactor"}
+
+__all__ = ["Restorer", "effective_size", "estimate_factor"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gcfsr_inference' has no attribute {name!r}")
+    return getattr(import_module(f"gcfsr_inference.{_HOMES[name]}"), name)

@@ -1,0 +1,102 @@
+"""The dial: what `--factor`, `--s` and `-w` mean for a checkpoint, and strengths that vary by place or level."""
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from gcfsr_arch.errors import GCFSRError
+
+
+class Range(Protocol):
+    """What the dial needs to know of a network."""
+
+    min_factor: float
+    max_factor: float
+
+
+def strength_of_factor(factor: float, network: Range) -> float:
+    """s = factor / max_factor.
+
+    Raises:
+        GCFSRError: the factor is no number or outside the range that the network was trained on.
+    """
+    low, high = network.min_factor, network.max_factor
+    if not math.isfinite(factor) or not low <= factor <= high:
+        raise GCFSRError(f"--factor {factor:g}: this checkpoint serves factors {low:g} to {high:g} (or 'auto')")
+    return factor / high
+
+
+def strength_of_fidelity(w: float, network: Range) -> float:
+    """CodeFormer's w in [0, 1] (1 = faithful): s = 1 - w, stretched over the checkpoint's own range of s.
+
+    w = 1 is the lowest strength the network knows (min_factor / max_factor), w = 0 is s = 1.
+    """
+    if not math.isfinite(w) or not 0 <= w <= 1:
+        raise GCFSRError(f"-w {w:g}: the fidelity lies in [0, 1] (1 = faithful, 0 = most is invented)")
+    lowest = network.min_factor / network.max_factor
+    return lowest + (1 - w) * (1 - lowest)
+
+
+def check_strength(s: float) -> float:
+    """s itself, if it is a number in [0, 1]."""
+    if not math.isfinite(s) or not 0 <= s <= 1:
+        raise GCFSRError(f"--s {s:g}: the strength lies in [0, 1]; it is factor / max_factor")
+    return float(s)
+
+
+def clip_factor(factor: float, network: Range) -> float:
+    """The nearest factor that the network serves."""
+    return min(max(factor, network.min_factor), network.max_factor)
+
+
+def parse_factor(text: str) -> float | str:
+    """'auto' or a number, as `--factor` takes it."""
+    if text.strip().lower() == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise GCFSRError(f"--factor {text!r}: a number or 'auto'") from None
+
+
+def parse_levels(text: str, sizes: Sequence[int]) -> list[float]:
+    """`--s-levels a,b,c`: one strength per level, from 16 pixels up.
+
+    Raises:
+        GCFSRError: another count than the network's levels, or a value outside [0, 1].
+    """
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise GCFSRError(f"--s-levels {text!r}: numbers in [0, 1] separated by commas") from None
+    if len(values) != len(sizes):
+        names = ", ".join(str(size) for size in sizes)
+        raise GCFSRError(f"--s-levels {text!r}: {len(values)} values, the checkpoint has {len(sizes)} levels ({names})")
+    return [check_strength(value) for value in values]
+
+
+def strength_map(mask: np.ndarray, shape: tuple[int, int], low: float, high: float, name: str) -> np.ndarray:
+    """A mask's brightness as strength: black is `low`, white is `high`.
+
+    Args:
+        mask: (H, W) or (H, W, C) uint8 or uint16; the same size as the picture it belongs to.
+        shape: (H, W) of that picture.
+        low, high: strengths in [0, 1].
+        name: the file, for messages.
+
+    Returns:
+        (H, W) float32 in [low, high].
+
+    Raises:
+        GCFSRError: the mask's size is not the picture's.
+    """
+    if mask.shape[:2] != tuple(shape):
+        raise GCFSRError(
+            f"{name}: the mask is {mask.shape[1]}x{mask.shape[0]}, the picture {shape[1]}x{shape[0]}; make them equal"
+        )
+    gray = mask.astype(np.float32) / np.iinfo(mask.dtype).max
+    if gray.ndim == 3:
+        gray = gray[..., :3].mean(axis=2)
+    return low + gray * (high - low)

@@ -1,0 +1,110 @@
+"""Which weights are at hand: bundled with the package, the user's own, and where others' files belong."""
+
+import os
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from gcfsr_arch.errors import GCFSRError
+
+ENVIRONMENT = "GCFSR_WEIGHTS"
+DEFAULT_FOLDER = "~/.cache/gcfsr/weights"
+DEFAULT_NAME = "gcfsr-nano"
+SUFFIXES = (".safetensors", ".pth", ".pt", ".onnx")
+
+
+@dataclass(frozen=True)
+class Known:
+    """A file that others publish: `form` says how it is read, `what` what it is for."""
+
+    name: str
+    form: str
+    what: str
+
+
+# The names are those of the model zoo in the authors' repository; their files load under any name.
+RELEASES = (
+    Known("gcfsr-1024.pth", "released", "1024x1024, factors 4 to 64 (s = factor / 64); L1, perceptual and GAN loss"),
+    Known("gcfsr-512.pth", "released", "512x512, factors 4 to 32 (s = factor / 32); GAN loss only (GCFSR_adv)"),
+    Known("gcfsr-512-blind.pth", "released, blind", "512x512, real-world degradation, no dial"),
+)
+DETECTORS = (
+    Known("face_detection_yunet_2023mar.onnx", "OpenCV YuNet", "finds faces; any face_detection_yunet*.onnx serves"),
+    Known("detection_mobilenet0.25_Final.pth", "facexlib RetinaFace", "finds faces; small"),
+    Known("detection_Resnet50_Final.pth", "facexlib RetinaFace", "finds faces; GFPGAN's and CodeFormer's detector"),
+)
+
+
+def user_folders(option: str | os.PathLike | None = None) -> list[Path]:
+    """Folders of the user's own weights, first match wins: the option, $GCFSR_WEIGHTS, ~/.cache/gcfsr/weights.
+
+    Args:
+        option: The folder a command was given; it must exist.
+
+    Raises:
+        GCFSRError: The option or the environment variable names a folder that does not exist.
+    """
+    found = []
+    for origin, value in (("--weights", option), (ENVIRONMENT, os.environ.get(ENVIRONMENT))):
+        if not value:
+            continue
+        folder = Path(value).expanduser()
+        if not folder.is_dir():
+            raise GCFSRError(f"{folder}: {origin} names a folder that does not exist; make it or name another")
+        found.append(folder)
+    default = Path(DEFAULT_FOLDER).expanduser()
+    return [*found, default] if default.is_dir() else found
+
+
+def bundled() -> dict[str, Path]:
+    """The checkpoints inside the package: name (without suffix) -> file."""
+    folder = Path(str(files("gcfsr_inference"))) / "weights"
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def licence_of(path: Path) -> str | None:
+    """The licence text beside a bundled checkpoint: NAME.LICENSE, else LICENSE of its folder, else None."""
+    for candidate in (path.with_suffix(".LICENSE"), path.parent / "LICENSE"):
+        if candidate.is_file():
+            return candidate.read_text(encoding="utf-8").strip()
+    return None
+
+
+def find_file(name: str, option: str | os.PathLike | None = None) -> Path | None:
+    """The first file called `name` (a glob pattern is allowed) in the user's folders, or None."""
+    for folder in user_folders(option):
+        for path in sorted(folder.glob(name)):
+            if path.is_file():
+                return path
+    return None
+
+
+def resolve_checkpoint(name: str | os.PathLike | None = None, option: str | os.PathLike | None = None) -> Path:
+    """The file that `--checkpoint` means: a path, a bundled name, or a name in the user's folders.
+
+    Args:
+        name: Path or name; None is the bundled default, `gcfsr-nano`.
+        option: A further folder to look in (see `user_folders`).
+
+    Raises:
+        GCFSRError: There is no such file; the message names `--checkpoint` and where files belong.
+    """
+    wanted = str(name) if name is not None else DEFAULT_NAME
+    if name is not None and Path(wanted).expanduser().is_file():
+        return Path(wanted).expanduser()
+    if wanted in bundled():
+        return bundled()[wanted]
+    candidates = [wanted] if Path(wanted).suffix in SUFFIXES else [wanted + suffix for suffix in SUFFIXES]
+    for candidate in candidates:
+        path = find_file(candidate, option) if os.sep not in candidate else None
+        if path:
+            return path
+    if name is None:
+        raise GCFSRError(
+            f"{DEFAULT_NAME}: this installation bundles no such weights; name a file with --checkpoint "
+            "(`gcfsr weights` lists what is at hand, `gcfsr train` makes one)"
+        )
+    raise GCFSRError(
+        f"{wanted}: no such checkpoint; --checkpoint takes a file, a bundled name "
+        f"({', '.join(bundled()) or 'none here'}) or a name in the folder of --weights or ${ENVIRONMENT}"
+    )

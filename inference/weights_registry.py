@@ -8,7 +8,7 @@ from pathlib import Path
 from gcfsr_arch.errors import GCFSRError
 
 ENVIRONMENT = "GCFSR_WEIGHTS"
-DEFAULT_FOLDER = "~/.cache/gcfsr/weights"
+DEFAULT_FOLDER = "~/.cache/gcfsr"
 DEFAULT_NAME = "gcfsr-nano"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".onnx")
 
@@ -28,15 +28,10 @@ RELEASES = (
     Known("gcfsr-512.pth", "released", "512x512, factors 4 to 32 (s = factor / 32); GAN loss only (GCFSR_adv)"),
     Known("gcfsr-512-blind.pth", "released, blind", "512x512, real-world degradation, no dial"),
 )
-DETECTORS = (
-    Known("face_detection_yunet_2023mar.onnx", "OpenCV YuNet", "finds faces; any face_detection_yunet*.onnx serves"),
-    Known("detection_mobilenet0.25_Final.pth", "facexlib RetinaFace", "finds faces; small"),
-    Known("detection_Resnet50_Final.pth", "facexlib RetinaFace", "finds faces; GFPGAN's and CodeFormer's detector"),
-)
 
 
 def user_folders(option: str | os.PathLike | None = None) -> list[Path]:
-    """Folders of the user's own weights, first match wins: the option, $GCFSR_WEIGHTS, ~/.cache/gcfsr/weights.
+    """Folders of the user's own weights, first match wins: the option, $GCFSR_WEIGHTS, ~/.cache/gcfsr.
 
     Args:
         option: The folder a command was given; it must exist.
@@ -45,7 +40,7 @@ def user_folders(option: str | os.PathLike | None = None) -> list[Path]:
         GCFSRError: The option or the environment variable names a folder that does not exist.
     """
     found = []
-    for origin, value in (("--weights", option), (ENVIRONMENT, os.environ.get(ENVIRONMENT))):
+    for origin, value in (("--weights-dir", option), (ENVIRONMENT, os.environ.get(ENVIRONMENT))):
         if not value:
             continue
         folder = Path(value).expanduser()
@@ -94,6 +89,8 @@ def resolve_checkpoint(name: str | os.PathLike | None = None, option: str | os.P
         return Path(wanted).expanduser()
     if wanted in bundled():
         return bundled()[wanted]
+    if f"gcfsr-{wanted}" in bundled():  # GFPGAN's habit: -v 1.4
+        return bundled()[f"gcfsr-{wanted}"]
     candidates = [wanted] if Path(wanted).suffix in SUFFIXES else [wanted + suffix for suffix in SUFFIXES]
     for candidate in candidates:
         path = find_file(candidate, option) if os.sep not in candidate else None
@@ -106,5 +103,5 @@ def resolve_checkpoint(name: str | os.PathLike | None = None, option: str | os.P
         )
     raise GCFSRError(
         f"{wanted}: no such checkpoint; --checkpoint takes a file, a bundled name "
-        f"({', '.join(bundled()) or 'none here'}) or a name in the folder of --weights or ${ENVIRONMENT}"
+        f"({', '.join(bundled()) or 'none here'}) or a name in the folder of --weights-dir or ${ENVIRONMENT}"
     )

@@ -1,13 +1,12 @@
 """Metadata of `gcfsr`: what it needs, its commands, and which folder is imported under which name."""
 
-from setuptools import setup
+from setuptools import find_namespace_packages, setup
 
-PACKAGE_DIR = {
+# import name: folder; folders below become packages of their own
+FOLDERS = {
     "gcfsr_arch": "gcfsr_arch",
-    "gcfsr_arch.training": "gcfsr_arch/training",
     "gcfsr_datasets": "datasets",
     "gcfsr_inference": "inference",
-    "gcfsr_inference.commands": "inference/commands",
     "gcfsr_options": "options",
 }
 
@@ -20,9 +19,46 @@ CORE = [
     "pillow>=10.0",
     "pyyaml>=6.0",
     "safetensors>=0.4.3",
+    "pydantic>=2.7",  # the option files' schema
     "rich>=13.0",
-    'basicsr>=1.4.2; python_version < "3.13"',
+    'basicsr>=1.4.2; python_version < "3.13"',  # its setup fails from 3.13 on: README says how to add it from source
 ]
+
+EXTRAS = {
+    "photo": ["facexlib>=0.3.0"],
+    "demo": ["gradio>=4.44"],
+    "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.2"],
+    "openvino": ["openvino>=2024.4"],
+    "video": ["imageio-ffmpeg>=0.5"],
+    "eval": ["lpips>=0.1.4", "torchmetrics>=1.4", "torch-fidelity>=0.3.0", "matplotlib>=3.8"],
+    "hub": ["huggingface_hub>=0.24"],
+    "spandrel": ["spandrel>=0.4.0"],
+    "training": ["tensorboard>=2.16", "matplotlib>=3.8"],
+}
+EXTRAS["all"] = sorted({package for group in EXTRAS.values() for package in group})
+EXTRAS["test"] = [
+    *EXTRAS["all"],
+    "basedpyright>=1.20",
+    "build>=1.2",
+    "hypothesis>=6.100",
+    "playwright>=1.45",
+    "pytest>=8.0",
+    "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
+    "ruff>=0.9",
+    "scikit-image>=0.22",
+    "wheel>=0.43",
+]
+
+
+def packages() -> list[str]:
+    """Every folder of ours that holds files, as import names."""
+    return [
+        name if not below else f"{name}.{below}"
+        for name, folder in FOLDERS.items()
+        for below in ("", *find_namespace_packages(folder, exclude=["__pycache__", "*.__pycache__"]))
+    ]
+
 
 setup(
     name="gcfsr",
@@ -30,11 +66,14 @@ setup(
     description="Generative and controllable face super-resolution (GCFSR, CVPR 2022) for BasicSR",
     license="Apache-2.0",
     python_requires=">=3.10",
-    package_dir=PACKAGE_DIR,
-    packages=list(PACKAGE_DIR),
+    package_dir=FOLDERS,
+    packages=packages(),
+    package_data={"": ["*.yml", "*.safetensors", "*.md", "*.json", "LICENSE*", "py.typed"]},
     py_modules=["gcfsr_autoload"],
     install_requires=CORE,
+    extras_require=EXTRAS,
     entry_points={
         "console_scripts": ["gcfsr = gcfsr_inference.cli:main"],
+        "torch.backends": ["gcfsr = gcfsr_autoload:register"],
     },
 )

@@ -25,10 +25,10 @@ import torch
 import torch.distributed as dist
 import yaml
 from basicsr.utils import check_resume
+from basicsr.utils.registry import MODEL_REGISTRY
 
 from gcfsr_arch.errors import GCFSRError
 
-MODEL_TYPES = ("GCFSRModel", "GCFSR_Model")
 Options = dict[str, Any]
 
 _parse_options = basicsr_options.parse_options  # BasicSR's own
@@ -45,7 +45,7 @@ def install() -> None:
 def parse_options(root_path: str, is_train: bool = True) -> tuple[Options, argparse.Namespace]:
     """BasicSR's `parse_options`; for our model types with the hooks above."""
     raw = peek(sys.argv[1:])
-    if raw.get("model_type") not in MODEL_TYPES:
+    if not is_ours(raw.get("model_type")):
         return _parse_options(root_path, is_train=is_train)
     sys.excepthook = fault_in_one_line
     with replaced(vars(basicsr_options), init_dist=init_dist):
@@ -53,6 +53,12 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[Options, argpa
     place_run(opt, raw.get("path") or {})
     hook_pipeline(sys._getframe(1).f_globals)
     return opt, args
+
+
+def is_ours(model_type: Any) -> bool:
+    """Whether a registered model type is one of our models or derives from one."""
+    model = MODEL_REGISTRY.get(model_type) if isinstance(model_type, str) and model_type in MODEL_REGISTRY else None
+    return any(kind.__module__.startswith("gcfsr_arch.") for kind in getattr(model, "__mro__", ()))
 
 
 # ---- before BasicSR reads the options -------------------------------------------------------------------------------
@@ -137,7 +143,7 @@ def for_our_models(ours: Callable[..., Any], theirs: Callable[..., Any]) -> Call
 
     @wraps(theirs)
     def call(opt: Options, *args: Any, **kwargs: Any) -> Any:
-        return (ours if opt["model_type"] in MODEL_TYPES else theirs)(opt, *args, **kwargs)
+        return (ours if is_ours(opt["model_type"]) else theirs)(opt, *args, **kwargs)
 
     vars(call)["basicsr"] = theirs
     return call

@@ -1,0 +1,46 @@
+# The two commands of the README are `make demo` and `make test`. Both make their environment first.
+# ENV=folder puts it elsewhere, PYTHON=program chooses the Python (3.10 to 3.12: BasicSR's setup fails on later ones).
+
+ENV ?= .venv
+PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.10; do \
+	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$python && break; \
+	done)
+BIN = $(ENV)/bin
+DATA ?=
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: test lint types demo nano bench-quick clean
+
+test: $(ENV)/.test lint types
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: $(ENV)/.test
+	$(BIN)/ruff check .
+
+types: $(ENV)/.test
+	$(BIN)/basedpyright
+
+demo: $(ENV)/.core
+	$(BIN)/python inference/demo_picture.py $(if $(DATA),--data "$(DATA)")
+
+nano: $(ENV)/.core
+	$(BIN)/python benchmarks/nano.py --data "$(DATA)"
+
+bench-quick: $(ENV)/.core
+	$(BIN)/python benchmarks/quick.py
+
+# torch comes first: BasicSR's setup asks for it, and would fetch one of its own into an isolated build
+$(ENV)/.core: setup.py
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 to 3.12 found; name one with PYTHON=" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(ENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
+	$(BIN)/python -m pip install --quiet "torch>=2.5" "torchvision>=0.20"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable .
+	touch $@
+
+$(ENV)/.test: $(ENV)/.core
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(ENV) build dist gcfsr.egg-info

@@ -1,0 +1,57 @@
+"""What the authors' option files mean in our words. Plain dictionaries; nothing here knows BasicSR or torch."""
+
+from copy import deepcopy
+from typing import Any
+
+Options = dict[str, Any]
+
+MODEL, GENERATOR, BLIND = "GCFSR_Model", "GCFSR", "GCFSR_blind"
+DISCRIMINATOR = "StyleGAN2Discriminator_no_std"
+CONTROL, SINGLE = "FFHQ_control_Dataset", "SingleImage_GT_Dataset"
+EMA_DECAY = 0.5 ** (32 / 10000)  # fixed in the released trainer
+
+
+def our_options(opt: Options) -> Options:
+    """A whole option file in our words; one of ours comes back as it is. The argument stays untouched."""
+    opt = deepcopy(opt)
+    opt["network_g"] = generator_options(opt)
+    if opt.get("network_d"):
+        opt["network_d"] = discriminator_options(opt["network_d"])
+    opt["datasets"] = {phase: dataset_options(block) for phase, block in (opt.get("datasets") or {}).items()}
+    if opt.get("model_type") == MODEL and opt.get("train") and "ema_half_life" not in opt["train"]:
+        opt["train"].setdefault("ema_decay", EMA_DECAY)
+    return opt
+
+
+def generator_options(opt: Options) -> Options:
+    """The block `network_g` in our words.
+
+    With `model_type: GCFSR_Model`, `type: GCFSR` means the released form; its s is factor / `cond_norm` of the data.
+    """
+    network = dict(opt["network_g"])
+    if network.get("type") == BLIND:
+        return {**network, "type": GENERATOR, "variant": "released", "blind": True}
+    if network.get("type") == GENERATOR and opt.get("model_type") == MODEL and "variant" not in network:
+        norms = [block["cond_norm"] for block in (opt.get("datasets") or {}).values() if block.get("cond_norm")]
+        return {**network, "variant": "released", **({"max_factor": norms[0]} if norms else {})}
+    return network
+
+
+def discriminator_options(network: Options) -> Options:
+    """The block `network_d` in our words."""
+    if network.get("type") == DISCRIMINATOR:
+        return {**network, "type": "GCFSRDiscriminator", "minibatch_std": False}
+    return network
+
+
+def dataset_options(block: Options) -> Options:
+    """One block of `datasets` in our words: a repeated factor of `downsample_list` is drawn as often as it stands."""
+    if block.get("type") != CONTROL:
+        return block
+    rest = {key: value for key, value in block.items() if key not in ("downsample_list", "cond_norm")}
+    return {
+        **rest,
+        "type": "MultiFactorDegradationDataset",
+        "factors": block["downsample_list"],
+        "max_factor": block["cond_norm"],
+    }

@@ -1,0 +1,84 @@
+"""`gcfsr info`: parameters by part, multiply-adds and memory of a configuration or checkpoint (Table 1)."""
+
+import argparse
+from typing import Any
+
+PAPER = (("GLEAN", 188.29), ("GFPGAN", 90.76), ("GPEN", 71.21), ("GCFSR", 66.69))  # Table 1, parameters in millions
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", nargs="?", metavar="CONFIG_OR_CHECKPOINT", help="option file (.yml) or checkpoint")
+    parser.add_argument("--out-size", type=int, help="instead of a file: output size, for example 1024")
+    parser.add_argument("--narrow", type=float, default=1.0, help="factor on every width")
+    parser.add_argument("--num-style-feat", type=int, default=512, help="length of a latent code")
+    parser.add_argument("--channel-multiplier", type=float, default=2.0, help="widens the levels above 32 pixels")
+    parser.add_argument("--variant", choices=["paper", "released"], default="paper")
+    parser.add_argument("--blind", action="store_true", help="s fixed at 1")
+    parser.add_argument("--no-style-modulation", action="store_true", help="the ablation of Fig. 7")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+
+
+def run(args: argparse.Namespace) -> None:
+    import json
+    from dataclasses import asdict
+
+    from gcfsr_arch.errors import GCFSRError
+    from gcfsr_inference.inventory import take_inventory
+
+    if (args.source is None) == (args.out_size is None):
+        raise GCFSRError("info: name an option file or checkpoint, or give --out-size, and not both")
+    config = configuration_of(args)
+    inventory = take_inventory(config)
+    if args.json:
+        print(json.dumps({"config": config, **asdict(inventory), "parameters": inventory.parameters}, indent=1))
+        return
+    print("configuration  " + ", ".join(f"{key} {value}" for key, value in config.items()))
+    for part, count in inventory.parts.items():
+        print(f"  {part:28} {count:>12,}")
+    print(f"  {'parameters':28} {inventory.parameters:>12,}  ({inventory.parameters / 1e6:.2f} M)")
+    print(f"{'multiply-adds, one face':30} {inventory.macs / 1e9:>10.2f} G  ", end="")
+    print(f"(encode {inventory.encode_macs / 1e9:.2f}, decode {inventory.decode_macs / 1e9:.2f} for each further s)")
+    print(f"{'weights in fp32':30} {inventory.parameters * 4 / 2**20:>10.1f} MiB")
+    print(f"{'peak memory, one face, fp32':30} {inventory.peak_bytes / 2**20:>10.1f} MiB  (weights and live tensors)")
+    print("published      " + ", ".join(f"{name} {size} M" for name, size in PAPER) + " parameters (Table 1)")
+
+
+def configuration_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The network's arguments from the command line, an option file or a checkpoint."""
+    if args.source is None:
+        return {
+            "out_size": args.out_size, "narrow": args.narrow, "num_style_feat": args.num_style_feat,
+            "channel_multiplier": args.channel_multiplier, "variant": args.variant, "blind": args.blind,
+            "style_modulation": not args.no_style_modulation,
+        }  # fmt: skip
+    if args.source.endswith((".yml", ".yaml")):
+        return configuration_of_options(args.source)
+    from gcfsr_arch import load_generator
+
+    return load_generator(args.source).config
+
+
+def configuration_of_options(path: str) -> dict[str, Any]:
+    """The block `network_g` of an option file, the released code's names included.
+
+    Raises:
+        GCFSRError: for a file that cannot be read, has no such block, or names another network.
+    """
+    from pathlib import Path
+
+    import yaml
+
+    from gcfsr_arch.errors import GCFSRError
+    from gcfsr_arch.training.released_options import generator_options
+
+    try:
+        opt = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise GCFSRError(f"{path}: cannot be read as an option file ({str(error).splitlines()[0]})") from error
+    network = opt.get("network_g") if isinstance(opt, dict) else None
+    if not isinstance(network, dict):
+        raise GCFSRError(f"{path}: there is no block network_g, which describes the generator")
+    network = generator_options(opt)
+    if network.pop("type", None) != "GCFSR":
+        raise GCFSRError(f"{path}: network_g: type: {opt['network_g'].get('type')} is not a network of ours; GCFSR is")
+    return network

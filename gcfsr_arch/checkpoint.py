@@ -1,11 +1,12 @@
 """Reading and writing networks: our safetensors, BasicSR's .pth, the released .pth. Nothing is unpickled."""
 
 import json
-import os
 import pickle
 import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,88 +15,81 @@ from torch import Tensor, nn
 
 from gcfsr_arch.discriminator import GCFSRDiscriminator
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import write_atomic
 from gcfsr_arch.generator import GCFSR
 
 State = dict[str, Tensor]
 
 
-def released_name(name: str, out_size: int) -> str:
-    """The key that the released code gives to a parameter of ours; the one place where its names are known.
-
-    Encoder and modulation count from the largest level down, the generator from 32 pixels up.
-    """
-    rules = (
-        (r"encoder\.first\.(weight|bias)", lambda m: f"conv_body_first.{_conv_key(m[1])}"),
-        (r"encoder\.down\.(\d+)\.(weight|bias)", lambda m: f"conv_body_down.{below(m[1]) - 1}.{_conv_key(m[2], 1)}"),
-        (r"encoder\.top\.(weight|bias)", lambda m: f"final_conv.{_conv_key(m[1])}"),
-        (r"encoder\.skip\.(\d+)\.(weight|bias)", lambda m: f"condition_shift.{below(m[1])}.0.{m[2]}"),
-        (r"encoder\.head\.down(\d)\.(weight|bias)", lambda m: f"final_down{m[1]}.{_conv_key(m[2], 1)}"),
-        (r"encoder\.head\.linear\.(weight|bias)", lambda m: f"final_linear.{m[1]}"),
-        (r"modulation\.gen\.(\d+)\.(weight|bias)", lambda m: f"condition_scale1.{below(m[1])}.{m[2]}"),
-        (r"modulation\.enc\.(\d+)\.(weight|bias)", lambda m: f"condition_scale2.{below(m[1])}.{m[2]}"),
-        (r"levels\.(\d+)\.(up|conv)\.(.+)", lambda m: f"{style_conv(int(m[1]), m[2])}.{_STYLE_CONV[m[3]]}"),
-        (r"levels\.16\.to_rgb\.(.+)", lambda m: f"to_rgb1.{_STYLE_CONV.get('rgb.' + m[1], _STYLE_CONV[m[1]])}"),
-        (
-            r"levels\.(\d+)\.to_rgb\.(.+)",
-            lambda m: f"to_rgbs.{above(m[1])}.{_STYLE_CONV.get('rgb.' + m[2], _STYLE_CONV[m[2]])}",
-        ),
-        (r"first\.(weight|bias)", lambda m: f"conv_body.0.{_conv_key(m[1])}"),
-        (r"blocks\.(\d+)\.conv1\.(weight|bias)", lambda m: f"conv_body.{int(m[1]) + 1}.conv1.{_conv_key(m[2])}"),
-        (r"blocks\.(\d+)\.conv2\.(weight|bias)", lambda m: f"conv_body.{int(m[1]) + 1}.conv2.{_conv_key(m[2], 1)}"),
-        (r"blocks\.(\d+)\.skip\.weight", lambda m: f"conv_body.{int(m[1]) + 1}.skip.1.weight"),
-        (r"final_conv\.(weight|bias)", lambda m: f"final_conv.{_conv_key(m[1])}"),
-        (r"linear(\d)\.(weight|bias)", lambda m: f"final_linear.{int(m[1]) - 1}.{m[2]}"),
-    )
-
-    def below(size: str) -> int:
-        return (out_size // int(size)).bit_length() - 1  # levels below the largest
-
-    def above(size: str) -> int:
-        return (int(size) // 32).bit_length() - 1  # levels above 32 pixels
-
-    def style_conv(size: int, which: str) -> str:
-        return "style_conv1" if size == 16 else f"style_convs.{2 * above(str(size)) + (which == 'conv')}"
-
-    for pattern, target in rules:
-        match = re.fullmatch(pattern, name)
-        if match:
-            return target(match)
-    raise KeyError(name)
-
-
-_STYLE_CONV = {
+# our name -> the released one; {fields} are filled in by `released_name`
+_RELEASED = (
+    (r"encoder\.first\.(?P<kind>weight|bias)", "conv_body_first.{conv}"),
+    (r"encoder\.down\.(?P<size>\d+)\.(?P<kind>weight|bias)", "conv_body_down.{depth_1}.{conv_down}"),
+    (r"encoder\.top\.(?P<kind>weight|bias)", "final_conv.{conv}"),
+    (r"encoder\.skip\.(?P<size>\d+)\.(?P<kind>weight|bias)", "condition_shift.{depth}.0.{kind}"),
+    (r"encoder\.head\.down(?P<n>\d)\.(?P<kind>weight|bias)", "final_down{n}.{conv_down}"),
+    (r"encoder\.head\.linear\.(?P<kind>weight|bias)", "final_linear.{kind}"),
+    (r"modulation\.gen\.(?P<size>\d+)\.(?P<kind>weight|bias)", "condition_scale1.{depth}.{kind}"),
+    (r"modulation\.enc\.(?P<size>\d+)\.(?P<kind>weight|bias)", "condition_scale2.{depth}.{kind}"),
+    (r"levels\.16\.conv\.(?P<part>.+)", "style_conv1.{style}"),
+    (r"levels\.(?P<size>\d+)\.up\.(?P<part>.+)", "style_convs.{height_2}.{style}"),
+    (r"levels\.(?P<size>\d+)\.conv\.(?P<part>.+)", "style_convs.{height_2_1}.{style}"),
+    (r"levels\.16\.to_rgb\.(?P<part>.+)", "to_rgb1.{rgb}"),
+    (r"levels\.(?P<size>\d+)\.to_rgb\.(?P<part>.+)", "to_rgbs.{height}.{rgb}"),
+    (r"first\.(?P<kind>weight|bias)", "conv_body.0.{conv}"),
+    (r"blocks\.(?P<n>\d+)\.conv1\.(?P<kind>weight|bias)", "conv_body.{n_1}.conv1.{conv}"),
+    (r"blocks\.(?P<n>\d+)\.conv2\.(?P<kind>weight|bias)", "conv_body.{n_1}.conv2.{conv_down}"),
+    (r"blocks\.(?P<n>\d+)\.skip\.(?P<kind>weight)", "conv_body.{n_1}.skip.{conv_down}"),
+    (r"final_conv\.(?P<kind>weight|bias)", "final_conv.{conv}"),
+    (r"linear1\.(?P<kind>weight|bias)", "final_linear.0.{kind}"),
+    (r"linear2\.(?P<kind>weight|bias)", "final_linear.1.{kind}"),
+)
+_STYLE_PARTS = {
     "conv.weight": "modulated_conv.weight",
     "conv.style.weight": "modulated_conv.modulation.weight",
     "conv.style.bias": "modulated_conv.modulation.bias",
     "noise_strength": "weight",
     "bias": "activate.bias",
-    "rgb.bias": "bias",
 }
+_RGB_PARTS = {**_STYLE_PARTS, "bias": "bias"}
 
 
-def _conv_key(kind: str, start: int = 0) -> str:
-    return f"{start}.weight" if kind == "weight" else f"{start + 1}.bias"  # [blur,] convolution, activation
+def released_name(name: str, out_size: int) -> str:
+    """The key that the released code gives to a parameter of ours, generator or discriminator.
+
+    Encoder and modulation count from the largest level down, the generator from 32 pixels up.
+
+    Raises:
+        KeyError: the released code has no such parameter.
+    """
+    for pattern, target in _RELEASED:
+        match = re.fullmatch(pattern, name)
+        if match is None:
+            continue
+        found: dict[str, str] = match.groupdict()
+        bias = found.get("kind") == "bias"
+        size, n, part = int(found.get("size", 16)), found.get("n", "0"), found.get("part", "")
+        depth = (out_size // size).bit_length() - 1  # levels below the largest
+        height = (size // 32).bit_length() - 1  # levels above 32 pixels
+        return target.format(
+            kind=found.get("kind"), n=n, n_1=int(n) + 1, depth=depth, depth_1=depth - 1, height=height,
+            height_2=2 * height, height_2_1=2 * height + 1, style=_STYLE_PARTS.get(part), rgb=_RGB_PARTS.get(part),
+            conv="1.bias" if bias else "0.weight",  # [convolution, activation]
+            conv_down="2.bias" if bias else "1.weight",  # [blur, convolution, activation]
+        )  # fmt: skip
+    raise KeyError(name)
 
 
-def write_atomic(path: str | Path, data: bytes) -> None:
-    """Writes beside the target, syncs and renames: the file is whole or absent."""
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise GCFSRError(f"{path}: it cannot be written ({error.strerror or error})") from error
-
-
-def read_state(path: str | Path) -> tuple[State, dict[str, Any] | None]:
+def read_state(
+    path: str | Path, prefer: Sequence[str] = ("params_ema", "params")
+) -> tuple[State, dict[str, Any] | None]:
     """Reads a checkpoint without unpickling objects.
 
     Takes safetensors, a bare state dict, or a dict with `params_ema` or `params`; a `module.` prefix is dropped.
+
+    Args:
+        path: the file.
+        prefer: which of the dict's entries to take, the first that is there.
 
     Returns:
         The parameters and buffers in float32, and the network's arguments where they are stored.
@@ -107,33 +101,42 @@ def read_state(path: str | Path) -> tuple[State, dict[str, Any] | None]:
     if not path.is_file():
         raise GCFSRError(f"{path}: there is no such checkpoint file")
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                config = (file.metadata() or {}).get("config")
-                state: Any = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            config = state.get("config") if isinstance(state, dict) else None
+        found, config = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path, prefer)
     except pickle.UnpicklingError as error:
         raise GCFSRError(f"{path}: it holds more than tensors (or is damaged), so it is not loaded") from error
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise GCFSRError(f"{path}: it is damaged or no checkpoint ({str(error).splitlines()[0]})") from error
-    for key in ("params_ema", "params"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-            break
-    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        reason = next(iter(str(error).splitlines()), "it is empty")
+        raise GCFSRError(f"{path}: it is damaged or no checkpoint ({reason})") from error
+    state = {key.removeprefix("module."): value.float() for key, value in found.items() if isinstance(value, Tensor)}
+    if not state or len(state) < len(found):
         raise GCFSRError(f"{path}: it holds no network (a dict of tensors, alone or under 'params_ema', is needed)")
-    state = {key.removeprefix("module."): value.float() for key, value in state.items()}
-    return state, _read_config(path, config)
+    return state, _parse_config(path, config)
 
 
-def _read_config(path: Path, config: str | None) -> dict[str, Any] | None:
+def _read_safetensors(path: Path) -> tuple[dict[str, object], object]:
+    opened: Any = safe_open(path, framework="pt")  # untyped upstream
+    with opened as file:
+        metadata = cast("dict[str, str]", file.metadata() or {})
+        return {name: file.get_tensor(name) for name in list(file.keys())}, metadata.get("config")
+
+
+def _read_pth(path: Path, prefer: Sequence[str]) -> tuple[dict[str, object], object]:
+    """The state dict of a .pth, found under a preferred key or bare, and the configuration beside it."""
+    content: object = torch.load(path, map_location="cpu", weights_only=True)
+    outer = cast("dict[str, object]", content) if isinstance(content, dict) else {}
+    for key in prefer:
+        inner = outer.get(key)
+        if isinstance(inner, dict):
+            return cast("dict[str, object]", inner), outer.get("config")
+    return outer, None
+
+
+def _parse_config(path: Path, config: object) -> dict[str, Any] | None:
     if config is None:
         return None
     try:
-        return json.loads(config)
-    except (json.JSONDecodeError, TypeError) as error:
+        return json.loads(str(config))
+    except json.JSONDecodeError as error:
         raise GCFSRError(f"{path}: its stored configuration is not JSON") from error
 
 
@@ -167,7 +170,9 @@ def infer_config(state: State) -> dict[str, Any] | None:
     return config
 
 
-def fit(net: nn.Module, state: State, name_of: Any = None, path: str | Path = "the checkpoint") -> None:
+def fit(
+    net: nn.Module, state: State, name_of: Callable[[str], str] | None = None, path: str | Path = "the checkpoint"
+) -> None:
     """Loads a state dict into a network, key by key.
 
     Args:
@@ -218,12 +223,12 @@ def load_generator(path: str | Path, max_factor: float | None = None, device: st
     if config is None:
         raise GCFSRError(f"{path}: key '{next(iter(state))}' belongs to no generator of GCFSR")
     if max_factor is not None:
-        config = {**config, "max_factor": max_factor}
+        config["max_factor"] = max_factor
     try:
-        net = GCFSR(**config)
+        net = GCFSR(**config)  # an argument unknown to this version raises TypeError
     except TypeError as error:
         raise GCFSRError(f"{path}: its stored configuration does not fit ({error})") from error
-    fit(net, state, (lambda key: released_name(key, net.out_size)) if released else None, path)
+    fit(net, state, partial(released_name, out_size=net.out_size) if released else None, path)
     return net.eval().to(device)
 
 
@@ -235,7 +240,7 @@ def load_discriminator(path: str | Path, net: GCFSRDiscriminator, out_size: int)
     """
     state, _ = read_state(path)
     released = "conv_body.0.0.weight" in state
-    fit(net, state, (lambda key: released_name(key, out_size)) if released else None, path)
+    fit(net, state, partial(released_name, out_size=out_size) if released else None, path)
 
 
 def save_generator(net: GCFSR, path: str | Path, half: bool = False, extra: dict[str, str] | None = None) -> None:

@@ -64,9 +64,7 @@ class GCFSRDiscriminator(nn.Module):
         sizes = [2**i for i in range(out_size.bit_length() - 1, 1, -1)]  # out_size .. 4
         width = [channels_at(size, channel_multiplier, narrow) for size in sizes]
         self.first = EqualConv2d(3, width[0], 1, activate=True)
-        self.blocks = nn.Sequential(
-            *[ResBlock(c_in, c_out, resample_kernel) for c_in, c_out in pairwise(width)]
-        )
+        self.blocks = nn.Sequential(*[ResBlock(c_in, c_out, resample_kernel) for c_in, c_out in pairwise(width)])
         self.minibatch_std = minibatch_std
         self.final_conv = EqualConv2d(width[-1] + int(minibatch_std), width[-1], 3, activate=True)
         self.linear1 = EqualLinear(width[-1] * 4 * 4, width[-1], activate=True)

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from gcfsr_arch.layers import EqualConv2d, EqualLinear
+from gcfsr_arch.layers import EqualConv2d, EqualLinear, run
 
 
 class LatentHead(nn.Module):
@@ -50,7 +49,7 @@ class Encoder(nn.Module):
         self.top = EqualConv2d(c, c, 3, activate=True) if top_conv else nn.Identity()
         self.head = head
 
-    def forward(self, x: Tensor, checkpointed: bool = False) -> tuple[Tensor, list[Tensor], Tensor]:
+    def forward(self, x: Tensor, recompute: bool = False) -> tuple[Tensor, list[Tensor], Tensor]:
         """Encodes (N, 3, 2^u, 2^u) in [-1, 1].
 
         Returns:
@@ -61,7 +60,7 @@ class Encoder(nn.Module):
         f = self.first(x)  # (N, C, 2^u, 2^u)
         skips = [self.skip[str(x.shape[-1])](f)]
         for size, down in self.down.items():  # u - 1 .. l
-            f = checkpoint(down, f, use_reentrant=False) if checkpointed else down(f)  # (N, C, 2^i, 2^i)
+            f = run(down, f, recompute=recompute)  # (N, C, 2^i, 2^i)
             skips.insert(0, self.skip[size](f))
         w = f.new_empty(f.shape[0], 0, 0) if self.head is None else self.head(f)
         return self.top(f), skips, w

@@ -5,11 +5,10 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from gcfsr_arch.encoder import Encoder, LatentHead
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.layers import StyleConv, ToRGB
+from gcfsr_arch.layers import StyleConv, ToRGB, run
 from gcfsr_arch.modulation import Sigmas, Strength, build_modulation, fuse, level_sizes, strength_per_level
 
 Noise = Literal["random", "fixed", "zero"] | Sequence[Tensor]
@@ -166,8 +165,7 @@ class GCFSR(nn.Module):
 
     def sigmas(self, s: Strength | None = None) -> dict[int, Sigmas]:
         """Eq. 4: {size: (sigma_enc, sigma_gen)}, each (N, C), or (N, C, size, size) for a map of s."""
-        like = self.levels["16"].conv.bias
-        s = strength_per_level(self._strength(s), len(self.sizes), like)
+        s = strength_per_level(self._strength(s), len(self.sizes), like=next(self.parameters()))
         pairs = {size: self.modulation(s, size) for size in self.sizes}
         if s.ndim == 2:
             return {size: (enc.flatten(1), gen.flatten(1)) for size, (enc, gen) in pairs.items()}
@@ -209,16 +207,11 @@ class GCFSR(nn.Module):
             used = slice(max(0, 2 * i - 1), 2 * i + 2)  # tRGB uses the code of the next convolution
             sigmas = self.modulation(s, int(size))
             args = (h, features.skips[i], codes[used], maps[max(0, 2 * i - 1) : 2 * i + 1], sigmas, rgb)
-            if self.checkpoint_levels and self.training:
-                h, rgb = checkpoint(level, *args, use_reentrant=False)
-            else:
-                h, rgb = level(*args)
+            h, rgb = run(level, *args, recompute=self.checkpoint_levels and self.training)
         assert rgb is not None
         return rgb
 
-    def forward(
-        self, x: Tensor, s: Strength | None = None, noise: Noise = "random", seed: int | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, s: Strength | None = None, noise: Noise = "random", seed: int | None = None) -> Tensor:
         """`decode(encode(x), s)`: (N, 3, 2^u, 2^u) RGB in [-1, 1] -> the restored faces, the same shape."""
         return self.decode(self.encode(x), s, noise, seed)
 

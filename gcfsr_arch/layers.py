@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
 from gcfsr_arch import ops
 
@@ -132,3 +134,8 @@ class ToRGB(nn.Module):
     def forward(self, h: Tensor, code: Tensor, skip: Tensor | None = None) -> Tensor:
         rgb = self.conv(h, code) + self.bias.view(1, 3, 1, 1)  # (N, 3, 2^i, 2^i)
         return rgb if skip is None else rgb + ops.upsample2d(skip, self.up_kernel)
+
+
+def run(module: nn.Module, *args: Any, recompute: bool) -> Any:
+    """Calls a module; with `recompute` its activations are computed again in the backward pass instead of kept."""
+    return checkpoint(module, *args, use_reentrant=False) if recompute else module(*args)

@@ -1,0 +1,99 @@
+"""The operators against scipy, naive loops and float64 autograd."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import signal
+
+from gcfsr_arch import ops
+
+
+def rand(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 7), st.integers(1, 7), st.integers(1, 3), st.integers(1, 3), st.integers(0, 4), st.integers(0, 4),
+    st.integers(1, 5),
+)  # fmt: skip
+def test_upfirdn2d_equals_scipy(h, w, up, down, before, after, taps):
+    x, kernel = rand(2, 3, h, w), rand(taps, taps, seed=1)
+    if h * up + before + after < taps or w * up + before + after < taps:
+        return
+    y = ops.upfirdn2d(x, kernel, up, down, (before, after))
+    for n in range(2):
+        for c in range(3):
+            wide = np.zeros((h * up, w * up))
+            wide[::up, ::up] = x[n, c]
+            wide = np.pad(wide, ((before, after), (before, after)))
+            expected = signal.convolve2d(wide, kernel.numpy(), mode="valid")[::down, ::down]
+            np.testing.assert_allclose(y[n, c], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("taps", [(1, 3, 3, 1), (1, 2, 1), (1, 4, 7, 2), (1, 1)])
+def test_fast_resampling_equals_the_plain_form(taps):
+    x, kernel = rand(2, 3, 9, 9), ops.fir_kernel(taps, 4.0).double()
+    k = len(taps)
+    torch.testing.assert_close(ops.blur(x, kernel, (2, 1)), ops.upfirdn2d(x, kernel, pad=(2, 1)))
+    torch.testing.assert_close(ops.blur(x, kernel, (2, 2)), ops.upfirdn2d(x, kernel, pad=(2, 2)))
+    plain = ops.upfirdn2d(x, kernel, up=2, pad=((k - 2 + 1) // 2 + 1, (k - 2) // 2))
+    assert plain.shape[-1] == 18
+    torch.testing.assert_close(ops.upsample2d(x, kernel), plain)
+
+
+def naive_modulated(x, weight, style, demodulate, up_kernel):
+    """One kernel and one convolution per sample, the kernel written out."""
+    out = []
+    for n in range(x.shape[0]):
+        w = weight * style[n][None, :, None, None]
+        if demodulate:
+            w = w / torch.sqrt((w**2).sum(dim=(1, 2, 3), keepdim=True) + 1e-8)
+        if up_kernel is None:
+            out.append(F.conv2d(x[n : n + 1], w, padding=w.shape[-1] // 2))
+        else:
+            y = F.conv_transpose2d(x[n : n + 1], w.transpose(0, 1), stride=2)
+            out.append(ops.upfirdn2d(y, up_kernel, pad=(1, 1)))
+    return torch.cat(out)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("demodulate", [True, False])
+@pytest.mark.parametrize("up", [True, False])
+def test_modulated_conv_equals_the_loop(batch, demodulate, up):
+    x, weight, style = rand(batch, 5, 8, 8), rand(4, 5, 3, 3, seed=1), rand(batch, 5, seed=2) + 1
+    kernel = ops.fir_kernel((1, 3, 3, 1), 4.0).double() if up else None
+    actual = ops.modulated_conv2d(x, weight, style, demodulate, kernel)
+    torch.testing.assert_close(actual, naive_modulated(x, weight, style, demodulate, kernel))
+    assert actual.shape == (batch, 4, 16, 16) if up else (batch, 4, 8, 8)
+
+
+def test_one_style_serves_a_batch():
+    x, weight, style = rand(3, 5, 8, 8), rand(4, 5, 3, 3, seed=1), rand(1, 5, seed=2)
+    actual = ops.modulated_conv2d(x, weight, style)
+    torch.testing.assert_close(actual, ops.modulated_conv2d(x, weight, style.expand(3, -1)))
+
+
+def test_gradients_in_float64():
+    kernel = ops.fir_kernel((1, 3, 3, 1), 4.0).double()
+    x, weight, bias = rand(2, 2, 4, 4).requires_grad_(), rand(2, 2, 3, 3, seed=1).requires_grad_(), rand(2, seed=3)
+    style = rand(2, 2, seed=2).requires_grad_()
+    check = torch.autograd.gradcheck
+    assert check(lambda x, w, s: ops.modulated_conv2d(x, w, s), (x, weight, style))
+    assert check(lambda x, w, s: ops.modulated_conv2d(x, w, s, up_kernel=kernel), (x, weight, style))
+    assert check(lambda x, w: ops.conv_down(x, w, kernel / 4), (x, weight))
+    assert check(lambda x: ops.upsample2d(x, kernel), (x,))
+    assert check(lambda x: ops.blur(x, kernel, (2, 1)), (x,))
+    assert check(ops.biased_leaky_relu, (x, bias.requires_grad_()))
+    assert torch.autograd.gradgradcheck(lambda x, w: ops.conv_down(x, w, kernel / 4), (x, weight))  # R1 needs it
+
+
+def test_activation_keeps_the_dtype_and_the_formula():
+    x, bias = rand(2, 3, 4, 4, dtype=torch.float32), rand(3, seed=1, dtype=torch.float32)
+    y = ops.biased_leaky_relu(x.bfloat16(), bias.bfloat16())
+    assert y.dtype == torch.bfloat16
+    z = (x + bias[None, :, None, None]).numpy()
+    np.testing.assert_allclose(ops.biased_leaky_relu(x, bias), np.where(z > 0, z, 0.2 * z) * 2**0.5, rtol=1e-6)

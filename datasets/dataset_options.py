@@ -1,0 +1,148 @@
+"""The options of both data sets as dataclasses: every key, its type, default and meaning.
+
+`from_opt` reads one block of BasicSR's `datasets:`. Keys of its loader (`LOADER_KEYS`) are passed over; any other
+unknown key is an error that names it. YAML's lists become tuples.
+"""
+
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any, Literal, TypeVar, get_args
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_datasets.blind_parameters import BlindRanges
+from gcfsr_datasets.color import ToneRanges
+
+Pair = tuple[float, float]
+Options = TypeVar("Options", bound="FaceOptions")
+
+LOADER_KEYS = frozenset(
+    {
+        *("type", "scale", "mean", "std", "suffix", "batch_size_per_gpu", "num_worker_per_gpu", "use_shuffle"),
+        *("dataset_enlarge_ratio", "prefetch_mode", "num_prefetch_queue", "pin_memory", "persistent_workers"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class FaceOptions:
+    """Keys of both data sets.
+
+    Attributes:
+        dataroot_gt: folder of the true faces (searched with its subfolders), an LMDB made by BasicSR (`*.lmdb`), or the
+            root that `meta_info_file` is relative to.
+        out_size: side of the pictures in pixels.
+        name: names the data set in errors and logs.
+        phase: "train" draws by (seed, epoch, index) and skips pictures that fail; "val" and "test" draw by (seed,
+            index), never flip, augment or balance, and stop at a picture that fails.
+        io_backend: {"type": "disk" | "lmdb"}.
+        meta_info_file: text file with one picture a line (what follows a blank is ignored); without it all pictures.
+        exclude_list: text file with one name (with or without suffix) a line: pictures held out.
+        resize_gt: bicubic-resizes square faces of another size to out_size instead of refusing them.
+        use_hflip: mirrors half of the training samples.
+        seed: decides every draw.
+        repeats: how often each picture stands in one epoch, with draws of its own each time (BasicSR's
+            dataset_enlarge_ratio would give the same sample again).
+        max_bad_share: share of pictures that may fail before the run stops, in [0, 1].
+        augment: tone and colour augmentation of the truth, before it is degraded; see `ToneRanges`.
+        balance_luminance: draws training pictures evenly over the luminance of the face's middle.
+        luminance_cache: file that keeps these luminances; without it they are measured at every start.
+    """
+
+    dataroot_gt: str
+    out_size: int
+    name: str = "faces"
+    phase: Literal["train", "val", "test"] = "train"
+    io_backend: dict[str, Any] = field(default_factory=lambda: {"type": "disk"})
+    meta_info_file: str | None = None
+    exclude_list: str | None = None
+    resize_gt: bool = False
+    use_hflip: bool = False
+    seed: int = 0
+    repeats: int = 1
+    max_bad_share: float = 0.01
+    augment: ToneRanges | None = None
+    balance_luminance: bool = False
+    luminance_cache: str | None = None
+
+    @classmethod
+    def from_opt(cls: type[Options], opt: dict[str, Any]) -> Options:
+        """Reads a block of BasicSR's options.
+
+        Raises:
+            GCFSRError: a key is unknown, missing, or its value is out of range.
+        """
+        return read_block(cls, opt, f"datasets: {opt.get('name', 'faces')}", LOADER_KEYS)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.augment, dict):
+            tones = read_block(ToneRanges, self.augment, f"datasets: {self.name}: augment")
+            object.__setattr__(self, "augment", tones)
+        backend = self.io_backend.get("type")
+        self._require(self.out_size >= 1, "out_size", "a positive number of pixels")
+        self._require(backend in ("disk", "lmdb"), "io_backend: type", "disk or lmdb")
+        self._require(self.phase in ("train", "val", "test"), "phase", "train, val or test")
+        self._require(self.repeats >= 1, "repeats", "at least 1")
+        self._require(self.seed >= 0, "seed", "at least 0")
+        self._require(0 <= self.max_bad_share <= 1, "max_bad_share", "between 0 and 1")
+
+    def _require(self, holds: bool, key: str, wanted: str) -> None:
+        if not holds:
+            raise GCFSRError(f"datasets: {self.name}: {key} must be {wanted}")
+
+
+@dataclass(frozen=True)
+class MultiFactorOptions(FaceOptions):
+    """Keys of `MultiFactorDegradationDataset`; exactly one of `factors`, `factor_range` and `factor` is given.
+
+    Attributes:
+        max_factor: s = factor / max_factor.
+        factors: drawn uniformly; one that stands twice is drawn twice as often.
+        factor_range: [smallest, largest], drawn uniformly and moved to the nearest ratio out_size / n of whole pixels.
+        factor: the same for every sample, as validation wants it.
+        quantize: clips and rounds the small picture to 8 bits, as a file would hold it, before it is enlarged.
+    """
+
+    max_factor: float = 64.0
+    factors: tuple[float, ...] | None = None
+    factor_range: Pair | None = None
+    factor: float | None = None
+    quantize: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = [choice for choice in (self.factors, self.factor_range, self.factor) if choice is not None]
+        self._require(len(given) == 1, "factors, factor_range, factor", "given exactly once in all")
+        every = given[0] if isinstance(given[0], tuple) else given
+        within = len(every) > 0 and all(1 <= factor <= min(self.max_factor, self.out_size) for factor in every)
+        self._require(within, "factor", f"from 1 to max_factor {self.max_factor:g} and out_size {self.out_size}")
+        ordered = self.factor_range is None or list(self.factor_range) == sorted(self.factor_range)
+        self._require(ordered, "factor_range", "[smallest, largest]")
+
+
+@dataclass(frozen=True)
+class BlindOptions(BlindRanges, FaceOptions):  # FaceOptions' keys come first
+    """Keys of `BlindFaceDegradationDataset`: those above and `BlindRanges`, whose names are GFPGAN's."""
+
+    def __post_init__(self) -> None:
+        FaceOptions.__post_init__(self)
+        BlindRanges.__post_init__(self)
+
+
+Block = TypeVar("Block")
+
+
+def read_block(cls: type[Block], block: dict[str, Any], place: str, ignored: frozenset[str] = frozenset()) -> Block:
+    """Builds a dataclass from a mapping; lists become tuples, and None leaves the default where it means nothing."""
+    known = {spec.name: spec.type for spec in fields(cls)}  # type: ignore[arg-type]
+    for key in block.keys() - known.keys() - ignored:
+        near = get_close_matches(key, known, 1)
+        raise GCFSRError(f"{place}: {key} is not an option; {f'did you mean {near[0]}?' if near else 'remove it'}")
+    given = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in block.items()
+        if key in known and (value is not None or type(None) in get_args(known[key]))
+    }
+    try:
+        return cls(**given)
+    except TypeError as error:
+        raise GCFSRError(f"{place}: {str(error).partition(') ')[2] or error}; see the options' table") from error

@@ -1,0 +1,222 @@
+"""The engine of a training step: precision, compilation, micro-batches, guarded steps, EMA. No loss, no BasicSR."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from gcfsr_arch.errors import GCFSRError
+
+AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """The options under `train:engine`; every default is the plain full-precision step.
+
+    Args:
+        amp: "bf16" or "fp16" autocast for both networks, or None; fp16 scales its gradients.
+        accumulate: micro-batches per step.
+        compile: `torch.compile` of both networks, in place.
+        channels_last: memory format of networks and pictures.
+        tf32: allow TF32 matrix products and convolutions on CUDA.
+        fused: the fused Adam.
+        checkpointing: recompute the generator's levels in the backward pass to save memory.
+        clip_grad_g, clip_grad_d: largest gradient norm, or None.
+    """
+
+    amp: str | None = None
+    accumulate: int = 1
+    compile: bool = False
+    channels_last: bool = False
+    tf32: bool = False
+    fused: bool = False
+    checkpointing: bool = False
+    clip_grad_g: float | None = None
+    clip_grad_d: float | None = None
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any] | None) -> "Engine":
+        """Builds it from an option mapping.
+
+        Raises:
+            GCFSRError: an unknown key, an unknown amp, or accumulate below 1.
+        """
+        options = dict(options or {})
+        known = [field.name for field in dataclasses.fields(cls)]
+        for key in options:
+            if key not in known:
+                raise GCFSRError(f"train:engine:{key}: unknown key; known ones are {', '.join(known)}")
+        engine = cls(**options)
+        if engine.amp is not None and engine.amp not in AMP_TYPES:
+            raise GCFSRError(f"train:engine:amp: {engine.amp!r} is not bf16, fp16 or ~; choose one of them")
+        if engine.accumulate < 1:
+            raise GCFSRError(f"train:engine:accumulate: {engine.accumulate} is below 1; give a number of micro-batches")
+        return engine
+
+    def autocast(self, device: torch.device) -> torch.autocast | nullcontext[None]:
+        """The precision that networks run in."""
+        if self.amp is None:
+            return nullcontext()
+        return torch.autocast(device.type, dtype=AMP_TYPES[self.amp])
+
+    def picture(self, x: Tensor) -> Tensor:
+        """A batch of pictures in the engine's memory format."""
+        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
+
+    def prepare(self, net: nn.Module, generator: bool) -> nn.Module:
+        """Applies memory format, checkpointing and compilation to a bare network, in place."""
+        if self.channels_last:
+            net.to(memory_format=torch.channels_last)
+        if generator and self.checkpointing:
+            if not hasattr(net, "checkpoint_levels"):
+                name = type(net).__name__
+                raise GCFSRError(f"train:engine:checkpointing: {name} cannot recompute its levels; remove the key")
+            net.checkpoint_levels = True
+        if self.compile:
+            net.compile()
+        return net
+
+    def allow_tf32(self) -> None:
+        """Sets the process-wide precision of CUDA matrix products and convolutions when asked to."""
+        if self.tf32:
+            torch.backends.cuda.matmul.allow_tf32 = True
+            torch.backends.cudnn.allow_tf32 = True
+
+    def optimizer(self, kind: str, params: list[nn.Parameter], **arguments: Any) -> torch.optim.Optimizer:
+        """Adam or AdamW over `params`, fused when asked to."""
+        if kind not in OPTIMIZERS:
+            raise GCFSRError(f"train:optim_*:type: {kind!r} is not one of {', '.join(OPTIMIZERS)}; choose one of them")
+        return OPTIMIZERS[kind](params, fused=True if self.fused else None, **arguments)
+
+
+class GuardedStep:
+    """Accumulates scaled gradients, then steps the optimiser only when every gradient is finite on every rank.
+
+    Args:
+        optimizer: whose parameters are stepped.
+        device: where they live.
+        fp16: whether gradients are scaled against underflow.
+        clip: largest gradient norm, or None.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device, fp16: bool, clip: float | None) -> None:
+        self.optimizer = optimizer
+        self.params = [p for group in optimizer.param_groups for p in group["params"]]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=fp16)
+        self.clip = math.inf if clip is None else clip
+        self.searching = False
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the gradients of `loss`."""
+        self.scaler.scale(loss).backward()
+
+    def step(self, loss: Tensor) -> bool:
+        """Steps and clears the gradients; returns False, the parameters untouched, when a number was not finite.
+
+        Args:
+            loss: the sum that was differentiated, to be checked too.
+        """
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.params, self.clip)
+        sound = everywhere(torch.isfinite(norm) & torch.isfinite(loss.detach()))
+        self.searching = not sound and self.scaler.is_enabled() and self.scaler.get_scale() > 1
+        if sound:
+            self.scaler.step(self.optimizer)
+        if self.scaler.is_enabled():
+            self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return sound
+
+
+def everywhere(flag: Tensor) -> bool:
+    """Whether a boolean scalar holds on every rank."""
+    flag = flag.to(torch.uint8)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MIN)
+    return bool(flag.item())
+
+
+class BadSteps:
+    """Counts steps that were skipped because a number was not finite and stops the run after `limit` in a row."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.in_a_row, self.total = limit, 0, 0
+
+    def good(self) -> None:
+        self.in_a_row = 0
+
+    def bad(self, iteration: int, what: str, last_checkpoint: str | None) -> str:
+        """Counts one and returns the line to log.
+
+        Raises:
+            GCFSRError: the limit is reached; the message names the last sound checkpoint.
+        """
+        self.in_a_row += 1
+        self.total += 1
+        if self.in_a_row >= self.limit:
+            saved = f"the last sound checkpoint is {last_checkpoint}" if last_checkpoint else "no checkpoint was saved yet"
+            raise GCFSRError(
+                f"train:max_bad_steps: {self.in_a_row} steps in a row up to iteration {iteration} were not finite "
+                f"({what}); {saved}; lower the learning rate or leave out train:engine:amp, then resume"
+            )
+        row = f"{self.in_a_row} in a row, {self.limit} stop the run"
+        return f"iteration {iteration}: {what} not finite, step skipped ({row})"
+
+
+def micro_batches(size: int, accumulate: int) -> Iterator[tuple[slice, float, bool]]:
+    """Cuts a batch: (slice, share of the batch, whether it is the last) for each micro-batch."""
+    step = math.ceil(size / accumulate)
+    for start in range(0, size, step):
+        stop = min(start + step, size)
+        yield slice(start, stop), (stop - start) / size, stop == size
+
+
+def sync_only(last: bool, net: nn.Module) -> Any:
+    """A context in which ranks exchange gradients only for the last micro-batch."""
+    return nullcontext() if last or not isinstance(net, DistributedDataParallel) else net.no_sync()
+
+
+@contextmanager
+def frozen(params: list[nn.Parameter]) -> Iterator[None]:
+    """No gradients for `params` inside."""
+    for p in params:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in params:
+            p.requires_grad_(True)
+
+
+def ema_decay(options: Mapping[str, Any], global_batch: int, seen: int) -> float:
+    """The decay of the moving average for the next step.
+
+    Args:
+        options: the train options: `ema_decay`, or `ema_half_life` in pictures (StyleGAN2's 0.5^(32/10000) is a
+            half-life of 10000 with a batch of 32); `ema_rampup` shortens the half-life early to that share of the
+            pictures seen.
+        global_batch: pictures per step over all ranks.
+        seen: pictures seen so far.
+    """
+    if options.get("ema_half_life") is None:
+        return float(options.get("ema_decay", 0))
+    half_life = float(options["ema_half_life"])
+    if options.get("ema_rampup") is not None:
+        half_life = min(half_life, seen * float(options["ema_rampup"]))
+    return 0.5 ** (global_batch / max(half_life, 1e-8))
+
+
+@torch.no_grad()
+def update_ema(average: nn.Module, net: nn.Module, decay: float) -> None:
+    """average = decay * average + (1 - decay) * net for parameters; buffers are copied."""
+    get_ema_multi_avg_fn(decay)(list(average.parameters()), list(net.parameters()), None)
+    for mine, theirs in zip(average.buffers(), net.buffers(), strict=True):
+        mine.copy_(theirs)

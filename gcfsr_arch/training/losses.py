@@ -1,0 +1,182 @@
+"""The losses of Eq. 6-7 and their companions: pure functions, then thin modules that hold weights and options.
+
+Every loss is a mean over samples, so micro-batches and ranks weighted by their share add up to the whole batch.
+Pictures are RGB, (N, 3, H, W), in [-1, 1]. Losses over frozen networks live in `features.py`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_datasets.resize import resize_tensor
+
+Logits = Tensor | Sequence[Tensor]  # (N, 1), or one (N, patches) per head of a discriminator with several
+
+GAN_KINDS = {"wgan_softplus": "logistic", "logistic": "logistic", "hinge": "hinge"}
+
+
+def per_head(logits: Logits) -> list[Tensor]:
+    """The heads' scores as a list of float tensors: losses are computed in full precision."""
+    heads = [logits] if isinstance(logits, Tensor) else list(logits)
+    return [head if head.dtype == torch.float64 else head.float() for head in heads]
+
+
+def generator_gan_loss(fake: Logits, kind: str = "logistic") -> Tensor:
+    """The generator's adversarial loss: -log D(fake) as softplus (Eq. 6), or the hinge form -D(fake).
+
+    Args:
+        fake: the discriminator's scores of restored faces.
+        kind: "logistic" (non-saturating, the paper's) or "hinge".
+
+    Returns:
+        A scalar, the mean over samples and heads.
+    """
+    losses = [F.softplus(-x).mean() if kind == "logistic" else -x.mean() for x in per_head(fake)]
+    return torch.stack(losses).mean()
+
+
+def discriminator_gan_loss(real: Logits, fake: Logits, kind: str = "logistic") -> Tensor:
+    """The discriminator's adversarial loss: softplus(-D(real)) + softplus(D(fake)) (Eq. 6), or the hinge form."""
+    pairs = zip(per_head(real), per_head(fake), strict=True)
+    if kind == "logistic":
+        losses = [F.softplus(-r).mean() + F.softplus(f).mean() for r, f in pairs]
+    else:
+        losses = [F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in pairs]
+    return torch.stack(losses).mean()
+
+
+def r1_penalty(logits: Logits, real: Tensor) -> Tensor:
+    """E[|grad_x D(x)|^2] on real faces (Mescheder et al., 2018), without any weight.
+
+    Args:
+        logits: the scores of `real`, computed from it with gradients.
+        real: (N, 3, H, W), requires a gradient.
+    """
+    total = torch.stack([head.mean(1).sum() for head in per_head(logits)]).mean()
+    (gradient,) = torch.autograd.grad(total, real, create_graph=True)
+    return gradient.square().sum((1, 2, 3)).mean()
+
+
+def _gaussian(window: int, sigma: float, like: Tensor) -> Tensor:
+    x = torch.arange(window, dtype=like.dtype, device=like.device) - (window - 1) / 2
+    kernel = torch.exp(-x.square() / (2 * sigma**2))
+    return kernel / kernel.sum()
+
+
+def ssim(x: Tensor, y: Tensor, window: int = 11, sigma: float = 1.5, data_range: float = 2.0) -> Tensor:
+    """Structural similarity with a Gaussian window, without padding (Wang et al., 2004), differentiable.
+
+    Args:
+        x, y: (N, C, H, W), float, both sides at least `window`.
+        window, sigma: size and standard deviation of the window, pixels.
+        data_range: largest minus smallest possible value: 2 for [-1, 1].
+
+    Returns:
+        (N,) the mean over channels and positions.
+    """
+    channels = x.shape[1]
+    kernel = _gaussian(window, sigma, x)
+    rows, columns = (kernel.view(shape).repeat(channels, 1, 1, 1) for shape in [(1, 1, -1, 1), (1, 1, 1, -1)])
+
+    def blur(image: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(image, rows, groups=channels), columns, groups=channels)
+
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    mean_x, mean_y = blur(x), blur(y)
+    var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
+    cov = blur(x * y) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    contrast = (2 * cov + c2) / (var_x + var_y + c2)
+    return (luminance * contrast).mean((1, 2, 3))
+
+
+def consistency(output: Tensor, gt: Tensor, factor: Tensor) -> Tensor:
+    """L1 between output and truth after each is reduced by the sample's true factor: what the input did show.
+
+    Args:
+        output, gt: (N, 3, S, S).
+        factor: (N,) the true downscale ratios; the reduced side is round(S / factor).
+
+    Returns:
+        A scalar, the mean over samples.
+    """
+    size = output.shape[-1]
+    sides = (size / factor.double()).round().clamp(min=1).long().tolist()
+    total = output.new_zeros(())
+    for side in sorted(set(sides)):
+        chosen = [i for i, n in enumerate(sides) if n == side]
+        small = resize_tensor(output[chosen] - gt[chosen], (side, side))  # resizing is linear: once for the difference
+        total = total + small.abs().mean() * (len(chosen) / len(sides))
+    return total
+
+
+def draw_mismatch(s: Tensor, prob: float, octaves: float, s_min: float) -> tuple[Tensor, Tensor]:
+    """Moves some dials off their true place, so that training sees every position with every input.
+
+    Args:
+        s: (N,) the true dials in [0, 1].
+        prob: the share of samples that is moved.
+        octaves: how far at most, up or down, in factors of two (drawn uniformly in the logarithm).
+        s_min: the smallest dial; the largest is 1.
+
+    Returns:
+        s: (N,) the dials to use; matched: (N,) bool, where they are the true ones.
+    """
+    shift = (torch.rand(s.shape, dtype=torch.float64) * 2 - 1) * octaves
+    chosen = torch.rand(s.shape, dtype=torch.float64) < prob
+    moved = (s * torch.exp2(shift).to(s)).clamp(s_min, 1.0)
+    used = torch.where(chosen.to(s.device), moved, s)
+    return used, used == s
+
+
+class SSIMLoss(nn.Module):
+    """loss_weight * (1 - SSIM); arguments as in `ssim`."""
+
+    def __init__(self, loss_weight: float = 1.0, window: int = 11, sigma: float = 1.5) -> None:
+        super().__init__()
+        self.loss_weight, self.window, self.sigma = loss_weight, window, sigma
+
+    def forward(self, output: Tensor, gt: Tensor) -> Tensor:
+        return self.loss_weight * (1 - ssim(output, gt, self.window, self.sigma)).mean()
+
+
+class ConsistencyLoss(nn.Module):
+    """loss_weight * `consistency`."""
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, output: Tensor, gt: Tensor, factor: Tensor) -> Tensor:
+        return self.loss_weight * consistency(output, gt, factor)
+
+
+class AdversarialLoss(nn.Module):
+    """Both sides of the adversarial loss with one weight lambda_adv (Eq. 6-7).
+
+    Args:
+        gan_type: "wgan_softplus" (BasicSR's name) or "logistic": the paper's; "hinge".
+        loss_weight: lambda_adv of Eq. 7.
+        scale_d: whether lambda_adv multiplies the discriminator's loss too, as Eq. 7 has it.
+
+    Raises:
+        GCFSRError: an unknown gan_type.
+    """
+
+    def __init__(self, gan_type: str = "wgan_softplus", loss_weight: float = 0.01, scale_d: bool = True) -> None:
+        super().__init__()
+        if gan_type not in GAN_KINDS:
+            known = ", ".join(GAN_KINDS)
+            raise GCFSRError(f"train:gan_opt:gan_type: {gan_type!r} is not one of {known}; choose one of them")
+        self.kind = GAN_KINDS[gan_type]
+        self.loss_weight = loss_weight
+        self.d_weight = loss_weight if scale_d else 1.0
+
+    def generator(self, fake: Logits) -> Tensor:
+        return self.loss_weight * generator_gan_loss(fake, self.kind)
+
+    def discriminator(self, real: Logits, fake: Logits) -> Tensor:
+        return self.d_weight * discriminator_gan_loss(real, fake, self.kind)

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,3 +23,23 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the development data folder {folder.name}/ is not beside the repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of eight smooth 32x32 pictures in colour, made from a seed: enough for a tiny network to train on."""
+    folder = tmp_path_factory.mktemp("faces")
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        coarse = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{number}.png"), cv2.resize(coarse, (32, 32), interpolation=cv2.INTER_CUBIC))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def outside() -> dict[str, str]:
+    """The environment for programs that a test starts: one thread each, no Python path, our bytecode left alone."""
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "GCFSR_", "PYTEST"))
+    }
+    return {**environment, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -1,0 +1,93 @@
+"""The arrows of DESIGN.md, section 2: who may know whom, read from the sources' import statements."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+NOT_NETWORKS = ("register", "train")  # the files of gcfsr_arch/ that know BasicSR
+DATA = {"numpy", "scipy", "cv2", "PIL", "torch", "lmdb", "gcfsr_datasets", "gcfsr_arch.errors"}
+
+
+def imports(path: Path, everywhere: bool = True) -> Iterator[str]:
+    """Modules that a file imports; with `everywhere` also inside functions. `if TYPE_CHECKING` blocks do not count."""
+    nodes = [ast.parse(path.read_text(encoding="utf-8"))]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            nodes += node.orelse
+        elif everywhere or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            nodes += ast.iter_child_nodes(node)
+
+
+def foreign(path: Path, allowed: set[str], everywhere: bool = True) -> set[str]:
+    """Imports of a file that are neither the standard library nor allowed (a package allows what is below it)."""
+    return {
+        name
+        for name in imports(path, everywhere)
+        if name.split(".")[0] not in sys.stdlib_module_names
+        and not any(name == good or name.startswith(good + ".") for good in allowed)
+    }
+
+
+def sources(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def test_networks_know_only_torch(root: Path) -> None:
+    paths = [path for path in (root / "gcfsr_arch").glob("*.py") if path.stem not in NOT_NETWORKS]
+    ours = {f"gcfsr_arch.{path.stem}" for path in paths}
+    for path in paths:
+        assert not foreign(path, {"torch"} | ours | ({"safetensors"} if path.stem == "checkpoint" else set())), path
+
+
+def test_data_knows_no_basicsr_and_no_network(root: Path) -> None:
+    for path in sources(root / "datasets"):
+        assert not foreign(path, DATA), path
+
+
+def test_only_training_knows_basicsr(root: Path) -> None:
+    at_home = [root / "gcfsr_arch" / "training", root / "gcfsr_arch" / "register.py", root / "gcfsr_arch" / "train.py"]
+    for path in [*sources(root / "gcfsr_arch"), *sources(root / "datasets")]:
+        if not any(home in (path, *path.parents) for home in at_home):
+            assert not [name for name in imports(path) if name.split(".")[0] == "basicsr"], path
+
+
+def test_inference_knows_training_and_basicsr_only_inside_functions(root: Path) -> None:
+    for path in sources(root / "inference"):
+        known = [n for n in imports(path, everywhere=False) if n.startswith(("basicsr", "gcfsr_arch.training"))]
+        assert not known, path
+
+
+def test_nothing_knows_inference(root: Path) -> None:
+    for path in [*sources(root / "gcfsr_arch"), *sources(root / "datasets"), root / "gcfsr_autoload.py"]:
+        assert not [name for name in imports(path) if name.startswith("gcfsr_inference")], path
+
+
+def test_autoload_and_commands_cost_nothing_to_import(root: Path) -> None:
+    assert not foreign(root / "gcfsr_autoload.py", {"gcfsr_arch.register"})
+    for path in [root / "inference" / "cli.py", *sources(root / "inference" / "commands")]:
+        assert not foreign(path, {"gcfsr_arch.errors", "gcfsr_inference.commands"}, everywhere=False), path
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import gcfsr_arch.errors", ["torch", "basicsr", "cv2"]),
+        ("from gcfsr_arch import GCFSR, load_generator", ["basicsr", "cv2", "gcfsr_inference", "gcfsr_datasets"]),
+        ("import gcfsr_datasets.degradation", ["basicsr", "gcfsr_inference", "gcfsr_arch.generator"]),
+        ("import gcfsr_inference.cli", ["torch", "basicsr", "cv2", "numpy"]),
+    ],
+)
+def test_import_stays_light(statement: str, absent: list[str], outside: dict[str, str], tmp_path: Path) -> None:
+    code = f"{statement}; import sys; print([name for name in {absent} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=outside, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr

@@ -1,0 +1,122 @@
+"""The wheel: what it carries, what it asks for, and that it works away from the repository."""
+
+import subprocess
+import sys
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+HOMES = {
+    "gcfsr_arch": "gcfsr_arch",
+    "datasets": "gcfsr_datasets",
+    "inference": "gcfsr_inference",
+    "options": "gcfsr_options",
+}
+pytestmark = pytest.mark.xdist_group("wheel")
+
+
+@pytest.fixture(scope="module")
+def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the files that git knows, so that leftovers of a working tree neither help nor harm."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in tracked(root):
+        (folder / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "tree" / name).write_bytes((root / name).read_bytes())
+    command = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
+    subprocess.run([sys.executable, *command, str(folder / "tree")], check=True, capture_output=True)
+    return next(folder.glob("gcfsr-*.whl"))
+
+
+@pytest.fixture(scope="module")
+def target(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel installed into a folder of its own."""
+    folder = tmp_path_factory.mktemp("target")
+    command = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), str(wheel)]
+    subprocess.run([sys.executable, *command], check=True, capture_output=True)
+    return folder
+
+
+def tracked(root: Path) -> list[str]:
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("the repository is no git checkout")
+    return [name for name in done.stdout.split("\0") if (root / name).is_file()]
+
+
+def metadata(wheel: Path) -> Parser:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return Parser().parsestr(archive.read(name).decode())
+
+
+def test_wheel_carries_every_file_of_the_packages(root: Path, wheel: Path) -> None:
+    expected = {"gcfsr_autoload.py"}
+    for name in tracked(root):
+        first, _, rest = name.partition("/")
+        if first in HOMES and rest:
+            expected.add(f"{HOMES[first]}/{rest}")
+    with zipfile.ZipFile(wheel) as archive:
+        carried = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert carried == expected
+
+
+def test_options_weights_and_licences_are_among_them(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert any(name.startswith("gcfsr_options/train_") for name in names)
+    assert any(name.endswith("/licenses/LICENSE") for name in names)
+    weights = [name for name in names if name.endswith(".safetensors")]
+    if weights:
+        assert any("LICENSE" in name and name.startswith("gcfsr_inference/weights/") for name in names)
+
+
+@pytest.mark.parametrize(("python", "wanted"), [("3.10", True), ("3.12", True), ("3.13", False), ("3.14", False)])
+def test_basicsr_is_left_out_where_its_setup_fails(wheel: Path, python: str, wanted: bool) -> None:
+    requirements = [Requirement(line) for line in metadata(wheel).get_all("Requires-Dist")]
+    markers = [r.marker for r in requirements if r.name == "basicsr"]
+    assert [marker.evaluate({"python_version": python}) for marker in markers] == [wanted]
+
+
+def test_every_dependency_has_a_lower_bound(wheel: Path) -> None:
+    requirements = [Requirement(line) for line in metadata(wheel).get_all("Requires-Dist")]
+    assert [str(r) for r in requirements if not any(s.operator in (">=", "==") for s in r.specifier)] == []
+
+
+def test_entry_points(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("entry_points.txt"))
+        text = archive.read(name).decode()
+    assert "gcfsr = gcfsr_inference.cli:main" in text
+    assert "[torch.backends]\ngcfsr = gcfsr_autoload:register" in text
+
+
+def test_it_is_imported_from_outside_the_repository(target: Path, tmp_path: Path, outside: dict[str, str]) -> None:
+    code = (
+        "import importlib, torch, gcfsr_options\n"
+        "names = 'gcfsr_autoload gcfsr_arch.generator gcfsr_datasets.degradation gcfsr_inference.cli'.split()\n"
+        "print(*[importlib.import_module(name).__file__ for name in names], gcfsr_options.__path__[0])\n"
+        "net = importlib.import_module('gcfsr_arch').GCFSR(32, num_style_feat=16, narrow=1 / 16)\n"
+        "assert net(torch.zeros(1, 3, 32, 32), 0.5).shape == (1, 3, 32, 32)\n"
+    )
+    env = {**outside, "PYTHONPATH": str(target)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == 5
+    assert all(path.startswith(str(target)) for path in done.stdout.split()), done.stdout
+
+
+def test_its_command_runs_and_finds_its_option_files(target: Path, tmp_path: Path, outside: dict[str, str]) -> None:
+    env = {**outside, "PYTHONPATH": str(target)}
+    listing = subprocess.run(
+        [str(target / "bin" / "gcfsr"), "--help"], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert listing.returncode == 0, listing.stderr
+    assert "restore" in listing.stdout
+    code = "from gcfsr_arch.train import bundled_options; print(*bundled_options().values())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    found = done.stdout.split()
+    assert found, done.stderr
+    assert all(path.startswith(str(target)) for path in found)

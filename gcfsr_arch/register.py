@@ -15,12 +15,19 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGIS
 from gcfsr_arch.discriminator import GCFSRDiscriminator  # noqa: E402
 from gcfsr_arch.generator import GCFSR  # noqa: E402
 from gcfsr_arch.training import metrics, released, stock  # noqa: E402
+from gcfsr_arch.training.features import FeatureDiscriminator  # noqa: E402
 from gcfsr_arch.training.model import GCFSRModel  # noqa: E402
 from gcfsr_datasets.blind_face_dataset import BlindFaceDegradationDataset  # noqa: E402
 from gcfsr_datasets.multi_factor_dataset import MultiFactorDegradationDataset  # noqa: E402
 
 OURS: dict[Any, tuple[Any, ...]] = {
-    ARCH_REGISTRY: (GCFSR, GCFSRDiscriminator, released.GCFSR_blind, released.StyleGAN2Discriminator_no_std),
+    ARCH_REGISTRY: (
+        GCFSR,
+        GCFSRDiscriminator,
+        FeatureDiscriminator,
+        released.GCFSR_blind,
+        released.StyleGAN2Discriminator_no_std,
+    ),
     DATASET_REGISTRY: (
         MultiFactorDegradationDataset,
         BlindFaceDegradationDataset,
@@ -28,13 +35,7 @@ OURS: dict[Any, tuple[Any, ...]] = {
         released.SingleImage_GT_Dataset,
     ),
     MODEL_REGISTRY: (GCFSRModel, released.GCFSR_Model),
-    METRIC_REGISTRY: (
-        metrics.calculate_lpips,
-        metrics.calculate_fid_gcfsr,
-        metrics.calculate_identity,
-        metrics.calculate_feature_distance,
-        metrics.calculate_feature_frechet,
-    ),
+    METRIC_REGISTRY: metrics.METRICS,
 }
 
 

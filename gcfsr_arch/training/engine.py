@@ -162,7 +162,7 @@ class BadSteps:
         self.in_a_row += 1
         self.total += 1
         if self.in_a_row >= self.limit:
-            saved = f"the last sound checkpoint is {last_checkpoint}" if last_checkpoint else "no checkpoint was saved yet"
+            saved = f"the last sound checkpoint is {last_checkpoint}" if last_checkpoint else "none was saved yet"
             raise GCFSRError(
                 f"train:max_bad_steps: {self.in_a_row} steps in a row up to iteration {iteration} were not finite "
                 f"({what}); {saved}; lower the learning rate or leave out train:engine:amp, then resume"

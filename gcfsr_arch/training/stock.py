@@ -28,6 +28,7 @@ from basicsr.utils import check_resume
 from basicsr.utils.registry import MODEL_REGISTRY
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.training.console import TrainLine
 
 Options = dict[str, Any]
 
@@ -163,7 +164,7 @@ def load_resume_state(opt: Options) -> Options | None:
     return state
 
 
-PIPELINE: dict[str, Callable[..., Any]] = {"load_resume_state": load_resume_state}
+PIPELINE: dict[str, Callable[..., Any]] = {"load_resume_state": load_resume_state, "MessageLogger": TrainLine}
 
 
 def fault_in_one_line(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:

@@ -15,7 +15,7 @@ from gcfsr_arch.training.features import FeatureLoss
 from gcfsr_arch.training.losses import AdversarialLoss, ConsistencyLoss, SSIMLoss
 
 if TYPE_CHECKING:
-    from gcfsr_arch.training.model import Batch
+    from gcfsr_arch.training.step import Batch
 
 OURS = {
     "ssim_opt": SSIMLoss,

@@ -38,6 +38,12 @@ def to_depth(unit: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
     return (np.clip(unit, 0, 1) * top).round().astype(dtype)
 
 
+def network_view(image: np.ndarray, out_size: int) -> np.ndarray:
+    """A picture at (out_size, out_size), bicubic, as the network sees it; dtype and channels kept, alpha left out."""
+    unit = unit_bgr(image)
+    return to_depth(unit if unit.shape[:2] == (out_size, out_size) else resize(unit, (out_size, out_size)), image.dtype)
+
+
 def network_input(image: np.ndarray, out_size: int) -> Tensor:
     """A picture as the network saw its inputs in training: bicubic to the output size, clipped.
 
@@ -74,5 +80,9 @@ def with_alpha_of(face: np.ndarray, like: np.ndarray) -> np.ndarray:
     """Adds the alpha of `like`, resized to the face; a picture without alpha changes nothing."""
     if like.ndim != 3 or like.shape[2] != 4:
         return face
-    alpha = resize(like[..., 3] / np.iinfo(like.dtype).max, face.shape[:2])
-    return np.dstack([face, to_depth(alpha, like.dtype)])
+    return np.dstack([face, alpha_at(like[..., 3], len(face))])
+
+
+def alpha_at(alpha: np.ndarray, out_size: int) -> np.ndarray:
+    """An alpha channel (H, W) resized to (out_size, out_size), same dtype."""
+    return to_depth(resize(alpha / np.iinfo(alpha.dtype).max, (out_size, out_size)), alpha.dtype)

@@ -10,7 +10,6 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from scipy.fft import dct, dctn
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.resize import resize
@@ -42,7 +41,8 @@ def estimate_factor(image: np.ndarray, out_size: int = SIZE) -> float:
 def effective_size(image: np.ndarray) -> float:
     """How many pixels across a face really has (2 to 256), whatever size it is stored at. Arguments as above."""
     gray = _gray_256(image)
-    bands = np.log10(_bands(dctn(gray, norm="ortho") ** 2) + 1e-9)
+    basis = _basis()
+    bands = np.log10(_bands((basis @ gray @ basis.T) ** 2) + 1e-9)
     deviation = np.abs(_predictions() - bands)  # (sizes, gains, noises, bands)
     quadratic = deviation < TOLERANCE
     cost = np.where(quadratic, deviation**2 / 2, TOLERANCE * (deviation - TOLERANCE / 2)).sum(axis=-1)
@@ -70,8 +70,17 @@ def _sizes() -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
+def _basis() -> np.ndarray:
+    """Orthonormal DCT-II: `basis @ picture @ basis.T` are its coefficients (scipy.fft would cost its import)."""
+    index = np.arange(SIZE)
+    basis = np.sqrt(2 / SIZE) * np.cos(np.pi / SIZE * np.outer(index, index + 0.5))
+    basis[0] /= np.sqrt(2)
+    return basis
+
+
+@lru_cache(maxsize=1)
 def _shells() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each DCT coefficient its band; the bands are thirds of an octave of max(u, v). Also counts and band count."""
+    """The band of each DCT coefficient (thirds of an octave of max(u, v)), coefficients per band, and band edges."""
     edges = np.unique(np.round(2 ** np.arange(0, 8.01, 1 / 3)).astype(int))
     index = np.arange(SIZE)
     shell = np.searchsorted(edges, np.maximum.outer(index, index), side="right").ravel()  # 0 is the mean alone
@@ -87,7 +96,7 @@ def _bands(power: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=1)
 def _predictions() -> np.ndarray:
     """log10 of the band powers of a face of every size, contrast and noise: (sizes, gains, noises, bands)."""
-    basis = dct(np.eye(SIZE), axis=0, norm="ortho")
+    basis = _basis()
     squares = np.arange(SIZE, dtype=np.float64) ** 2
     face = (np.add.outer(squares, squares) + KNEE**2) ** (-POWER / 2)
     clean = []

@@ -1,0 +1,92 @@
+"""`gcfsr restore`: faces in pictures, folders, photographs or videos."""
+
+import argparse
+
+BACKGROUNDS = ("none", "bicubic", "lanczos")
+DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "yunet")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options; GFPGAN's and CodeFormer's names where they have one."""
+    add, group = parser.add_argument, parser.add_argument_group
+    add("-i", "--input", nargs="+", metavar="IN", help="pictures, folders, a video, or - for standard input")
+    add("-o", "--output", default="results", help="folder, a picture's file name (one input), or - [results]")
+    add("-v", "--version", "--checkpoint", dest="checkpoint", metavar="CHECKPOINT",
+        help="checkpoint: a file, a bundled name, or a name in the weights folder [gcfsr-nano]")  # fmt: skip
+    add("--aligned", action="store_true", help="inputs are aligned faces, not photographs")
+    add("--recursive", action="store_true", help="also the folders below an input folder")
+    add("--suffix", help="put behind the results' names")
+    add("--ext", default="auto", help="auto (as the input for whole pictures, png for faces), png, jpg, webp, tiff")
+    add("--device", default="cpu", help="cpu, cuda, cuda:N, mps [cpu]")
+    add("--batch", type=int, default=1, help="faces restored at a time [1]")
+    add("--from-sidecar", metavar="JSON", help="run again as a sidecar says; gives the same bytes")
+    _add_dial(group("the dial"))
+    _add_outputs(group("what is measured and stored"))
+    _add_photo(group("photographs"))
+    _add_engine(group("how it runs"))
+
+
+def _add_dial(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--factor", default="auto", help="upscaling factor in the checkpoint's range, or auto: from the picture")
+    add("--s", type=float, help="strength in [0, 1] itself: factor / the checkpoint's largest")
+    add(
+        "-w",
+        type=float,
+        help="CodeFormer's fidelity, 1 = faithful: s = 1 - w, stretched over the checkpoint's range of s",
+    )
+    add("--s-map", metavar="MASK", help="strength by place: black is the least, white the most; size of the picture")
+    add("--s-levels", metavar="A,B,...", help="strength by level, from 16 pixels up")
+    add("--noise", choices=["fixed", "random", "zero"], default="fixed", help="[fixed]; random differs by picture")
+    add("--seed", type=int, default=0, help="of the noise [0]; the same command gives the same bytes")
+
+
+def _add_outputs(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--report", action="store_true", help="compare each result, shrunk by its factor, with its input; report.json")
+    add("--lock", action="store_true", help="project each result back so that it agrees with its input to 0.5/255")
+    add("--draws", type=int, default=0, metavar="N", help="mean and heat map of the spread over N noise draws")
+    add("--sidecar", action="store_true", help="write a JSON beside each result from which it can be made again")
+
+
+def _add_photo(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("-s", "--upscale", type=float, default=1.0, help="size of the whole picture over the input's [1]")
+    add("--bg_upsampler", default="none", help=f"how the rest is enlarged: {', '.join(BACKGROUNDS)} [none]")
+    add("--bg_tile", type=int, help="accepted for GFPGAN's command lines; these upsamplers need no tiles")
+    add("--only_center_face", action="store_true", help="only the face nearest to the middle")
+    add("--faces", default="all", help="all, largest, center, or numbers from left to right such as 0,2 [all]")
+    add("--min-face", type=float, default=20.0, metavar="PIXELS", help="smaller ones are left [20]")
+    add("--detector", help=f"{', '.join(DETECTORS)} [the first whose weights are at hand]")
+    add("--confidence", type=float, help="least score of a face in [0, 1]")
+    add("--landmarks", metavar="JSON", help="faces given by hand instead of a detector: five points each")
+    add("--weights-dir", metavar="FOLDER", help="where detectors' weights lie; also $GCFSR_WEIGHTS")
+    add("--match-color", action="store_true", help="give each restored face the colours of its input")
+
+
+def _add_engine(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--dtype", choices=["fp32", "bf16"], default="fp32", help="bf16 is faster and differs slightly [fp32]")
+    add("--backend", default="torch", help="torch, onnx, openvino [torch]")
+    add("--compile", action="store_true", help="torch.compile: slow start, then faster")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Checks the options that exclude each other, then restores."""
+    from gcfsr_arch.errors import GCFSRError
+    from gcfsr_inference.dial import parse_factor
+
+    args.factor = parse_factor(str(args.factor))
+    dials = {"--s": args.s, "-w": args.w, "--s-map": args.s_map, "--s-levels": args.s_levels}
+    given = [name for name, value in dials.items() if value is not None]
+    if args.factor != "auto":
+        given.insert(0, "--factor")
+    if len(given) > 1:
+        raise GCFSRError(f"{given[0]} and {given[1]}: both set the dial; give one of them")
+    for name, value, least in (("--batch", args.batch, 1), ("--draws", args.draws, 0), ("--seed", args.seed, 0)):
+        if value < least:
+            raise GCFSRError(f"{name} {value}: at least {least}")
+
+    from gcfsr_inference.restore_run import RestoreRun
+
+    return RestoreRun(args).run()

@@ -1,0 +1,169 @@
+"""Which files `gcfsr restore` reads, and what it writes where: GFPGAN's and CodeFormer's folders."""
+
+import hashlib
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_datasets.image_io import (
+    DEEP,
+    IMAGE_SUFFIXES,
+    LOSSLESS_ALPHA,
+    Picture,
+    decode_image,
+    encode_image,
+    list_images,
+    read_bytes,
+    write_bytes_atomic,
+)
+
+FOLDERS = ("cropped_faces", "restored_faces", "cmp", "restored_imgs", "spread")
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"})
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input: its file (None is standard input) and the name, without suffix, that its outputs carry."""
+
+    path: Path | None
+    stem: Path
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return "standard input" if self.path is None else str(self.path)
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the suffix is a video's."""
+        return self.path is not None and self.path.suffix.lower() in VIDEO_SUFFIXES
+
+    def read(self) -> tuple[Picture, str]:
+        """The decoded picture and the SHA-256 of its bytes."""
+        data = sys.stdin.buffer.read() if self.path is None else read_bytes(self.path)
+        if not data:
+            raise GCFSRError(f"{self.name}: no bytes came in; pipe a picture into it")
+        return decode_image(data, self.name), hashlib.sha256(data).hexdigest()
+
+
+def gather(inputs: Sequence[str], recursive: bool = False) -> list[Source]:
+    """Files, folders (all pictures in them; sub-folders too if `recursive`) and `-` in the order given.
+
+    Raises:
+        GCFSRError: a folder without pictures, standard input twice, or two inputs of one name.
+    """
+    found: list[tuple[Path | None, Path]] = []
+    for item in inputs:
+        path = Path(item)
+        if item == STDIN:
+            found.append((None, Path("stdin")))
+        elif path.is_dir():
+            found += [(file, file.relative_to(path)) for file in list_images(path, recursive)]
+        else:
+            found.append((path, Path(path.name)))
+    once = Counter(relative.with_suffix("") for _, relative in found)
+    sources = [Source(path, _stem(relative, once[relative.with_suffix("")] > 1)) for path, relative in found]
+    twice = [stem for stem, count in Counter(source.stem for source in sources).items() if count > 1]
+    if twice:
+        raise GCFSRError(f"{twice[0]}: two inputs would be written under this name; give their common folder instead")
+    return sources
+
+
+def _stem(relative: Path, shared: bool) -> Path:
+    """`a.png` -> `a`; where `a.jpg` is there as well, `a_png` and `a_jpg`."""
+    stem = relative.with_suffix("")
+    return stem.with_name(f"{stem.name}_{relative.suffix[1:]}") if shared else stem
+
+
+class Outputs:
+    """Where results go: a folder with GFPGAN's sub-folders, one file, or standard output (`-`, PNG).
+
+    Args:
+        out: `-o`. A name with a picture's (or video's) suffix that is no folder is a file, for one input only.
+        suffix: `--suffix`, put behind the name.
+        ext: `--ext`: "auto" or a suffix without its dot.
+        sources: all inputs; none of them may be overwritten.
+
+    Raises:
+        GCFSRError: several inputs for one file, an unknown ext, or an output that is an input.
+    """
+
+    def __init__(self, out: str, suffix: str | None, ext: str, sources: Sequence[Source]) -> None:
+        self.to_stdout = out == STDIN
+        self.root = Path(out)
+        self.tail = f"_{suffix}" if suffix else ""
+        self.ext = ext if ext == "auto" else f".{ext.lstrip('.').lower()}"
+        is_file = self.root.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and not self.root.is_dir()
+        self.single = self.root if is_file and not self.to_stdout else None
+        if self.ext != "auto" and self.ext not in IMAGE_SUFFIXES:
+            raise GCFSRError(f"--ext {ext}: auto, png, jpg, webp, tiff or bmp")
+        if (self.single or self.to_stdout) and len(sources) > 1:
+            raise GCFSRError(f"-o {out}: one file for {len(sources)} inputs; name a folder")
+        self.inputs = {source.path.resolve(): source.name for source in sources if source.path is not None}
+
+    def path(self, folder: str, source: Source, number: int | None = None, ext: str = ".png", part: str = "") -> Path:
+        """The file of one face (or, without number, of the whole picture) in a sub-folder."""
+        index = "" if number is None else f"_{number:02d}"
+        name = f"{source.stem.name}{index}{self.tail if folder.startswith('restored') else ''}{part}{ext}"
+        return self.root / folder / source.stem.parent / name
+
+    def result(self, source: Source, picture: Picture, number: int | None = None) -> Path | None:
+        """The file that holds the result: of a face, or without number of the whole picture; None: standard output."""
+        if self.to_stdout or self.single:
+            return self.single
+        folder = "restored_imgs" if number is None else "restored_faces"
+        return self.path(folder, source, number, self._suffix(source, picture, whole=number is None))
+
+    def beside(self, source: Source, result: Path | None, part: str) -> Path:
+        """A further file of one result where there are no sub-folders: `out.png` -> `out` + part."""
+        base = result or Path(source.stem.name)
+        return base.with_name(base.stem + part)
+
+    def _suffix(self, source: Source, picture: Picture, whole: bool) -> str:
+        if self.ext != "auto":
+            return self.ext
+        own = source.path.suffix.lower() if source.path is not None and whole else ".png"
+        holds = own in IMAGE_SUFFIXES and (picture.alpha is None or own in LOSSLESS_ALPHA)
+        holds = holds and (picture.bgr.dtype != np.uint16 or own in DEEP) and (picture.icc is None or own != ".bmp")
+        return own if holds else ".png"
+
+    def check(self, path: Path) -> Path:
+        """The path itself, if writing it would destroy no input."""
+        overwritten = self.inputs.get(path.resolve())
+        if overwritten is not None:
+            raise GCFSRError(f"{path}: the output is the input {overwritten}; choose another -o")
+        return path
+
+    def write(self, path: Path | None, picture: Picture) -> str:
+        """Writes a picture whole or not at all (None: to standard output as PNG); returns the SHA-256 of its bytes."""
+        suffix = ".png" if path is None else path.suffix.lower()
+        data = encode_image(picture.bgr, picture.alpha, picture.icc, suffix, name=str(path or "standard output"))
+        self.write_bytes(path, data)
+        return hashlib.sha256(data).hexdigest()
+
+    def write_bytes(self, path: Path | None, data: bytes) -> None:
+        """Writes bytes whole or not at all, making the folder; refuses an input's path."""
+        if path is None:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+            return
+        self.check(path)
+        make_folder(path.parent)
+        write_bytes_atomic(path, data)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder with its parents. Raises GCFSRError where that is not possible or not allowed to write there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GCFSRError(f"{folder}: the output folder cannot be made ({error.strerror}); choose another -o") from error
+    if not os.access(folder, os.W_OK):
+        raise GCFSRError(f"{folder}: no permission to write there; choose another -o")

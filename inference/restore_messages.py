@@ -1,0 +1,43 @@
+"""What `gcfsr restore` tells while it works."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from gcfsr_inference.runner import FaceRecord
+
+
+def describe(name: str, number: int, record: FaceRecord, origin: str) -> str:
+    """One line about a face: the dial, and what was measured."""
+    parts = [f"factor {record.factor:.3g} ({origin})" if record.factor is not None else "strength as given"]
+    if record.cost:
+        cost = record.cost
+        parts.append(
+            f"locked in {cost.steps} steps (mean difference {cost.before.mean:.2f} -> {cost.after.mean:.2f}/255, "
+            f"{cost.psnr_change:.1f} dB from the unlocked, sharpness {cost.sharpness_before:.0f} -> "
+            f"{cost.sharpness_after:.0f})"
+        )
+    if record.consistency:
+        found = record.consistency
+        parts.append(
+            f"consistency at {found.size} px: {found.psnr:.1f} dB, mean {found.mean:.2f}/255, "
+            f"largest {found.largest:.1f}/255"
+        )
+    if record.largest_spread is not None:
+        parts.append(f"spread up to {record.largest_spread:.1f}/255")
+    return f"{name} face {number}: {'; '.join(parts)}"
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Any]:
+    """A bar on standard error for several inputs at a terminal; yields the function that advances it."""
+    if total < 2 or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("restoring", total=total)
+        yield lambda: bar.advance(task)

@@ -117,19 +117,20 @@ def load_state(path: Path | str) -> dict[str, Any]:
     return state
 
 
-def fault_of(path: Path | str) -> str | None:
-    """What is wrong with the checkpoint of a state file: the state itself, or a network that belongs to it."""
-    try:
-        state = load_state(path)
-    except GCFSRError as error:
-        return str(error)
+def sound_state(path: Path | str) -> dict[str, Any]:
+    """The state of a checkpoint whose every file is whole and belongs to it.
+
+    Raises:
+        GCFSRError: naming the file that is missing, damaged or of another run.
+    """
+    state = load_state(path)
     for name, known in state.get(MANIFEST, {}).items():
         network = models_folder(path) / name
         if not network.is_file():
-            return f"{network}: is missing, it belongs to {path}"
+            raise GCFSRError(f"{network}: is missing, it belongs to {path}; put it back or resume from another state")
         if fingerprint(network) != known:
-            return f"{network}: is damaged or of another run, it does not belong to {path}"
-    return None
+            raise GCFSRError(f"{network}: is damaged or of another run, it does not belong to {path}")
+    return state
 
 
 def models_folder(state_path: Path | str) -> Path:
@@ -144,20 +145,20 @@ def iterations(states: Path | str) -> list[int]:
     return sorted(int(name[: -len(".state")]) for name in names if re.fullmatch(r"\d+\.state", name))
 
 
-def newest_sound(states: Path | str) -> tuple[Path | None, list[str]]:
+def newest_sound(states: Path | str) -> tuple[Path | None, dict[str, Any], list[str]]:
     """The newest checkpoint of the folder with no fault.
 
     Returns:
-        Its state's path (None where there is none) and the faults of the newer ones.
+        Its state file (None where there is none), its state, and the faults of the newer ones.
     """
     faults = []
     for iteration in reversed(iterations(states)):
         path = Path(states) / f"{iteration}.state"
-        fault = fault_of(path)
-        if fault is None:
-            return path, faults
-        faults.append(fault)
-    return None, faults
+        try:
+            return path, sound_state(path), faults
+        except GCFSRError as error:
+            faults.append(str(error))
+    return None, {}, faults
 
 
 # ---------------------------------------------------------------- pruning

@@ -1,0 +1,219 @@
+"""BasicSR's loaders for our models, able to go on in the middle of an epoch.
+
+BasicSR's `EnlargedSampler` orders an epoch by the epoch's number alone, and a sample of ours depends on (seed, epoch,
+index) alone, so a resumed run only has to leave out the samples that the epoch has used already: nothing is decoded
+to be thrown away, and the number of workers may change. torchdata's StatefulDataLoader keeps the states of workers
+and of their data sets instead; there are none to keep here, and it refuses another number of workers.
+"""
+
+import dataclasses
+import logging
+import math
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from basicsr.data import build_dataloader, build_dataset, worker_init_fn
+from basicsr.data.data_sampler import EnlargedSampler
+from torch.utils.data import DataLoader, Dataset
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.training.randomness import seeded
+
+Options = dict[str, Any]
+Batch = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Where in the data an iteration stands.
+
+    Args:
+        batch: samples of one iteration over all ranks.
+        epoch_samples: samples of one epoch over all ranks.
+        iteration: the one that this process starts after, 0 for a new run.
+        epoch: its epoch.
+        samples: samples of that epoch that are used up after it, over all ranks.
+    """
+
+    batch: int
+    epoch_samples: int
+    iteration: int = 0
+    epoch: int = 0
+    samples: int = 0
+
+    def after(self, iteration: int) -> tuple[int, int]:
+        """(epoch, samples used up in it) after `iteration`; a rest below a batch is dropped, as the loader does."""
+        done = iteration - self.iteration
+        rest = (self.epoch_samples - self.samples) // self.batch
+        if done <= rest:
+            return self.epoch, self.samples + done * self.batch
+        per_epoch = self.epoch_samples // self.batch
+        epochs, batches = divmod(done - rest - 1, per_epoch)
+        return self.epoch + 1 + epochs, (batches + 1) * self.batch
+
+
+class Sampler(EnlargedSampler):
+    """BasicSR's sampler, whose indices carry their epoch, without the samples that epoch `skip_epoch` has used up."""
+
+    def __init__(self, dataset: Dataset, world_size: int, rank: int, ratio: float, skip_epoch: int, skip: int) -> None:
+        super().__init__(dataset, world_size, rank, ratio)
+        self.skip_epoch, self.skip = skip_epoch, skip
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        start = self.skip if self.epoch == self.skip_epoch else 0
+        return ((self.epoch, index) for index in list(super().__iter__())[start:])
+
+
+class Keyed(Dataset):
+    """A data set addressed by (epoch, index), so that persistent workers know the epoch as well.
+
+    A data set without `set_epoch` draws from the global generators, if at all: they are seeded for each sample.
+    """
+
+    def __init__(self, dataset: Any, seed: int) -> None:
+        self.dataset, self.seed = dataset, seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        epoch, index = key
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(epoch)
+            return self.dataset[index]
+        with seeded(self.seed, epoch, index):
+            return self.dataset[index]
+
+
+class TrainLoader(DataLoader):
+    """A DataLoader whose iterators start at their first batch.
+
+    BasicSR's prefetchers make an iterator that they throw away before the first epoch; started at once it would decode
+    batches and set up workers for nothing.
+
+    Args:
+        ahead: batches that a thread holds ready, 0 for no thread (BasicSR's `prefetch_mode: cpu`).
+    """
+
+    def __init__(self, *args: Any, ahead: int = 0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ahead = ahead
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._started(super().__iter__)
+
+    def _started(self, start: Callable[[], Iterator[Batch]]) -> Iterator[Batch]:
+        try:
+            batches = start()
+            yield from read_ahead(batches, self.ahead) if self.ahead else batches
+        except GCFSRError as error:  # torch wraps a worker's error in its traceback
+            raise GCFSRError(str(error).rstrip().splitlines()[-1].split("GCFSRError: ")[-1]) from None
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise GCFSRError(
+                f"datasets.train: a loading process died ({str(error).splitlines()[0]}); "
+                "the machine may be short of memory: lower num_worker_per_gpu, then go on with --auto_resume"
+            ) from error
+
+
+def read_ahead(batches: Iterator[Batch], ahead: int) -> Iterator[Batch]:
+    """The same batches, read by a thread; what fails in the thread is raised here instead of waiting for ever."""
+    ready: queue.Queue[tuple[Batch | None, BaseException | None]] = queue.Queue(ahead)
+
+    def read() -> None:
+        try:
+            for batch in batches:
+                ready.put((batch, None))
+            ready.put((None, None))
+        except BaseException as error:  # noqa: BLE001 - carried to the reader, which raises it
+            ready.put((None, error))
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        batch, error = ready.get()
+        if error is not None:
+            raise error
+        if batch is None:
+            return
+        yield batch
+
+
+def start_worker(worker_id: int, **seeding: Any) -> None:
+    """Seeds a loading process as BasicSR does and leaves Ctrl-C and SIGTERM to the trainer, which ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    worker_init_fn(worker_id, **seeding)
+
+
+# ---------------------------------------------------------------- what BasicSR's pipeline calls
+
+
+def create_train_val_dataloader(opt: Options, logger: logging.Logger) -> tuple[Any, Any, list[Any], int, int]:
+    """Takes the place of BasicSR's function of that name and leaves the run's `Schedule` in `opt`.
+
+    Returns:
+        Training loader and sampler, validation loaders, epochs, iterations.
+
+    Raises:
+        GCFSRError: the training set has fewer samples than a batch.
+    """
+    train, val_loaders = opt["datasets"]["train"], []
+    loader, sampler, schedule = train_loader(opt, train)
+    opt["schedule"] = dataclasses.asdict(schedule)
+    total = int(opt["train"]["total_iter"])
+    per_epoch = schedule.epoch_samples // schedule.batch
+    epochs = math.ceil(total / per_epoch)
+    logger.info(
+        f"Training set {train['name']}: {len(sampler.dataset):,} pictures, {schedule.batch} per iteration over "
+        f"{opt['world_size']} process(es), {per_epoch:,} iterations per epoch, {total:,} iterations in all."
+    )
+    for phase, options in opt["datasets"].items():
+        if phase.split("_")[0] == "val":
+            dataset = build_dataset(options)
+            val_loaders.append(
+                build_dataloader(dataset, options, opt["num_gpu"], opt["dist"], None, opt["manual_seed"])
+            )
+            logger.info(f"Validation set {options['name']}: {len(dataset):,} pictures.")
+    return loader, sampler, val_loaders, epochs, total
+
+
+def train_loader(opt: Options, train: Options) -> tuple[TrainLoader, Sampler, Schedule]:
+    """The training loader and sampler, standing where `opt["resume"]` (epoch, samples, iteration) says."""
+    copies = 1 if opt["dist"] else max(1, opt["num_gpu"])
+    batch, workers = train["batch_size_per_gpu"] * copies, train["num_worker_per_gpu"] * copies
+    dataset = build_dataset(train)
+    start = opt.get("resume") or {}
+    world, rank = opt["world_size"], opt["rank"]
+    ratio = train.get("dataset_enlarge_ratio", 1)
+    sampler = Sampler(dataset, world, rank, ratio, start.get("epoch", 0), start.get("samples", 0) // world)
+    schedule = Schedule(batch * world, sampler.num_samples * world, **start)
+    if schedule.epoch_samples < schedule.batch:
+        raise GCFSRError(
+            f"datasets.train.batch_size_per_gpu: {schedule.batch} samples make a batch, {train.get('dataroot_gt')} has "
+            f"{len(dataset)}; lower it or raise dataset_enlarge_ratio"
+        )
+    # a thread may not draw from the trainer's generators, which a data set without set_epoch does
+    ahead = (
+        train.get("num_prefetch_queue", 1)
+        if train.get("prefetch_mode") == "cpu" and hasattr(dataset, "set_epoch")
+        else 0
+    )
+    loader = TrainLoader(
+        Keyed(dataset, opt["manual_seed"]),
+        batch_size=batch,
+        sampler=sampler,
+        num_workers=workers,
+        drop_last=True,
+        pin_memory=train.get("pin_memory", False),
+        persistent_workers=train.get("persistent_workers", False),
+        worker_init_fn=partial(start_worker, num_workers=workers, rank=rank, seed=opt["manual_seed"]),
+        generator=torch.Generator().manual_seed(opt["manual_seed"]),  # an iterator draws its workers' seed from it
+        ahead=ahead,
+    )
+    return loader, sampler, schedule

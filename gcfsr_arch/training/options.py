@@ -1,0 +1,203 @@
+"""Checks an option file before anything is built: every fault at once, each with its path and, for a key, the nearest.
+
+from gcfsr_arch.training.options import check_file
+report = check_file("train_gcfsr_x64.yml", ["train:total_iter=100"])
+report.faults, report.ignored, report.options
+"""
+
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.training.options_cross import cross_faults
+from gcfsr_arch.training.options_names import unknown_key
+from gcfsr_arch.training.options_registry import registry_faults
+from gcfsr_arch.training.options_schema import Options
+
+Tree = dict[str, Any]
+
+
+@dataclass
+class Report:
+    """What was found in an option file.
+
+    Args:
+        faults: (path, what is wrong), in the file's order of sections.
+        ignored: (path, why) of keys that are accepted and not used.
+        options: the options as the user gave them with numbers made numbers; the raw ones where there are faults.
+        resolved: the same with every default filled in.
+    """
+
+    faults: list[tuple[str, str]] = field(default_factory=list)
+    ignored: list[tuple[str, str]] = field(default_factory=list)
+    options: Tree = field(default_factory=dict)
+    resolved: Tree = field(default_factory=dict)
+
+    def lines(self, source: str) -> list[str]:
+        """One line per fault: FILE: path: what is wrong."""
+        return [f"{source}: {path}: {message}" if path else f"{source}: {message}" for path, message in self.faults]
+
+
+def check_file(path: str | Path, force: Sequence[str] = (), is_train: bool | None = None) -> Report:
+    """Reads an option file, applies `--force_yml` entries and checks it.
+
+    Args:
+        path: YAML file.
+        force: entries as BasicSR's `--force_yml` takes them: "train:total_iter=100".
+        is_train: whether it is to train (blocks train and logger) or to test; None asks the file itself.
+
+    Raises:
+        GCFSRError: the file is missing, unreadable, no YAML or no mapping.
+    """
+    options = read_yaml(Path(path))
+    forced = [fault for entry in force if (fault := apply_force(options, entry)) is not None]
+    report = check(options, is_train)
+    report.faults[:0] = forced
+    return report
+
+
+def read_yaml(path: Path) -> Tree:
+    """The mapping of a YAML file.
+
+    Raises:
+        GCFSRError: the file is missing, unreadable, no YAML, no mapping, or names a key twice.
+    """
+    try:
+        options = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise GCFSRError(f"{path}: there is no such option file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise GCFSRError(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" (line {mark.line + 1})" if mark else ""
+        raise GCFSRError(f"{path}: is no YAML: {getattr(error, 'problem', None) or error}{place}") from None
+    if not isinstance(options, dict):
+        raise GCFSRError(f"{path}: holds no options (a mapping of keys was expected)")
+    return options
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a block; YAML keeps the last one without a word."""
+
+
+def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Tree:
+    keys = [key.value for key, _ in node.value if key.value != "<<"]
+    for number, key in enumerate(keys):
+        if key in keys[:number]:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
+    loader.flatten_mapping(node)
+    return {str(k): v for k, v in loader.construct_pairs(node, deep=True)}
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def apply_force(options: Tree, entry: str) -> tuple[str, str] | None:
+    """Sets one `--force_yml` entry as BasicSR does. Returns the fault, if any."""
+    keys, equals, value = entry.partition("=")
+    *parents, last = (key.strip() for key in keys.split(":"))
+    if not equals or "=" in value or not last:
+        return f"--force_yml {entry}", "should be KEY:KEY=VALUE with one '='"
+    block: Any = options
+    for depth, key in enumerate(parents):
+        if not isinstance(block, dict) or not isinstance(block.get(key), dict):
+            return f"--force_yml {entry}", f"the file has no block {'.'.join(parents[: depth + 1])}"
+        block = block[key]
+    block[last] = _forced_value(value.strip())
+    return None
+
+
+def _forced_value(value: str) -> Any:
+    """The value as BasicSR reads it; numbers stay text here, the schema makes them numbers."""
+    if value == "~" or value.lower() == "none":
+        return None
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    return yaml.safe_load(value.removeprefix("!!float")) if value.startswith(("[", "!!float")) else value
+
+
+# ---------------------------------------------------------------- checking
+
+
+def check(options: Tree, is_train: bool | None = None) -> Report:
+    """Checks options against the schema and one another; see `Report`."""
+    is_train = "train" in options if is_train is None else is_train
+    report = Report(options=options, resolved=options)
+    try:
+        model = Options.model_validate(options)
+    except ValidationError as error:
+        report.faults = [_fault(options, one) for one in error.errors(include_url=False)]
+    else:
+        report.resolved = model.model_dump(exclude_none=True)
+        report.options = _converted(options, model.model_dump(exclude_unset=True))
+        report.ignored = list(_ignored(model))
+    report.faults += registry_faults(options) + cross_faults(options, is_train)
+    return report
+
+
+def _converted(raw: Any, parsed: Any) -> Any:
+    """`raw`, its order and its keys, with the parsed values."""
+    if isinstance(raw, dict) and isinstance(parsed, dict):
+        return {key: _converted(value, parsed[key]) if key in parsed else value for key, value in raw.items()}
+    return parsed
+
+
+def _fault(options: Tree, error: Any) -> tuple[str, str]:
+    path = tuple(_real_path(options, error["loc"]))
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return ".".join(path), unknown_key(error["loc"])
+    if kind == "missing":
+        return ".".join(path), "is missing"
+    message = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "should")
+    if (path and path[-1] == "type") or kind == "literal_error":
+        message += _nearest_choice(error)
+    shown = repr(error["input"])
+    return ".".join(path), f"{message[:1].lower()}{message[1:]}, got {shown if len(shown) < 60 else shown[:57] + '...'}"
+
+
+def _real_path(options: Tree, loc: Sequence[Any]) -> Iterator[str]:
+    """Pydantic's location without the names of union members, which stand in no file."""
+    block: Any = options
+    for number, part in enumerate(loc):
+        if isinstance(block, dict) and part not in block and number < len(loc) - 1 and part != "[key]":
+            continue
+        if part == "[key]" or (not isinstance(block, (dict, list)) and number):
+            return
+        yield str(part)
+        inside = (isinstance(block, dict) and part in block) or (isinstance(block, list) and isinstance(part, int))
+        block = block[part] if inside else None
+
+
+def _nearest_choice(error: Any) -> str:
+    choices = [
+        word.strip(" '") for word in str(error.get("ctx", {}).get("expected", "")).replace(" or ", ",").split(",")
+    ]
+    close = difflib.get_close_matches(str(error["input"]), choices, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _ignored(model: BaseModel, place: Path_ = ()) -> Iterator[tuple[str, str]]:
+    """Keys in use that nothing reads."""
+    for name in sorted(model.model_fields_set):
+        value = getattr(model, name)
+        extra = type(model).model_fields[name].json_schema_extra if name in type(model).model_fields else None
+        if isinstance(extra, dict) and "ignored" in extra:
+            yield ".".join((*place, name)), str(extra["ignored"])
+        members = value.items() if isinstance(value, dict) else [("", value)]
+        for key, member in members:
+            if isinstance(member, BaseModel):
+                yield from _ignored(member, (*place, name, key) if key else (*place, name))
+
+
+def json_schema() -> str:
+    """The JSON schema of option files, for editors: `docs/options.schema.json`."""
+    return json.dumps(Options.model_json_schema(), indent=1, sort_keys=True) + "\n"

@@ -1,0 +1,58 @@
+"""Every key that the schema knows, by its place, to tell what an unknown key was meant to be."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Annotated, Any, get_args, get_origin
+
+from pydantic import BaseModel, Tag
+
+from gcfsr_arch.training.options_schema import Options
+
+Path_ = tuple[str, ...]
+
+
+@cache
+def known_keys() -> dict[Path_, frozenset[str]]:
+    """Every block of the schema: its place (`*` for free names, a union member by its type) -> its keys."""
+    return {place: frozenset(model.model_fields) for place, model in _blocks(Options, ())}
+
+
+def _blocks(model: type[BaseModel], place: Path_) -> Iterator[tuple[Path_, type[BaseModel]]]:
+    yield place, model
+    for name, info in model.model_fields.items():
+        for suffix, inner in _models_in(info.annotation, info.metadata):
+            yield from _blocks(inner, (*place, name, *suffix))
+
+
+def _models_in(annotation: Any, metadata: Sequence[Any] = ()) -> Iterator[tuple[Path_, type[BaseModel]]]:
+    tags = [item.tag for item in metadata if isinstance(item, Tag)]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield tuple(tags), annotation
+    elif get_origin(annotation) is Annotated:
+        yield from _models_in(annotation.__origin__, annotation.__metadata__)
+    elif get_origin(annotation) is dict:
+        for suffix, model in _models_in(get_args(annotation)[1]):
+            yield ("*", *suffix), model
+    else:
+        for part in get_args(annotation):
+            yield from _models_in(part)
+
+
+def unknown_key(loc: Sequence[Any]) -> str:
+    """What to say of an unknown key: the nearest known one of its block, or the block that it belongs to."""
+    place: Path_ = ()
+    for part in loc[:-1]:
+        place = next((p for p in ((*place, str(part)), (*place, "*")) if _leads_somewhere(p)), place)
+    key, known = str(loc[-1]), known_keys()
+    close = difflib.get_close_matches(key, known.get(place, ()), n=1)
+    if close:
+        return f"unknown key, did you mean {close[0]!r}?"
+    homes = [".".join(p for p in where if p != "*") for where, keys in known.items() if key in keys and where != place]
+    if homes:
+        return f"unknown key here, it belongs under {homes[0] or 'the top level'}"
+    return f"unknown key; known ones are {', '.join(sorted(known.get(place, ())))}"
+
+
+def _leads_somewhere(place: Path_) -> bool:
+    return any(known[: len(place)] == place for known in known_keys())

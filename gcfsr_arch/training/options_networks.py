@@ -1,0 +1,159 @@
+"""Schema of the networks and the losses."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from gcfsr_arch.training.options_data import one_of
+from gcfsr_arch.training.options_types import (
+    Count,
+    Float,
+    NaturalInt,
+    OpenSection,
+    Positive,
+    Section,
+    Share,
+    Size,
+    Weight,
+)
+
+Taps = Annotated[list[Float], Field(min_length=1)]
+
+
+class Network(Section):
+    """Arguments that both networks share."""
+
+    out_size: Size = Field(description="Side of the pictures in pixels, a power of two.")
+    channel_multiplier: Positive = Field(2, description="Width above 32 pixels, m of StyleGAN2's table.")
+    narrow: Positive = Field(1, description="Multiplies every width; 1/16 makes a tiny network.")
+    resample_kernel: Taps = Field([1, 3, 3, 1], description="Taps of the resampling filter.")
+
+
+class Generator(Network):
+    """GCFSR."""
+
+    type: Literal["GCFSR"]
+    num_style_feat: Count = Field(512, description="Length of a latent code.")
+    variant: Literal["paper", "released"] = Field(
+        "paper", description="Eq. 4's form. With model_type GCFSR_Model a file that does not say gets `released`."
+    )
+    blind: bool = Field(False, description="No dial: s is fixed to 1.")
+    style_modulation: bool = Field(True, description="False: the ablation of Fig. 7.")
+    feature_modulation: bool = Field(True, description="False: the encoder's features are added as they are.")
+    min_factor: Positive = Field(4, description="Smallest factor the network is trained for.")
+    max_factor: Positive | None = Field(None, description="s = factor / max_factor; 64 from 1024 pixels, else 32.")
+
+
+class ReleasedBlind(Network):
+    """GCFSR_blind of the released code."""
+
+    type: Literal["GCFSR_blind"]
+    num_style_feat: Count = 512
+
+
+class Discriminator(Network):
+    """GCFSRDiscriminator."""
+
+    type: Literal["GCFSRDiscriminator"]
+    minibatch_std: bool = Field(False, description="Append the standard deviation over the batch (StyleGAN2).")
+
+
+class ReleasedDiscriminator(Network):
+    """StyleGAN2Discriminator_no_std of the released code."""
+
+    type: Literal["StyleGAN2Discriminator_no_std"]
+
+
+class FeatureDiscriminator(Section):
+    """Small heads on frozen ImageNet features."""
+
+    type: Literal["FeatureDiscriminator"]
+    weights: str = Field(description="State dict of SqueezeNet 1.1.")
+    taps: list[NaturalInt] | None = Field(None, description="Layers whose activations are judged.")
+    channels: Count = Field(64, description="Width of each head.")
+
+
+class OtherNetwork(OpenSection):
+    """A network that is not ours; its own class reads its keys."""
+
+    type: str
+
+
+GENERATORS: dict[str, type[Section]] = {"GCFSR": Generator, "GCFSR_blind": ReleasedBlind}
+DISCRIMINATORS: dict[str, type[Section]] = {
+    "GCFSRDiscriminator": Discriminator,
+    "StyleGAN2Discriminator_no_std": ReleasedDiscriminator,
+    "FeatureDiscriminator": FeatureDiscriminator,
+}
+
+
+class OtherGenerator(OtherNetwork):
+    """A generator that is not ours."""
+
+
+NetworkG = one_of(GENERATORS, OtherGenerator)
+NetworkD = one_of(DISCRIMINATORS, OtherNetwork)
+
+
+class PixelLoss(Section):
+    """L1 and its relatives (Eq. 7, first term)."""
+
+    type: Literal["L1Loss", "MSELoss", "CharbonnierLoss"]
+    loss_weight: Weight = 1.0
+    reduction: Literal["none", "mean", "sum"] = "mean"
+    eps: Positive | None = Field(None, description="CharbonnierLoss alone.")
+
+
+class PerceptualLoss(Section):
+    """BasicSR's perceptual loss (Eq. 7, second term)."""
+
+    type: Literal["PerceptualLoss"]
+    layer_weights: dict[str, Weight] = Field(description="VGG layer: weight; before the activation.")
+    vgg_type: Literal["vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"] = "vgg19"
+    vgg_path: str | None = Field(None, description="Weights of the VGG; without it BasicSR downloads them.")
+    use_input_norm: bool = True
+    range_norm: bool = Field(False, description="True for pictures in [-1, 1], as ours are.")
+    perceptual_weight: Weight = 1.0
+    style_weight: Weight = 0.0
+    criterion: Literal["l1", "l2", "fro"] = "l1"
+
+
+class SsimLoss(Section):
+    """1 - SSIM."""
+
+    type: Literal["SSIMLoss"] = "SSIMLoss"
+    loss_weight: Weight = 1.0
+    window: Count = Field(11, description="Side of the Gaussian window in pixels.")
+    sigma: Positive = Field(1.5, description="Its standard deviation in pixels.")
+
+
+class FeatureLoss(Section):
+    """Distance of frozen ImageNet features in LPIPS's form."""
+
+    type: Literal["FeatureLoss"] = "FeatureLoss"
+    weights: str = Field(description="State dict of SqueezeNet 1.1.")
+    taps: list[NaturalInt] | None = Field(None, description="Layers whose activations are compared.")
+    loss_weight: Weight = 1.0
+
+
+class ConsistencyLoss(Section):
+    """L1 between output and truth, both reduced by the sample's factor."""
+
+    type: Literal["ConsistencyLoss"] = "ConsistencyLoss"
+    loss_weight: Weight = 1.0
+
+
+class GanLoss(Section):
+    """The adversarial loss (Eq. 6)."""
+
+    type: Literal["GANLoss", "AdversarialLoss"] = "AdversarialLoss"
+    gan_type: Literal["wgan_softplus", "logistic", "hinge"] = "wgan_softplus"
+    loss_weight: Weight = Field(0.01, description="lambda_adv of Eq. 7.")
+    scale_d: bool = Field(True, description="lambda_adv multiplies D's loss too, as Eq. 7 has it.")
+
+
+class Mismatch(Section):
+    """Dials moved off their true place, so that training sees every position with every input."""
+
+    prob: Share = Field(description="Share of the samples that is moved.")
+    octaves: Weight = Field(description="How far at most, in factors of two.")

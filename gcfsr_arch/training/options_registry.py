@@ -1,0 +1,72 @@
+"""Names that option files may use for classes: ours without loading BasicSR, anybody else's from its registries."""
+
+import difflib
+import inspect
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from gcfsr_arch.training.options_data import DATASETS
+from gcfsr_arch.training.options_networks import DISCRIMINATORS, GENERATORS
+
+Fault = tuple[str, str]
+METRICS = ("calculate_psnr", "calculate_ssim", "calculate_niqe")  # BasicSR's, named without loading it
+
+
+def registry_faults(options: dict[str, Any]) -> list[Fault]:
+    """Faults of `type` keys: names that no registry holds, and arguments that a foreign network does not take."""
+    faults: list[Fault] = []
+    for place, block, known, registry in _typed_blocks(options):
+        kind = block.get("type") if isinstance(block, dict) else None
+        if not isinstance(kind, str) or kind in known:
+            continue
+        registered = _registered(registry)
+        if registered is None:
+            faults.append((f"{place}.type", f"{kind!r} is not one of {', '.join(known)} and BasicSR is not installed"))
+        elif kind not in registered:
+            close = difflib.get_close_matches(kind, [*known, *registered], n=1)
+            hint = (
+                f"did you mean {close[0]!r}?" if close else f"known ones are {', '.join(sorted({*known, *registered}))}"
+            )
+            faults.append((f"{place}.type", f"unknown name {kind!r}, {hint}"))
+        elif registry == "ARCH_REGISTRY":
+            faults += [(f"{place}.{key}", why) for key, why in _argument_faults(registered[kind], block)]
+    return faults
+
+
+def _typed_blocks(options: dict[str, Any]) -> Iterator[tuple[str, Any, tuple[str, ...], str]]:
+    yield "network_g", options.get("network_g"), tuple(GENERATORS), "ARCH_REGISTRY"
+    yield "network_d", options.get("network_d"), tuple(DISCRIMINATORS), "ARCH_REGISTRY"
+    datasets = options.get("datasets")
+    for phase, block in datasets.items() if isinstance(datasets, dict) else ():
+        yield f"datasets.{phase}", block, tuple(DATASETS), "DATASET_REGISTRY"
+    metrics = (options.get("val") or {}).get("metrics") if isinstance(options.get("val"), dict) else None
+    for name, block in metrics.items() if isinstance(metrics, dict) else ():
+        yield f"val.metrics.{name}", block, METRICS, "METRIC_REGISTRY"
+
+
+def _registered(registry: str) -> dict[str, Any] | None:
+    """Name -> class of one of BasicSR's registries with ours in it; None without BasicSR."""
+    if find_spec("basicsr") is None:
+        return None
+    import_module("gcfsr_arch.register")
+    for module in ("archs", "data", "metrics"):
+        import_module(f"basicsr.{module}")
+    return dict(getattr(import_module("basicsr.utils.registry"), registry))
+
+
+def _argument_faults(network: Any, block: dict[str, Any]) -> Iterator[Fault]:
+    parameters = inspect.signature(network).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for key in block:
+        if key != "type" and key not in parameters:
+            close = difflib.get_close_matches(key, parameters, n=1)
+            yield (
+                key,
+                f"unknown key, did you mean {close[0]!r}?" if close else f"{block['type']} takes no such argument",
+            )
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in block:
+            yield name, f"is missing, {block['type']} needs it"

@@ -1,0 +1,222 @@
+"""Schema of a whole option file: BasicSR's keys and ours. `options.py` reads it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from gcfsr_arch.training.options_data import Dataset, one_of
+from gcfsr_arch.training.options_networks import (
+    ConsistencyLoss,
+    FeatureLoss,
+    GanLoss,
+    Mismatch,
+    NetworkD,
+    NetworkG,
+    PerceptualLoss,
+    PixelLoss,
+    SsimLoss,
+)
+from gcfsr_arch.training.options_types import (
+    Count,
+    Float,
+    Int,
+    Name,
+    NaturalInt,
+    OpenSection,
+    Positive,
+    Section,
+    Weight,
+    unused,
+)
+
+NO_PATH_LENGTH = "path length regularisation is StyleGAN2's, GCFSR has none"
+OTHER_MODEL = "BasicSR's key for another model"
+
+
+class Optimizer(Section):
+    """Adam or AdamW, with torch's arguments."""
+
+    type: Literal["Adam", "AdamW"]
+    lr: Positive
+    weight_decay: Weight = 0.0
+    betas: Annotated[list[Annotated[Float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = Field([0.9, 0.999])
+    eps: Positive = 1e-8
+    amsgrad: bool = False
+
+
+class MultiStep(Section):
+    """The learning rate falls by gamma at each milestone."""
+
+    type: Literal["MultiStepLR", "MultiStepRestartLR"]
+    milestones: list[NaturalInt]
+    gamma: Positive = 0.1
+    restarts: list[NaturalInt] = Field([0])
+    restart_weights: list[Weight] = Field([1])
+
+
+class Cosine(Section):
+    """Cosine annealing with restarts."""
+
+    type: Literal["CosineAnnealingRestartLR"]
+    periods: Annotated[list[Count], Field(min_length=1)]
+    restart_weights: list[Weight] = Field([1])
+    eta_min: Weight = 0.0
+
+
+class OtherScheduler(OpenSection):
+    """A scheduler that BasicSR does not have; `options_cross` says so."""
+
+    type: str
+
+
+SCHEDULERS: dict[str, type[Section]] = {
+    "MultiStepLR": MultiStep,
+    "MultiStepRestartLR": MultiStep,
+    "CosineAnnealingRestartLR": Cosine,
+}
+
+
+Scheduler = one_of(SCHEDULERS, OtherScheduler)
+
+
+class Engine(Section):
+    """How a step is computed; every default is the plain full-precision step."""
+
+    amp: Literal["bf16", "fp16"] | None = Field(None, description="Autocast of both networks.")
+    accumulate: Count = Field(1, description="Micro-batches per step.")
+    compile: bool = Field(False, description="torch.compile both networks in place.")
+    channels_last: bool = Field(False, description="Memory format of networks and pictures.")
+    tf32: bool = Field(False, description="TF32 on CUDA.")
+    fused: bool = Field(False, description="Fused Adam.")
+    checkpointing: bool = Field(False, description="Recompute the generator's levels in the backward pass.")
+    clip_grad_g: Positive | None = Field(None, description="Largest gradient norm of the generator.")
+    clip_grad_d: Positive | None = Field(None, description="Largest gradient norm of the discriminator.")
+
+
+class Train(Section):
+    """The block `train`."""
+
+    total_iter: Count = Field(description="Iterations of the whole run.")
+    warmup_iter: Int = Field(-1, description="Iterations of linear warm-up, -1 for none.")
+    optim_g: Optimizer
+    optim_d: Optimizer | None = None
+    scheduler: Scheduler | None = None
+
+    pixel_opt: PixelLoss | None = None
+    perceptual_opt: PerceptualLoss | None = None
+    ssim_opt: SsimLoss | None = None
+    feature_opt: FeatureLoss | None = None
+    consistency_opt: ConsistencyLoss | None = None
+    gan_opt: GanLoss | None = None
+    mismatch: Mismatch | None = None
+    noise: Literal["random", "fixed", "zero"] = Field("random", description="The generator's noise while training.")
+
+    r1_reg_weight: Weight | None = Field(None, description="R1 gradient penalty of D; 0 for none.")
+    net_d_reg_every: Count = Field(16, description="Iterations between two R1 steps.")
+    net_d_iters: Count = Field(1, description="Discriminator steps per generator step.")
+    net_d_init_iters: NaturalInt = Field(0, description="Discriminator steps before the first generator step.")
+    ema_decay: Annotated[Float, Field(ge=0, lt=1)] = Field(0, description="Decay of the moving average per step.")
+    ema_half_life: Positive | None = Field(None, description="Half-life of the moving average in pictures instead.")
+    ema_rampup: Positive | None = Field(None, description="Half-life at most this share of the pictures seen.")
+    engine: Engine | None = None
+    max_bad_steps: Count = Field(10, description="Steps in a row that are not finite before the run stops.")
+
+    path_batch_shrink: Any = unused(NO_PATH_LENGTH)
+    path_reg_weight: Any = unused(NO_PATH_LENGTH)
+    net_g_reg_every: Any = unused(NO_PATH_LENGTH)
+    mixing_prob: Any = unused("style mixing is StyleGAN2's, GCFSR takes its styles from the picture")
+    ldl_opt: Any = unused(OTHER_MODEL)
+    feature_matching_opt: Any = unused(OTHER_MODEL)
+    fix_flow: Any = unused(OTHER_MODEL)
+    flow_lr_mul: Any = unused(OTHER_MODEL)
+    dcn_lr_mul: Any = unused(OTHER_MODEL)
+    tsa_iter: Any = unused(OTHER_MODEL)
+    l1_gt_usm: Any = unused(OTHER_MODEL)
+    percep_gt_usm: Any = unused(OTHER_MODEL)
+    gan_gt_usm: Any = unused(OTHER_MODEL)
+
+
+class Metric(OpenSection):
+    """One validation metric; its own function reads the other keys."""
+
+    type: str
+    better: Literal["higher", "lower"] = "higher"
+    crop_border: NaturalInt = 0
+    test_y_channel: bool = False
+
+
+class Val(Section):
+    """The block `val`."""
+
+    val_freq: Count | None = Field(None, description="Iterations between two validations.")
+    save_img: bool = Field(False, description="Write the pictures of each validation.")
+    pbar: bool = Field(False, description="Show a progress bar.")
+    suffix: str | None = Field(None, description="Testing: ending of the pictures' names.")
+    metrics: dict[str, Metric] | None = Field(None, description="Name: metric.")
+    grid: NaturalInt = Field(0, description="Faces of the grid input | several s | truth; 0 for no grid.")
+    grid_factors: list[Positive] | None = Field(None, description="Factors of the grid's columns.")
+    num_val_samples: Any = unused("every picture of the validation set is used")
+    center_frame_only: Any = unused(OTHER_MODEL)
+    flip_seq: Any = unused(OTHER_MODEL)
+
+
+class Paths(Section):
+    """The block `path`."""
+
+    experiments_root: str | None = Field(None, description="Folder of runs; without it ./experiments.")
+    results_root: str | None = Field(None, description="Folder of test results; without it ./results.")
+    pretrain_network_g: str | None = None
+    pretrain_network_d: str | None = None
+    param_key_g: Literal["params", "params_ema"] | None = "params"
+    param_key_d: Literal["params", "params_ema"] | None = "params"
+    strict_load_g: bool = True
+    strict_load_d: bool = True
+    resume_state: str | None = Field(None, description="A .state file to go on from.")
+    ignore_resume_networks: list[str] | str | None = Field(None, description="Networks that a resume leaves alone.")
+
+
+class Wandb(Section):
+    """Weights & Biases."""
+
+    project: str | None = None
+    resume_id: str | None = None
+
+
+class Logger(Section):
+    """The block `logger`."""
+
+    print_freq: Count = Field(description="Iterations between two lines.")
+    save_checkpoint_freq: Count = Field(description="Iterations between two checkpoints.")
+    keep_last: Count | None = Field(None, description="Checkpoints to keep; without it all.")
+    use_tb_logger: bool = Field(False, description="Write TensorBoard's files.")
+    wandb: Wandb | None = None
+
+
+class DistParams(Section):
+    """The block `dist_params`, read by the slurm launcher alone."""
+
+    backend: Literal["nccl", "gloo", "mpi"] = "nccl"
+    port: Int | None = None
+
+
+class Options(Section):
+    """Option file of gcfsr's models for BasicSR's trainer and tester."""
+
+    model_config = ConfigDict(title="gcfsr option file")
+
+    name: Name = Field(description="Name of the run and of its folder.")
+    model_type: Literal["GCFSRModel", "GCFSR_Model"]
+    num_gpu: NaturalInt | Literal["auto"] = Field(description="GPUs of this process; 0 for the CPU.")
+    manual_seed: NaturalInt | None = Field(None, description="Seed of everything; without it a random one.")
+    scale: Any = unused("pictures come at output size")
+    datasets: dict[Annotated[str, Field(pattern=r"^(train|(val|test)(_\w+)?)$")], Dataset] = Field(
+        description="train, val, val_2, ..., test, test_2, ..."
+    )
+    network_g: NetworkG
+    network_d: NetworkD | None = None
+    path: Paths
+    train: Train | None = None
+    val: Val | None = None
+    logger: Logger | None = None
+    dist_params: DistParams | None = None
+    find_unused_parameters: bool = Field(False, description="DistributedDataParallel's; ours need False.")

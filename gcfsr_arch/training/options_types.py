@@ -1,0 +1,70 @@
+"""Building blocks of the option schema: strict sections, numbers that may come as text, keys that nothing uses."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A block of an option file: an unknown key is a fault."""
+
+    model_config = ConfigDict(
+        extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True, protected_namespaces=(), validate_default=False
+    )
+
+
+class OpenSection(Section):
+    """A block whose keys belong to somebody else's class (a network or data set that is not ours)."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads `1e-4` as text, and BasicSR's --force_yml reads `-1` so."""
+    if isinstance(value, bool):
+        raise ValueError("should be a number, not true or false")
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError("should be a number") from None
+    return value
+
+
+def _whole(value: Any) -> Any:
+    value = _number(value)
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError("should be a whole number")
+    return value
+
+
+def _power_of_two(size: int) -> int:
+    if size < 32 or size & (size - 1):
+        raise ValueError("should be a power of two from 32 (32, 64, ..., 1024)")
+    return size
+
+
+Float = Annotated[float, BeforeValidator(_number)]
+Int = Annotated[int, BeforeValidator(_whole)]
+Positive = Annotated[Float, Field(gt=0)]
+Weight = Annotated[Float, Field(ge=0)]
+Share = Annotated[Float, Field(ge=0, le=1)]
+Count = Annotated[Int, Field(ge=1)]
+NaturalInt = Annotated[Int, Field(ge=0)]
+Size = Annotated[Int, AfterValidator(_power_of_two)]
+Name = Annotated[str, Field(min_length=1, pattern=r"^[^/\\]+$")]
+
+
+def _ascending(pair: list[float]) -> list[float]:
+    if pair[0] > pair[1]:
+        raise ValueError("should be [smallest, largest]")
+    return pair
+
+
+Range = Annotated[list[Float], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
+PositiveRange = Annotated[list[Positive], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
+
+
+def unused(reason: str) -> Any:
+    """A key that is accepted and reported as ignored, because files in use carry it."""
+    return Field(default=None, description=f"Ignored: {reason}.", json_schema_extra={"ignored": reason})

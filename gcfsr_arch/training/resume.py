@@ -1,0 +1,263 @@
+"""What a model needs so that a killed run goes on bit by bit as if it had never stopped.
+
+Everything that the next iteration depends on is in the state: optimisers, schedulers, every rank's random generators,
+the place in the epoch, best metrics, counters. A checkpoint of an iteration that is validated is written after the
+validation, so that it holds its results too.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from basicsr.utils import get_root_logger
+from torch import nn
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.training import checkpoints, curves
+from gcfsr_arch.training.loaders import Schedule
+from gcfsr_arch.training.randomness import random_state, set_random_state
+
+OURS = "gcfsr"  # key of the state that BasicSR does not know
+AGAIN = 3.0  # seconds after which a second signal stops the run at once; torchrun passes Ctrl-C on twice
+
+
+class ResumeMixin:
+    """Saving, resuming and stopping for a BasicSR model; stands before it among the bases.
+
+    The model gives `networks()`: file label -> parameter key -> network, and may give `engine_state()` and
+    `load_engine_state(state)` for plain data of its own.
+    """
+
+    opt: dict[str, Any]
+    optimizers: list[torch.optim.Optimizer]
+    schedulers: list[Any]
+    last_checkpoint: str | None = None  # the newest whole one, named where a run stops
+    _stop: "StopRequest | None" = None
+    _random: dict[str, Any] | None = None  # to be put back when the first iteration begins
+    _waiting: tuple[int, int] | None = None  # (epoch, iteration) to be saved after its validation
+    _validated = 0  # validation sets done in this iteration
+    _saved = -1  # iteration of the newest checkpoint
+
+    # ---- the trainer's loop --------------------------------------------------------------------------------------
+
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """Begins an iteration: here the one before is complete, so a resume takes over and a request to stop is met.
+
+        Raises:
+            SystemExit: after SIGINT or SIGTERM, with status 128 + the signal's number, once the checkpoint is written.
+        """
+        if self._random is not None:
+            set_random_state(self._random)
+            self._random = None
+        if self._stop is None:
+            self._stop = StopRequest()
+        if (number := self._stop.agreed(self.opt)) is not None:
+            self._save_and_exit(current_iter - 1, number)
+        super().update_learning_rate(current_iter, warmup_iter=warmup_iter)
+
+    def _save_and_exit(self, iteration: int, number: int) -> None:
+        if iteration > self._saved and iteration > 0:
+            self._write(self._position(iteration)[0], iteration)
+        if self.opt.get("rank", 0) == 0:
+            print(
+                f"gcfsr: stopped by {signal.Signals(number).name} after iteration {iteration}; saved to "
+                f"{self.last_checkpoint}; go on with the same command and --auto_resume",
+                file=sys.stderr,
+                flush=True,
+            )
+        sys.exit(128 + number)
+
+    def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> None:
+        """Validates, records the metrics, and writes the checkpoint that waits for them."""
+        try:
+            super().validation(dataloader, current_iter, tb_logger, save_img)
+        except BaseException:  # whatever ends the run here, the iteration's work is kept
+            if self._waiting is not None and not self.opt["dist"]:
+                self._write(*self._waiting)
+            raise
+        results = getattr(self, "metric_results", None)
+        if results and self.opt["is_train"] and self.opt.get("rank", 0) == 0:
+            row = {"iter": int(current_iter), "dataset": dataloader.dataset.opt["name"], "metrics": dict(results)}
+            curves.append(self.opt["path"]["experiments_root"], row)
+        self._validated += 1
+        if self._waiting is not None and self._validated == self._validation_sets():
+            self._write(*self._waiting)
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Writes the checkpoint of an iteration; where it is validated next, after that.
+
+        Args:
+            epoch: BasicSR's epoch, -1 at the end.
+            current_iter: the iteration, or -1 for `net_*_latest.pth` alone.
+        """
+        every = (self.opt.get("val") or {}).get("val_freq")
+        if current_iter > 0 and every and current_iter % every == 0 and self._validation_sets():
+            self._waiting, self._validated = (epoch, current_iter), 0
+        else:
+            self._write(epoch, current_iter)
+
+    def _validation_sets(self) -> int:
+        return sum(str(phase).startswith("val") for phase in self.opt["datasets"])
+
+    # ---- writing -------------------------------------------------------------------------------------------------
+
+    def _write(self, epoch: int, iteration: int) -> None:
+        """Writes a checkpoint on rank 0; every rank must call it, and raises what rank 0 raises."""
+        self._waiting = None
+        random_states = gathered(random_state())
+        fault: str | None = None
+        if self.opt.get("rank", 0) == 0:
+            try:
+                self._write_files(epoch, iteration, random_states)
+            except GCFSRError as error:
+                fault = f"{error}; {self.last_sound()}"
+        if (fault := from_first_rank(fault)) is not None:
+            raise GCFSRError(fault)
+        self._saved = max(self._saved, iteration)
+
+    def _write_files(self, epoch: int, iteration: int, random_states: list[dict[str, Any]]) -> None:
+        models, states = Path(self.opt["path"]["models"]), Path(self.opt["path"]["training_states"])
+        manifest = {}
+        for label, networks in self.networks().items():
+            path = models / f"{label}_{'latest' if iteration == -1 else iteration}.pth"
+            checkpoints.save_atomic({key: weights(self.get_bare_model(net)) for key, net in networks.items()}, path)
+            manifest[path.name] = checkpoints.fingerprint(path)
+        if iteration == -1:
+            return
+        state = self._state(epoch, iteration, random_states) | {checkpoints.MANIFEST: manifest}
+        checkpoints.save_atomic(state, states / f"{iteration}.state")
+        self.last_checkpoint = str(states / f"{iteration}.state")
+        keep = (self.opt.get("logger") or {}).get("keep_last")
+        if keep:
+            checkpoints.prune(states, int(keep))
+
+    def _state(self, epoch: int, iteration: int, random_states: list[dict[str, Any]]) -> dict[str, Any]:
+        """BasicSR's state and, under one key, what it forgets."""
+        ours = {
+            "random": random_states,
+            "samples": self._position(iteration)[1],
+            "best": plain(getattr(self, "best_metric_results", {})),
+            "engine": self.engine_state() if hasattr(self, "engine_state") else None,
+        }
+        return {
+            "epoch": epoch,
+            "iter": iteration,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "schedulers": [plain(scheduler.state_dict()) for scheduler in self.schedulers],
+            OURS: ours,
+        }
+
+    def _position(self, iteration: int) -> tuple[int, int]:
+        """(epoch, samples used up in it) after an iteration; a model outside BasicSR's trainer has neither."""
+        schedule = self.opt.get("schedule")
+        return Schedule(**schedule).after(iteration) if schedule else (0, 0)
+
+    def last_sound(self) -> str:
+        """The words for a message that stops a run."""
+        if self.last_checkpoint is None:
+            return "no checkpoint has been saved yet"
+        return f"the last sound checkpoint is {self.last_checkpoint}"
+
+    # ---- reading -------------------------------------------------------------------------------------------------
+
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        """Takes over a state; the random generators follow when the first iteration begins.
+
+        Raises:
+            GCFSRError: the state belongs to another option file.
+        """
+        try:
+            super().resume_training(resume_state)
+        except (AssertionError, ValueError, KeyError) as error:
+            raise GCFSRError(
+                f"path.resume_state: iteration {resume_state['iter']} was saved by another option file: {error}"
+            ) from error
+        self._saved = resume_state["iter"]
+        self.last_checkpoint = self.opt["path"].get("resume_state")
+        ours = resume_state.get(OURS)
+        if ours is None:
+            get_root_logger().warning("The state is BasicSR's own: the run goes on, but not bit by bit as it was.")
+            return
+        if ours["best"]:
+            self.best_metric_results = ours["best"]
+        if ours["engine"] is not None and hasattr(self, "load_engine_state"):
+            self.load_engine_state(ours["engine"])
+        rank = self.opt.get("rank", 0)
+        if len(ours["random"]) != self.opt.get("world_size", 1):
+            get_root_logger().warning(
+                f"The state is of {len(ours['random'])} process(es): the run goes on, but not bit by bit as it was."
+            )
+        if rank < len(ours["random"]):
+            self._random = ours["random"][rank]
+
+
+class StopRequest:
+    """Notes SIGINT and SIGTERM; the same signal again, a while later, has its usual effect."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.since = 0.0
+        self.before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            self.before = {number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        if self.number is None:
+            self.number, self.since = number, time.monotonic()
+            os.write(2, b"\ngcfsr: finishing this iteration, then saving; the same signal again stops at once\n")
+        elif time.monotonic() - self.since > AGAIN:
+            signal.signal(number, self.before[number])
+            os.kill(os.getpid(), number)
+
+    def agreed(self, opt: Mapping[str, Any]) -> int | None:
+        """The signal's number once any rank has one; the handlers are then as they were."""
+        number = self.number or 0
+        if opt["dist"]:
+            device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+            shared = torch.tensor(number, device=device)
+            dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+            number = int(shared.item())
+        if not number:
+            return None
+        return number
+
+
+def weights(net: nn.Module) -> dict[str, torch.Tensor]:
+    """A network's state on the CPU, as BasicSR writes it."""
+    return {key: value.detach().cpu() for key, value in net.state_dict().items()}
+
+
+def plain(value: Any) -> Any:
+    """The same with dicts, lists and Python numbers alone, which `weights_only=True` reads on every torch."""
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return value.item() if hasattr(value, "item") and not isinstance(value, torch.Tensor) else value
+
+
+def gathered(value: Any) -> list[Any]:
+    """The value of every rank, on every rank."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def from_first_rank(value: Any) -> Any:
+    """Rank 0's value on every rank; the others wait for it."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]

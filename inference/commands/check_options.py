@@ -1,0 +1,39 @@
+"""`gcfsr check-options FILE`: the resolved options, or every fault at once."""
+
+import argparse
+import sys
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The file, and what BasicSR's command line would change in it."""
+    parser.add_argument("file", nargs="?", help="option file (YAML)")
+    parser.add_argument("--force_yml", nargs="+", default=[], metavar="KEY:KEY=VALUE", help="as BasicSR's --force_yml")
+    parser.add_argument("--schema", action="store_true", help="print the JSON schema of option files for editors")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints to stdout what is right and to stderr what is wrong. Returns 0, or 2 where there are faults."""
+    from gcfsr_arch.errors import GCFSRError
+    from gcfsr_arch.training.options import check_file, json_schema
+
+    if args.schema:
+        print(json_schema(), end="")
+        return 0
+    if args.file is None:
+        raise GCFSRError("check-options: name an option file, or --schema")
+    report = check_file(args.file, args.force_yml)
+    for path, reason in report.ignored:
+        print(f"gcfsr: ignored: {path}: {reason}", file=sys.stderr)
+    for line in report.lines(args.file):
+        print(f"gcfsr: error: {line}", file=sys.stderr)
+    if report.faults:
+        return 2
+    print(as_yaml(report.resolved), end="")
+    return 0
+
+
+def as_yaml(options: dict[str, object]) -> str:
+    """Resolved options as an option file."""
+    import yaml
+
+    return yaml.safe_dump(options, sort_keys=False, default_flow_style=None, width=120)

@@ -1,0 +1,217 @@
+"""A whole photograph: find faces, align, restore in batches, paste back. Memory stays at the picture plus one batch."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_inference.detect import Detection, Detector
+from gcfsr_inference.detect_search import search
+from gcfsr_inference.paste import align, crop_face, match_color, paste_face, scale_matrix, scale_of
+
+BACKGROUNDS = {"none": cv2.INTER_LANCZOS4, "bicubic": cv2.INTER_CUBIC, "lanczos": cv2.INTER_LANCZOS4}
+
+
+class FaceRestorer(Protocol):
+    """What a photograph needs of a restorer of aligned faces; arrays are BGR, uint8 or uint16, out_size squared."""
+
+    out_size: int
+
+    def estimate(self, crop: np.ndarray, scale: float) -> float:
+        """The factor to use for one aligned face that was enlarged `scale` times by its alignment."""
+        ...
+
+    def restore_faces(self, crops: Sequence[np.ndarray], factors: Sequence[float]) -> list[np.ndarray]:
+        """Restores a batch, each face at its own factor."""
+        ...
+
+
+@dataclass(frozen=True)
+class PhotoOptions:
+    """How a photograph is restored.
+
+    Attributes:
+        faces: `all`, `largest`, `center` or numbers such as `0,2`; faces are numbered from left to right, from 0.
+        min_face: least longer side of a face's box in pixels.
+        max_faces: the largest ones are restored, the others are left and reported.
+        match_color: give each restored face its input's low frequencies.
+        keep_detail: keep the detail of a face that has more pixels than the network gives (see `paste.paste_face`).
+        upscale: the result's size over the picture's.
+        background: how the rest is enlarged: `bicubic`, `lanczos` or `none` (as lanczos, like GFPGAN's script).
+        batch: faces restored at a time.
+        keep_crops: keep every face's pictures in the result (else they only pass through `on_face`).
+    """
+
+    faces: str = "all"
+    min_face: float = 20.0
+    max_faces: int = 1000
+    match_color: bool = False
+    keep_detail: bool = True
+    upscale: float = 1.0
+    background: str = "none"
+    batch: int = 4
+    keep_crops: bool = False
+
+
+@dataclass
+class Face:
+    """One face of a photograph.
+
+    Attributes:
+        number: its number from left to right.
+        box: (4,) left, top, right, bottom and landmarks: (5, 2) x, y in the picture's pixels.
+        score: the detector's confidence.
+        status: `restored`, `not chosen`, or `left as it was: ...` with the reason.
+        factor: the factor used, None unless restored.
+        matrix: (2, 3) from the picture's pixels to the aligned face's.
+        crop, restored: (S, S, 3) aligned face before and after; only in `on_face` or with `keep_crops`.
+    """
+
+    number: int
+    box: np.ndarray
+    landmarks: np.ndarray
+    score: float
+    status: str = "not chosen"
+    factor: float | None = None
+    matrix: np.ndarray | None = None
+    crop: np.ndarray | None = field(default=None, repr=False)
+    restored: np.ndarray | None = field(default=None, repr=False)
+
+
+@dataclass
+class PhotoResult:
+    """A restored photograph.
+
+    Attributes:
+        image: (H, W, 3) BGR of the input's dtype.
+        faces: all faces found, from left to right, also those that were not chosen or could not be aligned.
+    """
+
+    image: np.ndarray
+    faces: list[Face]
+
+
+def restore_photo(
+    image: np.ndarray,
+    restorer: FaceRestorer,
+    detector: Detector,
+    options: PhotoOptions | None = None,
+    on_face: Callable[[Face], None] | None = None,
+) -> PhotoResult:
+    """Restores the faces of one photograph.
+
+    Args:
+        image: (H, W, 3) BGR, uint8 or uint16; not changed.
+        restorer: restores aligned faces.
+        detector: from `detect.build_detector`.
+        options: see `PhotoOptions`.
+        on_face: called with each face once it is restored or left, with its crops.
+
+    Raises:
+        GCFSRError: options out of range, or a face number that does not exist.
+    """
+    options = options or PhotoOptions()
+    faces = find_faces(image, detector, options)
+    canvas = enlarge(image, options.upscale, options.background)
+    restore_into(canvas, image, faces, restorer, options, on_face)
+    return PhotoResult(canvas, faces)
+
+
+def find_faces(image: np.ndarray, detector: Detector, options: PhotoOptions) -> list[Face]:
+    """Finds the faces of a picture and marks the chosen ones `to restore`; numbers run from left to right."""
+    found = search(image, detector, options.min_face)
+    faces = [Face(number, face.box, face.landmarks, face.score) for number, face in enumerate(found)]
+    chosen = choose(found, options.faces, image.shape[:2])
+    largest_first = sorted(chosen, key=lambda number: -found[number].size)
+    for number in largest_first[: options.max_faces]:
+        faces[number].status = "to restore"
+    for number in largest_first[options.max_faces :]:
+        faces[number].status = f"left as it was: more than {options.max_faces} faces"
+    return faces
+
+
+def choose(found: Sequence[Detection], faces: str, shape: tuple[int, int]) -> list[int]:
+    """The numbers of the faces that `faces` names (`all`, `largest`, `center` or `0,2`), for a picture of `shape`."""
+    numbers = list(range(len(found)))
+    if faces == "all" or not found:
+        return numbers
+    if faces == "largest":
+        return [max(numbers, key=lambda number: found[number].size)]
+    if faces == "center":
+        middle = np.array([shape[1], shape[0]]) / 2
+        return [min(numbers, key=lambda n: np.linalg.norm(found[n].box.reshape(2, 2).mean(axis=0) - middle))]
+    try:
+        wanted = sorted({int(number) for number in faces.split(",")})
+    except ValueError as error:
+        raise GCFSRError(f"faces {faces}: give all, largest, center or numbers such as 0,2") from error
+    missing = [number for number in wanted if number not in numbers]
+    if missing:
+        raise GCFSRError(
+            f"faces {faces}: there is no face {missing[0]}; {len(found)} found, numbered from 0, left to right"
+        )
+    return wanted
+
+
+def enlarge(image: np.ndarray, upscale: float, background: str = "none") -> np.ndarray:
+    """A copy of the picture (or its alpha channel), enlarged `upscale` times."""
+    if background not in BACKGROUNDS:
+        raise GCFSRError(f"background {background}: unknown; choose {', '.join(BACKGROUNDS)}")
+    if not 0 < upscale <= 16:
+        raise GCFSRError(f"upscale {upscale}: must lie in (0, 16]")
+    if upscale == 1:
+        return image.copy()
+    size = round(image.shape[1] * upscale), round(image.shape[0] * upscale)
+    return cv2.resize(image, size, interpolation=BACKGROUNDS[background] if upscale > 1 else cv2.INTER_AREA)
+
+
+def restore_into(
+    canvas: np.ndarray,
+    image: np.ndarray,
+    faces: Sequence[Face],
+    restorer: FaceRestorer,
+    options: PhotoOptions,
+    on_face: Callable[[Face], None] | None = None,
+) -> None:
+    """Restores the faces marked `to restore` of `image` and pastes them into `canvas`, its enlarged copy, in place."""
+    for batch in _batches((face for face in faces if face.status == "to restore"), options.batch):
+        ready = [face for face in batch if _cut(face, image, restorer)]
+        outputs = (
+            restorer.restore_faces([face.crop for face in ready], [face.factor for face in ready]) if ready else []
+        )
+        for face, output in zip(ready, outputs, strict=True):
+            face.restored = match_color(output, face.crop) if options.match_color else output
+            ratio = np.array([canvas.shape[1] / image.shape[1], canvas.shape[0] / image.shape[0]])
+            paste_face(canvas, face.restored, face.crop, scale_matrix(face.matrix, ratio), options.keep_detail)
+            face.status = "restored"
+        for face in batch:
+            if on_face is not None:
+                on_face(face)
+            if not options.keep_crops:
+                face.crop = face.restored = None
+
+
+def _cut(face: Face, image: np.ndarray, restorer: FaceRestorer) -> bool:
+    """Aligns one face and estimates its factor; a face that cannot be aligned is marked as left and False returned."""
+    try:
+        face.matrix = align(face.landmarks, restorer.out_size)
+        face.crop = crop_face(image, face.matrix, restorer.out_size)
+    except GCFSRError as error:
+        face.status = f"left as it was: {error}"
+        return False
+    if face.factor is None:
+        face.factor = restorer.estimate(face.crop, scale_of(face.matrix))
+    return True
+
+
+def _batches(faces: Iterable[Face], size: int) -> Iterable[list[Face]]:
+    batch: list[Face] = []
+    for face in faces:
+        batch.append(face)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,64 @@
+"""Drawing pictures evenly over the luminance of the face, so that rare skin tones are seen as often as common ones."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_datasets.color import luminance
+from gcfsr_datasets.image_io import decode_bgr, read_bytes, write_bytes_atomic
+from gcfsr_datasets.picture_source import PictureSource
+
+BINS = 32
+RAREST = 0.1  # a density below this share of the largest is not made up for: single pictures would fill the batches
+
+
+def face_luminance(bgr: np.ndarray) -> float:
+    """Mean BT.601 luminance, in [0, 1], of the middle third of an aligned face (H, W, 3) BGR uint8."""
+    height, width = bgr.shape[:2]
+    middle = bgr[height // 3 : height - height // 3, width // 3 : width - width // 3]
+    return float(luminance(middle.astype(np.float32)).mean() / 255)
+
+
+def measure(source: PictureSource, cache: str | None = None) -> np.ndarray:
+    """(n,) luminances of all pictures; one that cannot be decoded counts as the median.
+
+    Args:
+        source: the pictures.
+        cache: JSON file of name -> luminance, read where it exists and written where a name is missing from it.
+
+    Raises:
+        GCFSRError: the cache is no such file.
+    """
+    known = _read_cache(cache)
+    names = ["/".join(Path(name).parts[-2:]) for name in source.names]  # a moved data set keeps its cache
+    missing = [index for index, name in enumerate(names) if name not in known]
+    for index in missing:
+        try:
+            known[names[index]] = face_luminance(decode_bgr(source.read(index), names[index]))
+        except GCFSRError:  # named, skipped and counted when its turn comes
+            known[names[index]] = None
+    if cache is not None and missing:
+        write_bytes_atomic(cache, json.dumps(known).encode())
+    values = np.array([known[name] for name in names], np.float64)
+    return np.where(np.isnan(values), np.nanmedian(values), values)
+
+
+def even_weights(values: np.ndarray) -> np.ndarray:
+    """(n,) probabilities inverse to the smoothed density of the values in [0, 1]."""
+    counts, edges = np.histogram(values, BINS, (0, 1))
+    density = gaussian_filter1d(counts.astype(np.float64), 1, mode="constant")
+    at_value = density[np.clip(np.searchsorted(edges, values, "right") - 1, 0, BINS - 1)]
+    weights = 1 / np.maximum(at_value, RAREST * density.max())
+    return weights / weights.sum()
+
+
+def _read_cache(cache: str | None) -> dict[str, float | None]:
+    if cache is None or not Path(cache).exists():
+        return {}
+    try:
+        return dict(json.loads(read_bytes(cache)))
+    except (ValueError, TypeError) as error:
+        raise GCFSRError(f"{cache}: not a cache of luminances; remove it, it is written again") from error

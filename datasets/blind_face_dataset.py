@@ -1,0 +1,37 @@
+"""Pairs of a face and its blind degradation (GFPGAN's), for the network whose dial is fixed."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gcfsr_datasets.dataset_options import BlindOptions
+from gcfsr_datasets.degradation import degrade_blind
+from gcfsr_datasets.face_dataset import FaceDataset, to_planes
+
+
+class BlindFaceDegradationDataset(FaceDataset):
+    """Samples: lq, gt (3, S, S) RGB in [-1, 1]; s = 1 and factor = 1, scalars; lq_path, gt_path.
+
+    Args:
+        opt: a block of BasicSR's `datasets:`; its keys are those of `BlindOptions`.
+
+    Raises:
+        GCFSRError: a key is unknown or out of range, or the pictures cannot be found.
+    """
+
+    options: BlindOptions
+
+    def __init__(self, opt: dict[str, Any]):
+        super().__init__(BlindOptions.from_opt(opt), opt)
+
+    def sample(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
+        gt = image if image.dtype == np.float32 else image.astype(np.float32) / 255
+        lq = degrade_blind(gt, rng, self.options)
+        return {
+            "lq": torch.from_numpy(to_planes(lq)),
+            "gt": torch.from_numpy(to_planes(image)),
+            "s": torch.ones(()),
+            "factor": torch.ones(()),
+        }

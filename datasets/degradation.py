@@ -1,0 +1,95 @@
+"""The two degradations: multi-factor (bicubic down and up) and blind (GFPGAN: blur, downsample, noise, JPEG, colour).
+
+Pictures are (H, W, 3) BGR float32 in [0, 1]. Randomness comes from an explicit generator, so a draw can be repeated.
+"""
+
+import cv2
+import numpy as np
+
+from gcfsr_datasets import color
+from gcfsr_datasets.blind_parameters import BlindDraw, BlindRanges, draw_blind
+from gcfsr_datasets.blur import blur_and_shrink, gaussian_kernel
+from gcfsr_datasets.resize import resize, resize_planes
+
+JITTER = {
+    "brightness": color.adjust_brightness,
+    "contrast": color.adjust_contrast,
+    "saturation": color.adjust_saturation,
+    "hue": color.adjust_hue,
+}
+
+
+def small_size(size: int, factor: float) -> int:
+    """Side of the small picture: size / factor in whole pixels, at least 1."""
+    return max(1, int(size / factor + 0.5))
+
+
+def draw_factor(rng: np.random.Generator, size: int, lowest: float, largest: float) -> float:
+    """A factor drawn uniformly from a range, moved to the nearest ratio size / n, so that it is exact."""
+    smallest, widest = int(np.ceil(size / largest - 1e-9)), int(size / lowest + 1e-9)
+    return size / min(max(small_size(size, rng.uniform(lowest, largest)), smallest), max(widest, smallest))
+
+
+def degrade_multi_factor(gt: np.ndarray, factor: float, quantize: bool = False) -> np.ndarray:
+    """Bicubic down by `factor` and up to the old size, both equal to `imresize` (the paper's input of Eq. 1).
+
+    Args:
+        gt: (H, W) or (H, W, C) floats; [0, 1] if `quantize`.
+        factor: downscale ratio, at least 1; the small picture has round(size / factor) pixels a side.
+        quantize: clip and round the small picture to 8 bits, as a file would hold it. The released code rounds the
+            enlarged picture instead; without it nothing is clipped or rounded.
+
+    Returns:
+        A picture like gt; bicubic overshoots are kept.
+    """
+    height, width = gt.shape[:2]
+    small = resize(gt, (small_size(height, factor), small_size(width, factor)))
+    return resize(to_8bit(small, 0.0) if quantize else small, (height, width))
+
+
+def degrade_planes(gt: np.ndarray, factor: float, quantize: bool = False) -> np.ndarray:
+    """`degrade_multi_factor` for planes (C, H, W) in [-1, 1], the networks' layout and range."""
+    height, width = gt.shape[1:]
+    small = resize_planes(gt, (small_size(height, factor), small_size(width, factor)))
+    return resize_planes(to_8bit(small, -1.0) if quantize else small, (height, width))
+
+
+def to_8bit(image: np.ndarray, black: float) -> np.ndarray:
+    """Clips to [black, 1] and rounds to 256 levels, still as floats."""
+    step = (1 - black) / 255
+    return np.rint((np.clip(image, black, 1) - black) / step).astype(image.dtype) * image.dtype.type(step) + black
+
+
+def degrade_blind(gt: np.ndarray, rng: np.random.Generator, ranges: BlindRanges) -> np.ndarray:
+    """Draws and applies one blind degradation; the result has gt's size and is rounded to 8 bits (values k / 255)."""
+    return apply_blind(gt, draw_blind(rng, ranges), rng, ranges.blur_kernel_size)
+
+
+def apply_blind(gt: np.ndarray, draw: BlindDraw, rng: np.random.Generator, kernel_size: int = 41) -> np.ndarray:
+    """Applies a given degradation; `rng` fills the noise's pixels."""
+    height, width = gt.shape[:2]
+    kernel = gaussian_kernel(kernel_size, draw.sigma, draw.angle)
+    image = blur_and_shrink(gt, kernel, (max(1, int(height / draw.downsample)), max(1, int(width / draw.downsample))))
+    if draw.noise is not None:
+        image += rng.standard_normal(image.shape, np.float32) * np.float32(draw.noise)
+    if draw.quality is not None:
+        image = compress(image, draw.quality)
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    if draw.shift is not None:
+        image = color.shift_color(image, draw.shift)
+    if draw.gray:
+        image = color.to_gray(image)
+    for name, value in draw.jitter:
+        image = JITTER[name](image, value)
+    return to_8bit(image, 0.0)
+
+
+def compress(image: np.ndarray, quality: int) -> np.ndarray:
+    """JPEG at a quality of 1 to 100, there and back."""
+    encoded = cv2.imencode(".jpg", to_uint8(image), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.imdecode(encoded, cv2.IMREAD_COLOR).astype(np.float32) / 255
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Clips and rounds [0, 1] to 0..255."""
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,135 @@
+"""What both data sets share: which picture, which random numbers, what happens to pictures that fail."""
+
+import logging
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_datasets import balance
+from gcfsr_datasets.color import augment_tone
+from gcfsr_datasets.dataset_options import FaceOptions
+from gcfsr_datasets.degradation import to_uint8
+from gcfsr_datasets.image_io import decode_bgr
+from gcfsr_datasets.picture_source import open_source
+from gcfsr_datasets.resize import resize
+
+logger = logging.getLogger("basicsr.gcfsr_datasets")  # below BasicSR's logger, so its console and file get the words
+
+
+class FaceDataset(Dataset):
+    """True faces in the order of their names; a subclass degrades them in `sample`.
+
+    A sample is a function of (seed, epoch, index) alone: each has a random generator of its own, so neither the number
+    of workers nor their state matters. Epoch and failures live in shared memory, so running workers see them at once.
+
+    Raises:
+        GCFSRError: the folder, list or LMDB is missing, empty or malformed.
+    """
+
+    def __init__(self, options: FaceOptions, opt: dict[str, Any]):
+        self.options = options
+        self.opt = opt  # BasicSR's models read the name from here
+        self.source = open_source(options)
+        self.training = options.phase == "train"
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._failed = torch.zeros(len(self.source.names), dtype=torch.uint8).share_memory_()
+        self._chances = None
+        if self.training and options.balance_luminance:
+            luminances = balance.measure(self.source, options.luminance_cache)
+            self._chances = np.cumsum(balance.even_weights(luminances))
+
+    def __len__(self) -> int:
+        return len(self.source.names) * self.options.repeats
+
+    def set_epoch(self, epoch: int) -> None:
+        """Makes the samples those of another epoch. Call it before the loader's iterator is made."""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """The sample of an index: `sample`'s tensors, and lq_path and gt_path, both the picture's name.
+
+        Raises:
+            GCFSRError: the picture is not square or of the wrong size; or it cannot be decoded and this is validation,
+                or more than `max_bad_share` of all pictures could not.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        epoch = int(self._epoch) if self.training else 0
+        rng = np.random.default_rng((self.options.seed, epoch, index))
+        image, name = self._sound_picture(self._choose(index, rng), rng)
+        if self.training and self.options.use_hflip and rng.random() < 0.5:
+            image = cv2.flip(image, 1)
+        if self.training and self.options.augment is not None:
+            image = augment_tone(image.astype(np.float32) / 255, rng, self.options.augment)
+        return {**self.sample(image, rng), "lq_path": name, "gt_path": name}
+
+    def sample(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Degrades a square face, BGR, uint8 or float32 in [0, 1]: lq and gt (3, S, S) RGB in [-1, 1], s, factor."""
+        raise NotImplementedError
+
+    def _choose(self, index: int, rng: np.random.Generator) -> int:
+        if self._chances is None:
+            return index % len(self.source.names)
+        return min(int(np.searchsorted(self._chances, rng.random(), "right")), len(self._chances) - 1)
+
+    def _sound_picture(self, picture: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+        """The picture, or in its place one drawn by `rng` that can be decoded."""
+        while True:
+            name = self.source.names[picture]
+            try:
+                image = decode_bgr(self.source.read(picture), name)
+            except GCFSRError as error:
+                self._count_failure(picture, error)
+                picture = int(rng.integers(len(self.source.names)))
+            else:
+                return fit(image, self.options, name), name
+
+    def _count_failure(self, picture: int, error: GCFSRError) -> None:
+        if not self.training:
+            raise error
+        known = bool(self._failed[picture])
+        self._failed[picture] = 1
+        failed, count = int(self._failed.sum()), len(self._failed)
+        if failed > self.options.max_bad_share * count:
+            share = (
+                f"{failed} of {count} pictures failed, more than max_bad_share {self.options.max_bad_share:g} allows"
+            )
+            raise GCFSRError(f"{error}; {share}") from error
+        if not known:
+            logger.warning(f"skipped: {error} ({failed} of {count} pictures failed so far)")
+
+
+def fit(image: np.ndarray, options: FaceOptions, name: str) -> np.ndarray:
+    """A face of out_size x out_size pixels, BGR uint8.
+
+    Raises:
+        GCFSRError: it is not square, is smaller, or is larger and `resize_gt` is not set.
+    """
+    fault = size_fault(image.shape[1], image.shape[0], options)
+    if fault is not None:
+        raise GCFSRError(f"{name}: {fault}")
+    size = (options.out_size, options.out_size)
+    return image if image.shape[:2] == size else to_uint8(resize(image.astype(np.float32) / 255, size))
+
+
+def size_fault(width: int, height: int, options: FaceOptions) -> str | None:
+    """What is wrong with the size of a true face, and what to do; None if nothing is."""
+    found = f"is {width} x {height} pixels"
+    if width != height:
+        return f"{found}, not square; crop it to the aligned face"
+    if width < options.out_size:
+        return f"{found}, smaller than out_size {options.out_size}; remove it or lower out_size"
+    if width > options.out_size and not options.resize_gt:
+        return f"{found}, larger than out_size {options.out_size}; set resize_gt: true"
+    return None
+
+
+def to_planes(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) BGR, uint8 or float32 in [0, 1] -> (3, H, W) RGB float32 in [-1, 1]."""
+    middle = 127.5 if image.dtype == np.uint8 else 0.5
+    return cv2.dnn.blobFromImage(image, 1 / middle, mean=(middle,) * 3, swapRB=True)[0]

@@ -1,0 +1,45 @@
+"""Pairs of a face and its bicubic degradation by a factor that is drawn per sample (the paper's training data)."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gcfsr_datasets.dataset_options import MultiFactorOptions
+from gcfsr_datasets.degradation import degrade_planes, draw_factor
+from gcfsr_datasets.face_dataset import FaceDataset, to_planes
+
+
+class MultiFactorDegradationDataset(FaceDataset):
+    """Samples: lq, gt (3, S, S) RGB in [-1, 1]; s and factor, scalars with s = factor / max_factor; lq_path, gt_path.
+
+    Args:
+        opt: a block of BasicSR's `datasets:`; its keys are those of `MultiFactorOptions`.
+
+    Raises:
+        GCFSRError: a key is unknown or out of range, or the pictures cannot be found.
+    """
+
+    options: MultiFactorOptions
+
+    def __init__(self, opt: dict[str, Any]):
+        super().__init__(MultiFactorOptions.from_opt(opt), opt)
+
+    def sample(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
+        factor = self._draw_factor(rng)
+        gt = to_planes(image)
+        return {
+            "lq": torch.from_numpy(degrade_planes(gt, factor, self.options.quantize)),
+            "gt": torch.from_numpy(gt),
+            "s": torch.tensor(factor / self.options.max_factor, dtype=torch.float32),
+            "factor": torch.tensor(factor, dtype=torch.float32),
+        }
+
+    def _draw_factor(self, rng: np.random.Generator) -> float:
+        options = self.options
+        if options.factor is not None:
+            return options.factor
+        if options.factors is not None:
+            return options.factors[rng.integers(len(options.factors))]
+        return draw_factor(rng, options.out_size, *options.factor_range)

@@ -1,0 +1,110 @@
+"""Where the true faces come from: a folder, a list of names, or an LMDB made by BasicSR. Gives names and bytes."""
+
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_datasets.dataset_options import FaceOptions
+from gcfsr_datasets.image_io import list_images, read_bytes
+
+
+class PictureSource(Protocol):
+    """A numbered set of encoded pictures."""
+
+    names: list[str]  # paths of files, keys of an LMDB
+
+    def read(self, index: int) -> bytes:
+        """The encoded picture. Raises GCFSRError naming it when it cannot be had."""
+        ...
+
+
+def open_source(options: FaceOptions) -> PictureSource:
+    """The pictures that the options describe, without those of `exclude_list`.
+
+    Raises:
+        GCFSRError: the folder, list or LMDB is missing, empty or malformed.
+    """
+    lmdb = options.io_backend["type"] == "lmdb"
+    names = _lmdb_keys(options) if lmdb else _paths(options)
+    if options.exclude_list is not None:
+        names = _without(names, options)
+    return LmdbSource(options.dataroot_gt, names) if lmdb else FileSource(names)
+
+
+class FileSource:
+    """Files, by their paths."""
+
+    def __init__(self, names: list[str]):
+        self.names = names
+
+    def read(self, index: int) -> bytes:
+        return read_bytes(self.names[index])
+
+
+class LmdbSource:
+    """Values of an LMDB; each process opens it for itself, since an environment must not cross a fork."""
+
+    def __init__(self, folder: str, names: list[str]):
+        self.folder, self.names = folder, names
+        self._environment: Any = None
+        self._process = -1
+
+    def read(self, index: int) -> bytes:
+        if self._process != os.getpid():
+            self._environment, self._process = _open_lmdb(self.folder), os.getpid()
+        with self._environment.begin() as transaction:
+            value = transaction.get(self.names[index].encode())
+        if not value:
+            raise GCFSRError(f"{self.folder}: {self.names[index]}: no such key, though meta_info.txt lists it")
+        return value
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_environment": None, "_process": -1}
+
+
+def _open_lmdb(folder: str) -> Any:
+    try:
+        import lmdb
+    except ImportError as error:
+        raise GCFSRError("io_backend: type: lmdb needs the package lmdb: pip install lmdb") from error
+    try:
+        return lmdb.open(folder, readonly=True, lock=False, readahead=False)
+    except lmdb.Error as error:
+        raise GCFSRError(f"{folder}: not a readable LMDB ({error}); make it with BasicSR's create_lmdb.py") from error
+
+
+def _lmdb_keys(options: FaceOptions) -> list[str]:
+    listing = options.meta_info_file or os.path.join(options.dataroot_gt, "meta_info.txt")
+    return [os.path.splitext(name)[0] for name in _listed(listing)]
+
+
+def _paths(options: FaceOptions) -> list[str]:
+    if options.meta_info_file is None:
+        return [str(path) for path in list_images(options.dataroot_gt, recursive=True)]
+    return [os.path.join(options.dataroot_gt, name) for name in _listed(options.meta_info_file)]
+
+
+def _listed(path: str) -> list[str]:
+    """The first word of each line; BasicSR writes size and compression behind it."""
+    names = [words[0] for line in _text(path).splitlines() if (words := line.split())]
+    if not names:
+        raise GCFSRError(f"{path}: lists no pictures; write one name a line")
+    return names
+
+
+def _text(path: str) -> str:
+    try:
+        return read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise GCFSRError(f"{path}: not a text file; write one name a line") from error
+
+
+def _without(names: list[str], options: FaceOptions) -> list[str]:
+    held_out = {line.strip() for line in _text(str(options.exclude_list)).splitlines()} - {""}
+    kept = [name for name in names if not {Path(name).name, Path(name).stem} & held_out]
+    if len(kept) == len(names):
+        raise GCFSRError(f"{options.exclude_list}: none of its names is in {options.dataroot_gt}; check both")
+    if not kept:
+        raise GCFSRError(f"{options.exclude_list}: holds out every picture of {options.dataroot_gt}")
+    return kept

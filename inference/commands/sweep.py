@@ -1,0 +1,103 @@
+"""`gcfsr sweep`: one face (or several) at several strengths, as a sheet, an animation or a page."""
+
+import argparse
+
+KINDS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".html")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Inputs, factors, output; the suffix of the output decides what is made."""
+    add = parser.add_argument
+    add("-i", "--input", nargs="+", required=True, metavar="IN", help="aligned faces or folders of them")
+    add("-o", "--output", required=True, help=".png or .jpg sheet, .gif or .webp animation, .html page with a slider")
+    add(
+        "--factors",
+        help="separated by commas, or FIRST:LAST:COUNT, equal in octaves [the checkpoint's range, doubling]",
+    )
+    add("-v", "--version", "--checkpoint", dest="checkpoint", metavar="CHECKPOINT", help="as for restore [gcfsr-nano]")
+    add("--noise", choices=["fixed", "random", "zero"], default="fixed", help="[fixed]")
+    add("--seed", type=int, default=0, help="of the noise [0]")
+    add("--device", default="cpu", help="cpu, cuda, cuda:N, mps [cpu]")
+    add("--backend", default="torch", help="torch, onnx, openvino [torch]")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Makes the output; factors outside the checkpoint's range are left out with a line that says so."""
+    from pathlib import Path
+
+    from gcfsr_arch.errors import GCFSRError
+    from gcfsr_inference.restore_files import Outputs, gather
+    from gcfsr_inference.restorer import Restorer
+    from gcfsr_inference.sweep import animation, page, sheet, sweep
+
+    kind = Path(args.output).suffix.lower()
+    if kind not in KINDS:
+        raise GCFSRError(f"-o {args.output}: the name must end in one of {', '.join(KINDS)}")
+    wanted = parse_factors(args.factors) if args.factors else None
+    sources = gather(args.input)
+    outputs = Outputs(args.output, None, "auto", sources[:1])
+    outputs.inputs = {source.path.resolve(): source.name for source in sources if source.path is not None}
+    outputs.check(Path(args.output))
+    restorer = Restorer.load(args.checkpoint, args.device, backend=args.backend)
+    factors = served(wanted or doublings(restorer.min_factor, restorer.max_factor), restorer)
+    found = []
+    for source in sources:
+        picture, _ = source.read()
+        found.append(sweep(restorer, picture.bgr, factors, source.stem.name, args.noise, args.seed))
+    largest = restorer.max_factor
+    if kind == ".html":
+        outputs.write_bytes(Path(args.output), page(found, largest))
+    elif kind in (".gif", ".webp"):
+        outputs.write_bytes(Path(args.output), animation(found, largest, kind[1:].upper()))
+    else:
+        from gcfsr_datasets.image_io import Picture
+
+        outputs.write(Path(args.output), Picture(sheet(found, largest)))
+    for one in found:
+        print(f"{one.name}: estimated factor {one.estimate:.3g}; {len(factors)} steps -> {args.output}")
+    return 0
+
+
+def parse_factors(text: str) -> list[float]:
+    """`4,8,16` or `4:64:9` (nine steps from 4 to 64, equal in octaves).
+
+    Raises:
+        GCFSRError: neither of these.
+    """
+    from gcfsr_arch.errors import GCFSRError
+
+    try:
+        if ":" in text:
+            first, last, count = text.split(":")
+            steps = int(count)
+            ratio = (float(last) / float(first)) ** (1 / (steps - 1))
+            return [round(float(first) * ratio**k, 3) for k in range(steps)]
+        return [float(part) for part in text.split(",")]
+    except (ValueError, ZeroDivisionError):
+        raise GCFSRError(f"--factors {text!r}: numbers separated by commas, or FIRST:LAST:COUNT") from None
+
+
+def doublings(low: float, high: float) -> list[float]:
+    """low, 2 low, 4 low, ... up to high."""
+    factors = [low]
+    while factors[-1] * 2 <= high:
+        factors.append(factors[-1] * 2)
+    return factors
+
+
+def served(factors: list[float], restorer) -> list[float]:
+    """The factors in the checkpoint's range; says which were left out. Raises GCFSRError where none is left."""
+    import sys
+
+    from gcfsr_arch.errors import GCFSRError
+
+    low, high = restorer.min_factor, restorer.max_factor
+    kept = [factor for factor in factors if low <= factor <= high]
+    left = [f"{factor:g}" for factor in factors if factor not in kept]
+    if restorer.blind:
+        raise GCFSRError("this checkpoint is blind: it has no dial to sweep")
+    if not kept:
+        raise GCFSRError(f"--factors {', '.join(left)}: this checkpoint serves {low:g} to {high:g}")
+    if left:
+        print(f"left out factors {', '.join(left)}: this checkpoint serves {low:g} to {high:g}", file=sys.stderr)
+    return kept

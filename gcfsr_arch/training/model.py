@@ -13,11 +13,12 @@ from gcfsr_arch.checkpoint import fit, read_state, released_name
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.training import engine as eng
 from gcfsr_arch.training.criteria import Criteria
+from gcfsr_arch.training.resume import ResumeMixin
 from gcfsr_arch.training.step import StepMixin
 from gcfsr_arch.training.validation import ValidationMixin
 
 
-class GCFSRModel(StepMixin, ValidationMixin, SRModel):
+class GCFSRModel(StepMixin, ResumeMixin, ValidationMixin, SRModel):
     """Trains GCFSR: L = L1 + 0.01 perceptual + 0.01 adversarial (Eq. 7), every term optional, and validates its EMA.
 
     Args:
@@ -31,7 +32,6 @@ class GCFSRModel(StepMixin, ValidationMixin, SRModel):
         self.engine = eng.Engine.from_options((opt.get("train") or {}).get("engine"))
         self.engine.allow_tf32()
         self.net_d: nn.Module | None = None
-        self.last_checkpoint: str | None = None  # named when the run stops for bad numbers
         self.check_metrics(opt)
         super().__init__(opt)
 
@@ -113,12 +113,6 @@ class GCFSRModel(StepMixin, ValidationMixin, SRModel):
         if self.with_ema:
             generator["params_ema"] = self.net_g_ema
         return {"net_g": generator, **({} if self.net_d is None else {"net_d": {"params": self.net_d}})}
-
-    def save(self, epoch: int, current_iter: int) -> None:
-        """Writes the networks and the training state."""
-        for label, networks in self.networks().items():
-            self.save_network(list(networks.values()), label, current_iter, param_key=list(networks))
-        self.save_training_state(epoch, current_iter)
 
     def engine_state(self) -> dict[str, Any]:
         """Plain data: gradient scales, counters, and losses that are logged between their steps."""

@@ -31,12 +31,14 @@ class Report:
     Args:
         faults: (path, what is wrong), in the file's order of sections.
         ignored: (path, why) of keys that are accepted and not used.
-        options: the options as the user gave them with numbers made numbers; the raw ones where there are faults.
+        raw: the options as the user wrote them.
+        options: the same with numbers made numbers; the raw ones where there are faults.
         resolved: the same with every default filled in.
     """
 
     faults: list[tuple[str, str]] = field(default_factory=list)
     ignored: list[tuple[str, str]] = field(default_factory=list)
+    raw: Tree = field(default_factory=dict)
     options: Tree = field(default_factory=dict)
     resolved: Tree = field(default_factory=dict)
 
@@ -130,7 +132,7 @@ def _forced_value(value: str) -> Any:
 def check(options: Tree, is_train: bool | None = None) -> Report:
     """Checks options against the schema and one another; see `Report`."""
     is_train = "train" in options if is_train is None else is_train
-    report = Report(options=options, resolved=options)
+    report = Report(raw=options, options=options, resolved=options)
     try:
         model = Options.model_validate(options)
     except ValidationError as error:
@@ -185,7 +187,7 @@ def _nearest_choice(error: Any) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _ignored(model: BaseModel, place: Path_ = ()) -> Iterator[tuple[str, str]]:
+def _ignored(model: BaseModel, place: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
     """Keys in use that nothing reads."""
     for name in sorted(model.model_fields_set):
         value = getattr(model, name)

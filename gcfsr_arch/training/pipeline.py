@@ -1,25 +1,57 @@
 """What takes the place of functions of BasicSR's train.py for our models: finding a checkpoint, loaders, logs."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from basicsr.utils import get_root_logger, init_wandb_logger
+from basicsr.utils import init_wandb_logger
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.training import checkpoints, curves
 from gcfsr_arch.training.console import TrainLine
 from gcfsr_arch.training.loaders import create_train_val_dataloader
+from gcfsr_arch.training.options import Report, check_file
 from gcfsr_arch.training.resume import OURS
 
 Options = dict[str, Any]
 
 
+def checked_options(file: str, force: list[str], is_train: bool) -> Report:
+    """Checks an option file; what it carries for nothing is told on rank 0.
+
+    Raises:
+        GCFSRError: every fault, a line each; on other ranks than the first a SystemExit, which says nothing twice.
+    """
+    report = check_file(file, force, is_train)
+    first = os.environ.get("RANK", "0") == "0"
+    if report.faults and not first:
+        raise SystemExit(2)
+    if report.faults:
+        raise GCFSRError("\ngcfsr: error: ".join(report.lines(file)))
+    for path, reason in report.ignored if first else ():
+        print(f"gcfsr: ignored: {path}: {reason}")
+    return report
+
+
+def overlay(opt: Options, report: Report) -> None:
+    """Makes numbers of the text that BasicSR's `--force_yml` leaves; what BasicSR itself changed stays."""
+
+    def walk(opt: Options, raw: Options, checked: Options) -> None:
+        for key, value in checked.items():
+            if isinstance(value, dict) and isinstance(opt.get(key), dict):
+                walk(opt[key], raw.get(key) or {}, value)
+            elif isinstance(opt.get(key), str) and not isinstance(value, str) and opt[key] == raw.get(key):
+                opt[key] = value
+
+    walk(opt, report.raw, report.options)
+
+
 def load_resume_state(opt: Options) -> Options | None:
     """The state that the run goes on from, on the CPU; None for a new run.
 
-    With `--auto_resume` the newest sound checkpoint of the run's own folder, else `path: resume_state`. Leaves the place
-    in the data in `opt["resume"]` and points the networks' paths at the checkpoint's.
+    With `--auto_resume` the newest sound checkpoint of the run's own folder, else `path: resume_state`. Leaves the
+    place in the data in `opt["resume"]` and points the networks' paths at the checkpoint's.
 
     Raises:
         GCFSRError: a state was asked for and there is none, or all there are are damaged.
@@ -104,12 +136,6 @@ class RecordingLine(TrainLine):
         super().__call__(log_vars)
         if self.tb_logger:
             self.tb_logger.flush()  # a killed run keeps its curves
-
-
-def warn_ignored(ignored: list[tuple[str, str]]) -> None:
-    """Says in the log which keys of the option file nothing reads."""
-    for path, reason in ignored:
-        get_root_logger().warning(f"{path} is ignored: {reason}.")
 
 
 PIPELINE: dict[str, Callable[..., Any]] = {

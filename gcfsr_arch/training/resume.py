@@ -77,6 +77,10 @@ class ResumeMixin:
 
     def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> None:
         """Validates, records the metrics, and writes the checkpoint that waits for them."""
+        if self.opt["is_train"]:
+            current_iter = min(
+                int(current_iter), int(self.opt["train"]["total_iter"])
+            )  # the trainer counts past its end
         try:
             super().validation(dataloader, current_iter, tb_logger, save_img)
         except BaseException:  # whatever ends the run here, the iteration's work is kept
@@ -85,7 +89,7 @@ class ResumeMixin:
             raise
         results = getattr(self, "metric_results", None)
         if results and self.opt["is_train"] and self.opt.get("rank", 0) == 0:
-            row = {"iter": int(current_iter), "dataset": dataloader.dataset.opt["name"], "metrics": dict(results)}
+            row = {"iter": current_iter, "dataset": dataloader.dataset.opt["name"], "metrics": dict(results)}
             curves.append(self.opt["path"]["experiments_root"], row)
         self._validated += 1
         if self._waiting is not None and self._validated == self._validation_sets():

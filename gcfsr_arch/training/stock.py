@@ -5,8 +5,9 @@
 - starts torchrun's ranks with gloo where there is no GPU (BasicSR divides by zero there);
 - sends the run to `./experiments` and `./results` of the starting directory, or to `path: experiments_root` and
   `path: results_root`, TensorBoard included, never beside BasicSR's own files;
+- checks the options before anything is built (`options.py`);
 - hooks the pipeline that called it (`basicsr/train.py` or `test.py`, run as a script or imported): the functions of
-  the table `PIPELINE` take the place of those of the same name, which the pipeline looks up when it calls them.
+  `pipeline.py`'s table take the place of those of the same name, which the pipeline looks up when it calls them.
 """
 
 import argparse
@@ -14,9 +15,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any
 
 import basicsr.utils.dist_util as basicsr_dist
@@ -24,11 +27,10 @@ import basicsr.utils.options as basicsr_options
 import torch
 import torch.distributed as dist
 import yaml
-from basicsr.utils import check_resume
 from basicsr.utils.registry import MODEL_REGISTRY
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.training.console import TrainLine
+from gcfsr_arch.training.pipeline import PIPELINE, checked_options, overlay
 
 Options = dict[str, Any]
 
@@ -44,13 +46,21 @@ def install() -> None:
 
 
 def parse_options(root_path: str, is_train: bool = True) -> tuple[Options, argparse.Namespace]:
-    """BasicSR's `parse_options`; for our model types with the hooks above."""
-    raw = peek(sys.argv[1:])
-    if not is_ours(raw.get("model_type")):
+    """BasicSR's `parse_options`; for our model types with the hooks above.
+
+    Raises:
+        GCFSRError: the faults of the option file, a line each; before anything is built.
+    """
+    file, force = command_line(sys.argv[1:])
+    raw = peek(file, force)
+    if not is_ours(raw.get("model_type")) and not meant_as_ours(raw.get("model_type")):
         return _parse_options(root_path, is_train=is_train)
     sys.excepthook = fault_in_one_line
-    with replaced(vars(basicsr_options), init_dist=init_dist):
+    report = checked_options(file, force, is_train)
+    checked = SimpleNamespace(load=lambda file, Loader: deepcopy(report.options))  # in yaml's place
+    with replaced(vars(basicsr_options), init_dist=init_dist, yaml=checked, ordered_yaml=lambda: (None, None)):
         opt, args = _parse_options(root_path, is_train=is_train)
+    overlay(opt, report)
     place_run(opt, raw.get("path") or {})
     hook_pipeline(sys._getframe(1).f_globals)
     return opt, args
@@ -62,23 +72,38 @@ def is_ours(model_type: Any) -> bool:
     return any(kind.__module__.startswith("gcfsr_arch.") for kind in getattr(model, "__mro__", ()))
 
 
+def meant_as_ours(model_type: Any) -> bool:
+    """Whether a name that no registry holds is one of ours misspelt."""
+    known = MODEL_REGISTRY.keys()
+    near = get_close_matches(str(model_type), known, n=1) if model_type and model_type not in known else ()
+    return any(is_ours(name) for name in near)
+
+
 # ---- before BasicSR reads the options -------------------------------------------------------------------------------
 
 
-def peek(argv: list[str]) -> Options:
-    """The option file of a BasicSR command line with `--force_yml` applied, values as text; {} where it is unreadable.
-
-    BasicSR's parser comes next and says what is wrong with an unreadable one.
-    """
+def command_line(argv: list[str]) -> tuple[str, list[str]]:
+    """The option file and the `--force_yml` entries of a BasicSR command line; its own parser judges the rest."""
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     parser.add_argument("-opt", default="")
     parser.add_argument("--force_yml", nargs="+", default=[])
     try:
         args, _ = parser.parse_known_args(argv)
-        opt = yaml.safe_load(Path(args.opt).read_text(encoding="utf-8"))
-    except (argparse.ArgumentError, OSError, UnicodeDecodeError, yaml.YAMLError):
+    except argparse.ArgumentError:
+        return "", []
+    return args.opt, args.force_yml
+
+
+def peek(file: str, force: list[str]) -> Options:
+    """The option file with `--force_yml` applied, values as text; {} where it is unreadable.
+
+    BasicSR's parser comes next and says what is wrong with an unreadable one.
+    """
+    try:
+        opt = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
-    for entry in args.force_yml:
+    for entry in force:
         keys, _, value = entry.partition("=")
         *parents, last = (key.strip() for key in keys.split(":"))
         place = opt
@@ -150,26 +175,9 @@ def for_our_models(ours: Callable[..., Any], theirs: Callable[..., Any]) -> Call
     return call
 
 
-def load_resume_state(opt: Options) -> Options | None:
-    """The state that the run goes on from, on the CPU, or None. BasicSR's looks in ./experiments and needs a GPU."""
-    opt["root_path"] = str(Path(opt["path"]["experiments_root"]).parent)  # TensorBoard's folder is built from it
-    path = opt["path"].get("resume_state")
-    if opt["auto_resume"]:
-        states = Path(opt["path"]["training_states"]).glob("*.state")
-        path = opt["path"]["resume_state"] = max(states, key=lambda state: int(state.stem), default=None)
-    if path is None:
-        return None
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    check_resume(opt, state["iter"])
-    return state
-
-
-PIPELINE: dict[str, Callable[..., Any]] = {"load_resume_state": load_resume_state, "MessageLogger": TrainLine}
-
-
 def fault_in_one_line(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
-    """`sys.excepthook` of a run of ours: what the user can mend stands in one line, the rest as ever."""
-    if issubclass(kind, GCFSRError):
-        print(f"gcfsr: error: {fault}", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, fault, trace)
+    """`sys.excepthook` of a run of ours: what the user can mend stands in one line, exit status 2; the rest as ever."""
+    if not issubclass(kind, GCFSRError):
+        return sys.__excepthook__(kind, fault, trace)
+    print(f"gcfsr: error: {fault}", file=sys.stderr)
+    raise SystemExit(2)

@@ -1,0 +1,151 @@
+"""`gcfsr evaluate`: compares restorers with the paper's metrics and writes a report."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = """
+methods ([LABEL=]SPEC, any number):
+  bicubic, lanczos                    the usual baselines
+  gcfsr                               the bundled checkpoint
+  FILE.safetensors, FILE.pth [?s=0.5] a checkpoint of ours or of the authors; the dial follows the factor unless fixed
+  folder:PATH                         result pictures by name: PATH/x16/NAME.png, or PATH/NAME.png for one condition
+  basicsr:OPTIONS.yml:CHECKPOINT      network_g of a BasicSR option file   [?input=up&range=signed&fit=yes]
+  spandrel:FILE                       any model that spandrel recognises   [?input=up&range=signed&fit=yes]
+  python:MODULE:FUNCTION              f(low, factor, size): BGR uint8 in, BGR out
+
+examples:
+  gcfsr evaluate --truth celeba/ --protocol celeba-1024-x64 --method bicubic --method gcfsr-1024.pth \\
+      --method GPEN=folder:results/gpen --out report/
+  gcfsr evaluate --truth faces/ --out-size 128 --factors 2,4,8,16 --method bicubic --method gcfsr --out report/
+  gcfsr evaluate --compare a/report.json b/report.json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `gcfsr evaluate`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
+    task = parser.add_argument_group("task")
+    task.add_argument("--truth", metavar="FOLDER", help="ground truth pictures")
+    task.add_argument("--out", metavar="FOLDER", help="report, inputs and results; a run goes on where it was stopped")
+    task.add_argument("--protocol", help="celeba-1024-x64 (Table 2, Fig. 1), blind-512 (Table 3), adv-512 (Table 4)")
+    task.add_argument("--factors", help="instead of a protocol: 4,8,24.5,32@48 (@: the dial), blind")
+    task.add_argument("--method", action="append", default=[], metavar="[LABEL=]SPEC", help="see below; repeat it")
+    task.add_argument("--out-size", type=int, metavar="N", help="bring the square truth to NxN by bicubic")
+    task.add_argument("--include", action="append", default=[], metavar="PATTERN", help="only such names: 'lon_*'")
+    task.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
+    task.add_argument("--seed", type=int, default=0, help="of the degradation and the fixed noise (default 0)")
+    task.add_argument(
+        "--on-bad", choices=("error", "exclude"), default="error",
+        help="missing, extra or unreadable pictures, other sizes, NaN: stop, or keep the picture out everywhere",
+    )  # fmt: skip
+    metrics = parser.add_argument_group("metrics")
+    metrics.add_argument("--metrics", help="comma list; default: the paper's, and stand-ins whose weights are there")
+    metrics.add_argument("--y-channel", action="store_true", help="add PSNR and SSIM on Y")
+    metrics.add_argument("--weights", metavar="FOLDER", help="weights of the metrics (also GCFSR_WEIGHTS)")
+    metrics.add_argument("--download", action="store_true", help="let missing weights be downloaded into that folder")
+    report = parser.add_argument_group("report")
+    report.add_argument("--groups", action="append", default=[], metavar="HOW", help="apart too: prefix, "
+                        "prefix:lon_=real,gen_=generated, luminance, prefix...+luminance; repeat it")  # fmt: skip
+    report.add_argument("--sheets", type=int, default=8, metavar="N", help="pictures with a sheet (default 8)")
+    report.add_argument("--title", default="Evaluation")
+    report.add_argument("--compare", nargs=2, metavar=("A.json", "B.json"), help="paired tests between two reports")
+    report.add_argument("--pair", nargs=2, metavar=("LABEL_A", "LABEL_B"), help="the methods to compare")
+    how = parser.add_argument_group("running")
+    how.add_argument("--device", default="cpu", help="cpu, cuda, mps (default cpu)")
+    how.add_argument("--batch", type=int, default=4, help="pictures at once (default 4)")
+    how.add_argument("--jobs", type=int, default=1, help="processes that degrade and score (default 1)")
+    how.add_argument("--overwrite", action="store_true", help="forget what an earlier run left in --out")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluates, or compares two reports."""
+    from gcfsr_arch.errors import GCFSRError
+
+    if args.compare:
+        return _compare(args)
+    for option in ("truth", "out"):
+        if getattr(args, option) is None:
+            raise GCFSRError(f"--{option}: is needed (or --compare A.json B.json)")
+    for option, least in (("batch", 1), ("jobs", 1), ("sheets", 0), ("limit", 1), ("out_size", 1), ("seed", 0)):
+        value = getattr(args, option)
+        if value is not None and value < least:
+            raise GCFSRError(f"--{option.replace('_', '-')} {value}: must be at least {least}")
+    if not args.method:
+        raise GCFSRError("--method: name at least one, for example --method bicubic")
+    from gcfsr_inference.evaluate import evaluate
+    from gcfsr_inference.evaluation.text import not_computed
+    from gcfsr_inference.evaluation.workspace import Workspace
+
+    settings = _settings(args)
+    if args.overwrite:
+        Workspace(settings.out).clear()
+    with _progress(settings) as advance:
+        report = evaluate(settings, args.sheets, advance, args.title)
+    names = {entry["name"] for entry in report["excluded"]}
+    print(f"{len(report['pictures'])} pictures compared, {len(names)} excluded: {Path(args.out) / 'report.html'}")
+    for line in not_computed(report):
+        print(line)
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> Any:
+    from gcfsr_inference.evaluate import Settings
+    from gcfsr_inference.evaluation.catalogue import default_metrics
+    from gcfsr_inference.evaluation.conditions import find_protocol
+
+    metrics = args.metrics.split(",") if args.metrics else default_metrics(args.weights)
+    return Settings(
+        truth=args.truth,
+        out=args.out,
+        protocol=find_protocol(args.protocol, args.factors),
+        methods=tuple(args.method),
+        metrics=tuple(metrics) + (("psnr-y", "ssim-y") if args.y_channel else ()),
+        weights=args.weights,
+        download=args.download,
+        seed=args.seed,
+        batch=args.batch,
+        jobs=args.jobs,
+        device=args.device,
+        on_bad=args.on_bad,
+        out_size=args.out_size,
+        include=tuple(args.include),
+        limit=args.limit,
+        groups=tuple(args.groups),
+    )
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from gcfsr_inference.evaluation.compare import compare, comparison_text, load_report
+    from gcfsr_inference.evaluation.workspace import write_json
+
+    found = compare(load_report(args.compare[0]), load_report(args.compare[1]), args.pair)
+    print(comparison_text(found), end="")
+    if args.out:
+        write_json(Path(args.out) / "compare.json", found)
+    return 0
+
+
+class _progress:
+    """A progress bar on the terminal's error stream: one line for each thing that is done."""
+
+    def __init__(self, settings: Any):
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        self.bar = Progress("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                            console=Console(stderr=True))  # fmt: skip
+        self.tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Any:
+        self.bar.start()
+        return self.advance
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+
+    def advance(self, what: str, count: int, total: int | None = None) -> None:
+        if what not in self.tasks:
+            self.tasks[what] = self.bar.add_task(what, total=total)
+        self.bar.update(self.tasks[what], advance=count, total=total)

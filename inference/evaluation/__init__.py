@@ -1,0 +1,1 @@
+"""What `gcfsr evaluate` is made of: conditions, methods, metrics, their statistics and the report."""

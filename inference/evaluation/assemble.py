@@ -1,0 +1,109 @@
+"""Makes the report, one JSON-able dict, from what an evaluation holds."""
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gcfsr_inference.evaluation.frechet import RELIABLE, frechet_of
+from gcfsr_inference.evaluation.groups import make_groups
+from gcfsr_inference.evaluation.run import Evaluation
+from gcfsr_inference.evaluation.score import Planned, encode
+from gcfsr_inference.evaluation.workspace import combined_hash
+
+FORMAT = "gcfsr-evaluation-1"
+PACKAGES = (
+    "gcfsr", "torch", "torchvision", "numpy", "scipy", "opencv-python", "pillow", "basicsr", "lpips", "torch-fidelity",
+    "facexlib", "onnxruntime", "spandrel",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that has a part in the numbers."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def assemble(evaluation: Evaluation) -> dict[str, Any]:
+    """Everything that is known of an evaluation. Paths of the machine are not in it: files stand by name and hash."""
+    settings, names = evaluation.settings, evaluation.names
+    conditions = settings.protocol.conditions
+    input_files = {
+        key: {name: evaluation.space.low(key, name) for name in names}
+        for key in dict.fromkeys(condition.input_key for condition in conditions)
+    }
+    groups = make_groups(settings.groups, evaluation.truth, names)
+    return {
+        "format": FORMAT,
+        "protocol": settings.protocol.name,
+        "published": settings.protocol.published,
+        "seed": settings.seed,
+        "out_size": settings.out_size or settings.protocol.out_size,
+        "versions": versions(),
+        "conditions": [condition.as_dict() for condition in conditions],
+        "pictures": {name: evaluation.sources[name] for name in names},
+        "truth_sha256": combined_hash({name: evaluation.truth[name] for name in names}),
+        "input_sha256": {key: combined_hash(files) for key, files in input_files.items()},
+        "groups": groups,
+        "excluded": evaluation.excluded,
+        "methods": [
+            {
+                "label": method.label,
+                "identity": method.identity,
+                "absent": {key: why for (label, key), why in evaluation.absent.items() if label == method.label},
+            }
+            for method in evaluation.methods
+        ],
+        "metrics": evaluation.metrics,
+        "values": picture_values(evaluation, names),
+        "set_values": set_values(evaluation, groups),
+    }
+
+
+def picture_values(evaluation: Evaluation, names: Sequence[str]) -> dict[str, Any]:
+    """method -> condition -> metric -> picture -> value (None: not defined)."""
+    tree: dict[str, Any] = {}
+    for (label, condition), values in evaluation.values.items():
+        tree.setdefault(label, {})[condition] = {
+            planned.key: {name: encode(values.lines[name].values[planned.id]) for name in names}
+            for planned in evaluation.plan
+            if not planned.of_set
+        }
+    return tree
+
+
+def set_values(evaluation: Evaluation, groups: dict[str, list[str]]) -> dict[str, Any]:
+    """method -> condition -> metric -> group -> {value, pictures, note}."""
+    tree: dict[str, Any] = {}
+    for (label, condition), values in evaluation.values.items():
+        digests = {name: entry.digest for name, entry in values.lines.items()}
+        tree.setdefault(label, {})[condition] = {
+            planned.key: {title: _distance(evaluation, planned, digests, members) for title, members in groups.items()}
+            for planned in evaluation.plan
+            if planned.of_set
+        }
+    return tree
+
+
+def _distance(
+    evaluation: Evaluation, planned: Planned, digests: dict[str, str], names: Sequence[str]
+) -> dict[str, Any]:
+    """The distance of a group's results from the same group's truth."""
+    if len(names) < 2:
+        return {"value": None, "pictures": len(names), "note": "needs two pictures"}
+    truth = {name: entry.digest for name, entry in evaluation.truth_values.lines.items()}
+
+    def rows(hashes: dict[str, str]) -> list[Path]:
+        return [evaluation.space.features(planned.id, hashes[name]) for name in names]
+
+    value = frechet_of(map(np.load, rows(digests)), map(np.load, rows(truth)))
+    note = f"{len(names)} pictures, fewer than {RELIABLE}: biased upwards" if len(names) < RELIABLE else ""
+    return {"value": value, "pictures": len(names), "note": note}

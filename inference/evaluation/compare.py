@@ -1,0 +1,114 @@
+"""What differs significantly between two methods, in one report or in two over the same inputs."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_inference.evaluation.assemble import FORMAT
+from gcfsr_inference.evaluation.score import decode
+from gcfsr_inference.evaluation.statistics import holm, paired_test
+
+LEVEL = 0.05
+
+
+def load_report(path: str | Path) -> dict[str, Any]:
+    """Reads report.json.
+
+    Raises:
+        GCFSRError: it is no report of ours.
+    """
+    try:
+        report = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise GCFSRError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(report, dict) or report.get("format") != FORMAT:
+        raise GCFSRError(f"{path}: is no report of `gcfsr evaluate` ({FORMAT})")
+    return report
+
+
+def pairs_of(a: dict[str, Any], b: dict[str, Any], pair: list[str] | None) -> list[tuple[str, str]]:
+    """Labels to compare: the given pair, or every label that both reports have.
+
+    Raises:
+        GCFSRError: a label is in none, or no label is in both.
+    """
+    if pair:
+        for label, report in zip(pair, (a, b), strict=True):
+            if label not in report["values"]:
+                raise GCFSRError(f"--pair {label}: not in that report; it has {', '.join(report['values'])}")
+        return [(pair[0], pair[1])]
+    both = [label for label in a["values"] if label in b["values"]]
+    if not both:
+        raise GCFSRError("--compare: the reports share no method; name one of each with --pair A B")
+    return [(label, label) for label in both]
+
+
+def compare(a: dict[str, Any], b: dict[str, Any], pair: list[str] | None = None) -> list[dict[str, Any]]:
+    """Paired tests over the pictures that both reports have, for every shared condition and metric.
+
+    Returns:
+        One dict for each comparison: methods, condition, metric, count, difference (b - a), interval, p,
+        p_adjusted (Holm over all of them), verdict.
+
+    Raises:
+        GCFSRError: the degraded inputs of a shared condition differ, or nothing can be compared.
+    """
+    found = []
+    for label_a, label_b in pairs_of(a, b, pair):
+        shared = [key for key in a["values"][label_a] if key in b["values"][label_b]]
+        for key in shared:
+            _same_inputs(a, b, key)
+            for metric in a["values"][label_a][key]:
+                if metric in b["values"][label_b][key]:
+                    found.append(_one(a, b, (label_a, label_b), key, metric))
+    if not found:
+        raise GCFSRError("--compare: the reports share no condition with a metric")
+    for entry, p in zip(found, holm([entry["p"] for entry in found]), strict=True):
+        entry["p_adjusted"] = p
+        better = (entry["difference"] > 0) == (entry["better"] == "higher")
+        entry["verdict"] = ("better" if better else "worse") if p < LEVEL else "no significant difference"
+    return found
+
+
+def _same_inputs(a: dict[str, Any], b: dict[str, Any], key: str) -> None:
+    shared = [name for name in a["pictures"] if name in b["pictures"]]
+    changed = [name for name in shared if a["pictures"][name] != b["pictures"][name]]
+    settings = [field for field in ("seed", "out_size") if a[field] != b[field]]
+    if changed or settings or not shared:
+        what = settings[0] if settings else (changed or ["no picture in common"])[0]
+        raise GCFSRError(f"--compare: {key}: the inputs are not the same ({what}); evaluate both on the same pictures")
+    inputs_key = key.partition("@")[0]
+    if list(a["pictures"]) == list(b["pictures"]) and a["input_sha256"][inputs_key] != b["input_sha256"][inputs_key]:
+        raise GCFSRError(f"--compare: {key}: the degraded inputs differ; evaluate both with the same version")
+
+
+def _one(a: dict[str, Any], b: dict[str, Any], labels: tuple[str, str], key: str, metric: str) -> dict[str, Any]:
+    values_a, values_b = a["values"][labels[0]][key][metric], b["values"][labels[1]][key][metric]
+    numbers = [(decode(values_a[name]), decode(values_b[name])) for name in values_a if name in values_b]
+    defined = [(x, y) for x, y in numbers if x is not None and y is not None]
+    test = paired_test(*(np.array(side, dtype=float) for side in (zip(*defined, strict=True) if defined else ((), ()))))
+    entry = a["metrics"][metric]
+    return {
+        "a": labels[0], "b": labels[1], "condition": key, "metric": entry["name"], "better": entry["better"],
+        **asdict(test),
+    }  # fmt: skip
+
+
+def comparison_text(found: list[dict[str, Any]]) -> str:
+    """A Markdown table of the comparisons."""
+    lines = [
+        "| condition | metric | a | b | b - a (95%) | pictures | p (Holm) | b is |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for entry in found:
+        interval = "" if entry["interval"] is None else " [{:+.4g}, {:+.4g}]".format(*entry["interval"])
+        lines.append(
+            f"| {entry['condition']} | {entry['metric']} | {entry['a']} | {entry['b']} | {entry['difference']:+.4g}"
+            f"{interval} | {entry['count']} | {entry['p_adjusted']:.2g} | {entry['verdict']} |"
+        )
+    note = "Paired Wilcoxon signed-rank test over pictures, two-sided; p adjusted by Holm over all rows, level 0.05."
+    return "\n".join([*lines, "", note]) + "\n"

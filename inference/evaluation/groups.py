@@ -1,0 +1,62 @@
+"""Parts of the pictures that are reported apart: by file-name prefix, or by the face's luminance."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_inference.evaluation.pixels import luma
+from gcfsr_inference.evaluation.workspace import read_bgr
+
+FACE = (80 / 256, 200 / 256, 80 / 256, 176 / 256)  # top, bottom, left, right of the face in the FFHQ layout
+TERCILES = ("dark third", "middle third", "light third")
+HELP = "prefix (text before the first _), prefix:lon_=real,gen_=generated (the rest is 'other'), or luminance"
+
+
+def face_luminance(image: NDArray[np.uint8]) -> float:
+    """Mean Y (16 to 235) over the face of a picture in the FFHQ layout."""
+    height, width = image.shape[:2]
+    top, bottom, left, right = FACE
+    face = image[round(top * height) : round(bottom * height), round(left * width) : round(right * width)]
+    return float(luma(face).mean())
+
+
+def by_prefix(names: Sequence[str], spec: str) -> dict[str, list[str]]:
+    """Groups by the text before "_", or by given prefixes: "lon_=real,gen_=generated"; the rest is "other"."""
+    pairs = [part.partition("=") for part in spec.split(",") if part]
+    groups: dict[str, list[str]] = {title or prefix: [] for prefix, _, title in pairs}  # in the order given
+    for name in names:
+        titles = [title or prefix for prefix, _, title in pairs if name.startswith(prefix)]
+        title = (titles or ["other"])[0] if pairs else name.partition("_")[0]
+        groups.setdefault(title, []).append(name)
+    return {title: members for title, members in groups.items() if members}
+
+
+def by_luminance(truth: dict[str, Path], names: Sequence[str]) -> dict[str, list[str]]:
+    """Terciles of the truth's face luminance, darkest first; ties go by name."""
+    ranked = sorted(names, key=lambda name: (face_luminance(read_bgr(truth[name])), name))
+    return {title: sorted(part) for title, part in zip(TERCILES, np.array_split(ranked, 3), strict=True) if len(part)}
+
+
+def make_groups(specs: Sequence[str], truth: dict[str, Path], names: Sequence[str]) -> dict[str, list[str]]:
+    """All the groups asked for; "all" is always first. "prefix:lon_=real+luminance" takes terciles inside each part.
+
+    Raises:
+        GCFSRError: a specification is not understood.
+    """
+    groups = {"all": list(names)}
+    for spec in specs:
+        base, plus, inner = spec.partition("+")
+        if base == "luminance" and not plus:
+            groups.update(by_luminance(truth, names))
+            continue
+        kind, _, rest = base.partition(":")
+        if kind != "prefix" or (plus and inner != "luminance"):
+            raise GCFSRError(f"--groups {spec}: not understood; it is {HELP}, or prefix...+luminance")
+        for title, members in by_prefix(names, rest).items():
+            groups[title] = members
+            if plus:
+                groups.update({f"{title}, {third}": part for third, part in by_luminance(truth, members).items()})
+    return groups

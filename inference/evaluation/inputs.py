@@ -1,0 +1,77 @@
+"""The degraded inputs: made once by the data code, from a seed, saved as 8-bit PNG; every method sees the same."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_datasets.blind_parameters import BlindRanges
+from gcfsr_datasets.degradation import degrade_blind, small_size, to_uint8
+from gcfsr_datasets.resize import resize
+from gcfsr_inference.evaluation.conditions import Condition
+from gcfsr_inference.evaluation.workspace import Workspace, read_bgr, save_picture
+
+
+def picture_seed(seed: int, name: str) -> int:
+    """A seed of a picture's own, the same whatever else is in the folder and in whatever order."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8], "little")
+
+
+def to_size(image: NDArray[np.uint8], size: int, name: str) -> NDArray[np.uint8]:
+    """The truth at another size, by our bicubic.
+
+    Raises:
+        GCFSRError: the picture is not square, or smaller than asked for (a truth is never invented).
+    """
+    height, width = image.shape[:2]
+    if height != width:
+        raise GCFSRError(f"{name}: is {width}x{height}; --out-size wants square pictures")
+    if height < size:
+        raise GCFSRError(f"{name}: is {width}x{height}, smaller than --out-size {size}; a truth is not enlarged")
+    return image if height == size else to_uint8(resize(image.astype(np.float32) / 255, (size, size)))
+
+
+def degrade(truth: NDArray[np.uint8], condition: Condition, seed: int, name: str) -> NDArray[np.uint8]:
+    """One input. (H, W, 3) BGR uint8 -> (H / factor, W / factor, 3), or (H, W, 3) for the blind degradation.
+
+    The small picture is rounded to 8 bits, as a user's own would be.
+    """
+    gt = truth.astype(np.float32) / 255
+    if condition.factor is None:
+        return to_uint8(degrade_blind(gt, np.random.default_rng(picture_seed(seed, name)), BlindRanges()))
+    height, width = (small_size(side, condition.factor) for side in truth.shape[:2])
+    return to_uint8(resize(gt, (height, width)))
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """One truth picture to be sized and degraded."""
+
+    name: str
+    path: Path
+    size: int | None
+    conditions: tuple[Condition, ...]
+    seed: int
+    root: Path
+
+
+def prepare(item: Preparation) -> str | None:
+    """Writes what is not there yet. Returns the fault of a truth that cannot be used."""
+    space = Workspace(item.root)
+    lows = {condition: space.low(condition.input_key, item.name) for condition in item.conditions}
+    wanted = [*lows.values(), *([space.truth(item.name)] if item.size else [])]
+    if all(path.exists() for path in wanted):
+        return None
+    try:
+        truth = read_bgr(item.path)
+        if item.size:
+            truth = to_size(truth, item.size, item.path.name)
+            save_picture(space.truth(item.name), truth)
+    except GCFSRError as error:
+        return str(error)
+    for condition, path in lows.items():
+        save_picture(path, degrade(truth, condition, item.seed, item.name))
+    return None

@@ -1,0 +1,212 @@
+"""The methods that are compared: all turn a batch of small pictures into results of the truth's size."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_datasets.resize import resize
+from gcfsr_inference.evaluation.conditions import Condition
+
+Image = NDArray[Any]  # (H, W, 3) BGR, uint8 or floating-point in [0, 255]
+
+
+class Method(Protocol):
+    """Anything that restores.
+
+    Attributes:
+        label: its name in the tables.
+        identity: what makes its results what they are (kind, file hash, options); a change of it is noticed.
+    """
+
+    label: str
+    identity: dict[str, Any]
+
+    def absent(self, condition: Condition) -> str | None:
+        """Why the method has no result under the condition, None when it has one."""
+
+    def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
+        """Results for small pictures of one size, each (*size, 3) BGR, uint8 or float in [0, 255] (NaN shows there)."""
+
+
+def no_dial(condition: Condition) -> str | None:
+    """The reason of a method without a dial."""
+    return "has no dial" if condition.turned else None
+
+
+def upsample(low: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
+    """What a network of the output's size is given: our bicubic, clipped. (h, w, 3) uint8 -> (*size, 3) in [0, 1]."""
+    return np.clip(resize(low.astype(np.float32) / 255, size), 0, 1)
+
+
+@dataclass
+class Bicubic:
+    """MATLAB's bicubic, the paper's."""
+
+    label: str = "bicubic"
+    identity: dict[str, Any] = field(default_factory=lambda: {"kind": "bicubic"})
+
+    def absent(self, condition: Condition) -> str | None:
+        return no_dial(condition)
+
+    def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
+        return [upsample(low, size) * 255 for low in lows]
+
+
+@dataclass
+class Lanczos:
+    """Lanczos with three lobes, Pillow's."""
+
+    label: str = "lanczos"
+    identity: dict[str, Any] = field(default_factory=lambda: {"kind": "lanczos"})
+
+    def absent(self, condition: Condition) -> str | None:
+        return no_dial(condition)
+
+    def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
+        from PIL import Image as Pillow
+
+        return [np.asarray(Pillow.fromarray(low).resize(size[::-1], Pillow.Resampling.LANCZOS)) for low in lows]
+
+
+@dataclass
+class Folder:
+    """Result pictures made elsewhere: PATH/CONDITION/NAME.*, or PATH/NAME.* when there is one condition."""
+
+    label: str
+    path: Path
+    identity: dict[str, Any]
+
+    def absent(self, condition: Condition) -> str | None:
+        if condition.turned and not (self.path / condition.key).is_dir():
+            return f"no folder {condition.key}"
+        return None
+
+    def files(self, condition: Condition, alone: bool) -> dict[str, Path]:
+        """Pictures by stem.
+
+        Raises:
+            GCFSRError: no such folder, it is empty, or two pictures share a stem.
+        """
+        from gcfsr_datasets.image_io import list_images
+
+        folder = self.path / condition.key
+        if not folder.is_dir():
+            if not alone:
+                raise GCFSRError(f"{self.path}: has no folder {condition.key}; each condition needs its own")
+            folder = self.path
+        files: dict[str, Path] = {}
+        for path in map(Path, list_images(folder)):
+            if path.stem in files:
+                raise GCFSRError(f"{folder}: {path.name} and {files[path.stem].name} share a name; remove one")
+            files[path.stem] = path
+        if not files:
+            raise GCFSRError(f"{folder}: no pictures")
+        return files
+
+    def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
+        raise NotImplementedError("a folder's pictures are read, not made")
+
+
+@dataclass
+class Checkpoint:
+    """A generator of ours. `s` fixes the dial for every condition; otherwise it follows the condition."""
+
+    label: str
+    identity: dict[str, Any]
+    net: Any
+    device: str
+    seed: int
+    s: float | None = None
+
+    def absent(self, condition: Condition) -> str | None:
+        if self.net.blind or self.s is not None:
+            return no_dial(condition)
+        if condition.dial is None:
+            return "needs a factor; fix the dial with ?s="
+        if not self.net.min_factor <= condition.dial <= self.net.max_factor:
+            return f"the checkpoint's factors are {self.net.min_factor:g} to {self.net.max_factor:g}"
+        return None
+
+    def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
+        import torch
+
+        side = self.net.out_size
+        if size != (side, side):
+            raise GCFSRError(
+                f"{self.label}: the checkpoint makes {side}x{side}, the truth is {size[1]}x{size[0]}; "
+                f"pass --out-size {side}"
+            )
+        x = to_tensor([upsample(low, size) for low in lows]).to(self.device) * 2 - 1
+        s = self.s
+        if s is None and condition.dial is not None:
+            s = condition.dial / self.net.max_factor
+        with torch.inference_mode():
+            y = self.net(x, None if self.net.blind else s, noise="fixed", seed=self.seed)
+        return from_tensor((y + 1) / 2)
+
+
+@dataclass
+class Network:
+    """Any torch model from RGB to RGB: a BasicSR architecture, or one that spandrel loads.
+
+    Attributes:
+        model: (N, 3, h, w) -> (N, 3, H, W), or a tuple whose first part is that.
+        upsampled: True to give it the bicubic picture of the truth's size instead of the small one.
+        signed: True when it works in [-1, 1] instead of [0, 1].
+        fit: True to bring a result of another size to the truth's by bicubic.
+    """
+
+    label: str
+    identity: dict[str, Any]
+    model: Any
+    device: str
+    upsampled: bool = False
+    signed: bool = False
+    fit: bool = False
+
+    def absent(self, condition: Condition) -> str | None:
+        return no_dial(condition)
+
+    def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
+        import torch
+
+        x = to_tensor([upsample(low, size if self.upsampled else low.shape[:2]) for low in lows]).to(self.device)
+        with torch.inference_mode():
+            y = self.model(x * 2 - 1 if self.signed else x)
+        y = y[0] if isinstance(y, tuple | list) else y
+        results = from_tensor((y + 1) / 2 if self.signed else y)
+        if self.fit and results[0].shape[:2] != size:
+            results = [resize(result, size) for result in results]
+        return results
+
+
+@dataclass
+class Function:
+    """A Python callable f(low, factor, size): low (h, w, 3) BGR uint8, factor None when blind, size (H, W)."""
+
+    label: str
+    identity: dict[str, Any]
+    function: Any
+
+    def absent(self, condition: Condition) -> str | None:
+        return no_dial(condition)
+
+    def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
+        return [self.function(low, condition.factor, size) for low in lows]
+
+
+def to_tensor(images: Sequence[Image]) -> Any:
+    """(H, W, 3) BGR in [0, 1] -> (N, 3, H, W) RGB float32."""
+    import torch
+
+    return torch.from_numpy(np.stack(images)[..., ::-1].astype(np.float32)).permute(0, 3, 1, 2).contiguous()
+
+
+def from_tensor(y: Any) -> list[Image]:
+    """(N, 3, H, W) RGB in [0, 1] -> (H, W, 3) BGR float32 in [0, 255], not clipped."""
+    return [x[..., ::-1] * 255 for x in y.float().cpu().permute(0, 2, 3, 1).numpy()]

@@ -1,0 +1,193 @@
+"""Scores results in batches, in this process or in workers, and keeps what was scored in JSON lines."""
+
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_datasets.image_io import write_bytes_atomic
+from gcfsr_inference.evaluation.catalogue import entry_of
+from gcfsr_inference.evaluation.measures import Case, Measure
+from gcfsr_inference.evaluation.specs import file_hash
+from gcfsr_inference.evaluation.workspace import Workspace, read_bgr
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A metric that can be computed here: its key, its weights, and an id that names both."""
+
+    key: str
+    weights: Path | None
+    device: str
+    id: str
+
+    @property
+    def of_set(self) -> bool:
+        return entry_of(self.key).of_set
+
+
+@dataclass(frozen=True)
+class Task:
+    """Pictures of one method and condition to score: (name, truth, result, low)."""
+
+    pictures: tuple[tuple[str, Path, Path, Path], ...]
+    plan: tuple[Planned, ...]
+    root: Path
+    blind: bool = False
+
+
+@dataclass
+class Scored:
+    """What one picture got: values by metric id (None: not defined), or the fault that keeps it out."""
+
+    name: str
+    digest: str = ""
+    values: dict[str, float | None] = field(default_factory=dict)
+    fault: str | None = None
+
+
+@lru_cache(maxsize=32)
+def measure_of(planned: Planned) -> Measure:
+    """Builds a measure once per process."""
+    return entry_of(planned.key).make(planned.weights, planned.device)
+
+
+def score(task: Task) -> list[Scored]:
+    """Reads and measures the pictures of a task; features of set metrics go to files named by the picture's hash."""
+    scored = [Scored(name) for name, *_ in task.pictures]
+    cases: list[tuple[Scored, Case]] = []
+    for entry, (_, truth_path, result_path, low_path) in zip(scored, task.pictures, strict=True):
+        truth = read_bgr(truth_path)
+        try:
+            result = read_bgr(result_path)
+        except GCFSRError as error:
+            entry.fault = str(error)
+            continue
+        entry.digest = file_hash(result_path)
+        entry.fault = size_fault(result.shape, truth.shape)
+        if entry.fault is None:
+            cases.append((entry, Case(truth, result, read_bgr(low_path), task.blind)))
+    for planned in task.plan if cases else ():
+        values = measure_of(planned)([case for _, case in cases])
+        for (entry, _), value in zip(cases, values, strict=True):
+            if planned.of_set:
+                _save_features(Workspace(task.root).features(planned.id, entry.digest), np.asarray(value))
+            else:
+                entry.values[planned.id] = None if value is None else float(value)
+    return scored
+
+
+def size_fault(shape: tuple[int, ...], truth: tuple[int, ...]) -> str | None:
+    """Says that a result's size is not the truth's."""
+    if shape == truth:
+        return None
+    return f"is {shape[1]}x{shape[0]}, the truth is {truth[1]}x{truth[0]}"
+
+
+def _save_features(path: Path, row: np.ndarray) -> None:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        np.save(buffer, row.astype(np.float32))
+        write_bytes_atomic(path, buffer.getvalue())
+
+
+def encode(value: float | None) -> float | str | None:
+    """JSON has no infinity: it is written as a word."""
+    return value if value is None or math.isfinite(value) else str(value)
+
+
+def decode(value: float | str | None) -> float | None:
+    """The other way."""
+    return None if value is None else float(value)
+
+
+class Values:
+    """The values of one method and condition on disk, a line a picture; a line cut short by a kill is ignored."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.lines: dict[str, Scored] = {}
+        if path.exists():
+            for line in path.read_text().splitlines():
+                self._take(line)
+
+    def _take(self, line: str) -> None:
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            return
+        values = {metric: decode(value) for metric, value in record["values"].items()}
+        known = self.lines.get(record["name"])
+        if known and known.digest == record["sha256"]:
+            values = {**known.values, **values}
+        self.lines[record["name"]] = Scored(record["name"], record["sha256"], values)
+
+    def missing(self, name: str, plan: Iterable[Planned], digest: str, root: Workspace) -> bool:
+        """True when a metric of the plan has not been taken of this very picture."""
+        known = self.lines.get(name)
+        if known is None or known.digest != digest:
+            return True
+        return any(
+            not root.features(p.id, digest).exists() if p.of_set else p.id not in known.values for p in plan
+        )
+
+    def add(self, scored: Iterable[Scored]) -> None:
+        """Appends pictures without a fault."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        cut = self.path.exists() and self.path.read_bytes()[-1:] not in (b"\n", b"")
+        with self.path.open("a") as file:
+            if cut:
+                file.write("\n")
+            for entry in scored:
+                if entry.fault is None:
+                    values = {metric: encode(value) for metric, value in entry.values.items()}
+                    line = json.dumps({"name": entry.name, "sha256": entry.digest, "values": values}, allow_nan=False)
+                    file.write(line + "\n")
+                    self._take(line)
+
+
+class Workers:
+    """Runs a function over items: here when `jobs` is 1, otherwise in that many processes; in the items' order."""
+
+    def __init__(self, jobs: int):
+        self.jobs = jobs
+        self.pool = ProcessPoolExecutor(jobs, get_context("spawn"), _one_thread) if jobs > 1 else None
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.pool:
+            self.pool.shutdown(cancel_futures=True)
+
+    def map(self, function: Callable[[T], R], items: Iterable[T], ahead: int = 4) -> Iterator[R]:
+        """Yields results as they come due; only a few items are in flight, so any number of them fits in memory."""
+        if self.pool is None:
+            yield from map(function, items)
+            return
+        waiting = []
+        for item in items:
+            waiting.append(self.pool.submit(function, item))
+            if len(waiting) >= ahead * self.jobs:
+                yield waiting.pop(0).result()
+        for future in waiting:
+            yield future.result()
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)

@@ -1,0 +1,157 @@
+"""Reads `--method [LABEL=]SPEC[?option=value&...]` and builds the method it names."""
+
+import hashlib
+import sys
+from importlib import import_module
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+import gcfsr_autoload
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_inference.evaluation.methods import Bicubic, Checkpoint, Folder, Function, Lanczos, Method, Network
+from gcfsr_inference.weights_registry import resolve_checkpoint
+
+OPTIONS = {
+    "gcfsr": {"s"}, "basicsr": {"input", "range", "fit"}, "spandrel": {"input", "range", "fit"},
+    "folder": set(), "python": set(), "bicubic": set(), "lanczos": set(),
+}  # fmt: skip
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def build_method(text: str, device: str = "cpu", seed: int = 0) -> Method:
+    """Builds the method that a specification names.
+
+    Args:
+        text: see `gcfsr evaluate --help`; a label before "=" replaces the default one.
+        device: where networks run.
+        seed: of our generator's fixed noise.
+
+    Raises:
+        GCFSRError: the specification is not understood, or what it names is not there or does not fit.
+    """
+    head, label_given, rest = text.partition("=")
+    label, spec = (head, rest) if label_given and not set(head) & set(":/?\\") else ("", text)
+    target, _, query = spec.partition("?")
+    kind, _, where = target.partition(":")
+    if kind not in OPTIONS or target == "gcfsr":
+        kind, where = "gcfsr", target
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    unknown = sorted(set(options) - OPTIONS[kind])
+    if unknown:
+        known = ", ".join(sorted(OPTIONS[kind])) or "none"
+        raise GCFSRError(f"--method {text}: unknown option {unknown[0]}; {kind} takes {known}")
+    if kind in ("bicubic", "lanczos"):
+        method: Method = Bicubic() if kind == "bicubic" else Lanczos()
+    else:
+        method = BUILDERS[kind](where, options, device, seed)
+    if label:
+        method.label = label
+    if not method.label or set(method.label) & set("/\\") or method.label.startswith("."):
+        raise GCFSRError(f"--method {text}: the label {method.label!r} cannot name a folder")
+    return method
+
+
+def _existing(path: str, what: str) -> Path:
+    if not Path(path).exists():
+        raise GCFSRError(f"{path}: no such {what}")
+    return Path(path)
+
+
+def _checkpoint(where: str, options: dict[str, str], device: str, seed: int) -> Checkpoint:
+    from gcfsr_arch import load_generator
+
+    path = resolve_checkpoint(None if where == "gcfsr" else where)
+    s = float(_number(options["s"], 0, 1)) if "s" in options else None
+    identity = {"kind": "gcfsr", "file": path.name, "sha256": file_hash(path), "seed": seed, **options}
+    return Checkpoint(path.stem, identity, load_generator(path, device=device), device, seed, s)
+
+
+def _number(text: str, low: float, high: float) -> float:
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise GCFSRError(f"{text!r}: not a number") from error
+    if not low <= value <= high:
+        raise GCFSRError(f"{text}: must lie in [{low:g}, {high:g}]")
+    return value
+
+
+def _folder(where: str, options: dict[str, str], device: str, seed: int) -> Folder:
+    path = _existing(where, "folder")
+    if not path.is_dir():
+        raise GCFSRError(f"{where}: is no folder")
+    return Folder(path.name, path, {"kind": "folder", "name": path.name})
+
+
+def _flags(options: dict[str, str]) -> dict[str, bool]:
+    known = {"input": ("up", "low"), "range": ("signed", "unit"), "fit": ("yes", "no")}
+    for key, value in options.items():
+        if value not in known[key]:
+            raise GCFSRError(f"{key}={value}: must be {' or '.join(known[key])}")
+    names = {"input": "upsampled", "range": "signed", "fit": "fit"}
+    return {names[key]: value == known[key][0] for key, value in options.items()}
+
+
+def _basicsr(where: str, options: dict[str, str], device: str, seed: int) -> Network:
+    """Builds `network_g` of a BasicSR option file, with its checkpoint ('params_ema', 'params' or bare)."""
+    import yaml
+
+    gcfsr_autoload.install()  # BasicSR imports on today's torchvision only with it
+    from basicsr.archs import build_network
+
+    from gcfsr_inference.evaluation.networks import fill, load_state
+
+    file, _, checkpoint = where.rpartition(":")
+    opt_path, path = _existing(file, "BasicSR option file"), _existing(checkpoint, "checkpoint")
+    config = (yaml.safe_load(opt_path.read_text()) or {}).get("network_g")
+    if not isinstance(config, dict):
+        raise GCFSRError(f"{opt_path}: has no network_g; it gives the architecture's type and arguments")
+    try:
+        model = build_network(config)
+    except (KeyError, TypeError) as error:
+        raise GCFSRError(f"{opt_path}: network_g: {error}") from error
+    state = load_state(path)
+    state = state.get("params_ema", state.get("params", state))
+    fill(model, {key.removeprefix("module."): value for key, value in state.items()}, path)
+    identity = {"kind": "basicsr", "arch": config["type"], "sha256": file_hash(path), **options}
+    return Network(config["type"], identity, model.to(device), device, **_flags(options))
+
+
+def _spandrel(where: str, options: dict[str, str], device: str, seed: int) -> Network:
+    """Any single-picture model that spandrel recognises; one of scale 1 is given the upsampled picture."""
+    from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
+
+    path = _existing(where, "file")
+    try:
+        model = ModelLoader(device).load_from_file(path)
+    except (UnsupportedModelError, ValueError, RuntimeError) as error:
+        raise GCFSRError(f"{path}: not a model that spandrel loads ({str(error).splitlines()[0]})") from error
+    if not isinstance(model, ImageModelDescriptor) or model.input_channels != 3:
+        raise GCFSRError(f"{path}: {model.architecture.name} does not take one RGB picture")
+    identity = {"kind": "spandrel", "arch": model.architecture.name, "sha256": file_hash(path), **options}
+    return Network(path.stem, identity, model.eval(), device, **{"upsampled": model.scale == 1, **_flags(options)})
+
+
+def _python(where: str, options: dict[str, str], device: str, seed: int) -> Function:
+    """A function of an importable module; the working directory is looked in too."""
+    module, _, name = where.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        function = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise GCFSRError(f"python:{where}: {error}; write python:MODULE:FUNCTION") from error
+    return Function(name, {"kind": "python", "function": where}, function)
+
+
+BUILDERS = {
+    "gcfsr": _checkpoint, "folder": _folder, "basicsr": _basicsr, "spandrel": _spandrel, "python": _python,
+}  # fmt: skip

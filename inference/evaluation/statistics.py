@@ -1,0 +1,65 @@
+"""Bootstrap intervals and paired tests, reproducible from a seed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 2000
+
+
+def bootstrap_interval(values: NDArray, seed: int = 0, level: float = 0.95) -> tuple[float, float] | None:
+    """Percentile bootstrap interval of the mean.
+
+    Args:
+        values: (N,) finite values, one a picture.
+        seed: of the resampling.
+        level: coverage.
+
+    Returns:
+        (low, high), or None for fewer than two values or a value that is not finite.
+    """
+    if len(values) < 2 or not np.isfinite(values).all():
+        return None
+    rng = np.random.default_rng(seed)
+    means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(RESAMPLES)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """b minus a over the same pictures: their number, the mean difference, its 95% interval, Wilcoxon's p."""
+
+    count: int
+    difference: float
+    interval: tuple[float, float] | None
+    p: float
+
+
+def paired_test(a: NDArray, b: NDArray, seed: int = 0) -> Paired:
+    """Compares two methods on the same pictures with Wilcoxon's signed-rank test (two-sided).
+
+    Args:
+        a: (N,) values of one method.
+        b: (N,) values of the other, in the same order of pictures.
+        seed: of the bootstrap.
+    """
+    from scipy.stats import wilcoxon
+
+    finite = np.isfinite(a) & np.isfinite(b)
+    difference = b[finite] - a[finite]
+    if not difference.any():  # no picture differs (or there is none): nothing to rank
+        return Paired(len(difference), 0.0, (0.0, 0.0), 1.0)
+    p = float(wilcoxon(difference, zero_method="zsplit").pvalue)
+    return Paired(len(difference), float(difference.mean()), bootstrap_interval(difference, seed), p)
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Holm's step-down correction for several comparisons: adjusted p-values in the order given."""
+    order = np.argsort(p_values)
+    adjusted, running = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = running
+    return adjusted

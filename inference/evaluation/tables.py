@@ -1,0 +1,141 @@
+"""Tables of a report: means with bootstrap intervals, best and second best, published rows; no layout yet."""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from gcfsr_inference.evaluation.published import PUBLISHED, SOURCE
+from gcfsr_inference.evaluation.score import decode
+from gcfsr_inference.evaluation.statistics import bootstrap_interval
+
+
+@dataclass
+class Cell:
+    """One number: its 95% interval, how many pictures it stands on, its rank among the measured (1, 2, or 0)."""
+
+    value: float | None
+    digits: int = 2
+    interval: tuple[float, float] | None = None
+    count: int = 0
+    text: str = ""  # shown instead of a missing number
+    rank: int = 0
+
+    @property
+    def number(self) -> str:
+        """The number as it is shown."""
+        return self.text if self.value is None else f"{self.value:.{self.digits}f}"
+
+
+@dataclass
+class Row:
+    """A method's cells by metric; published rows were not measured here."""
+
+    label: str
+    cells: dict[str, Cell]
+    published: bool = False
+
+
+@dataclass
+class Table:
+    """One condition and group.
+
+    `metrics` have a column: they are measured here, or published. `absent` says which methods have no row, and why.
+    """
+
+    title: str
+    condition: str
+    group: str
+    pictures: int
+    metrics: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+
+
+def make_tables(report: dict[str, Any]) -> list[Table]:
+    """A table for each condition and group, in that order."""
+    return [
+        _table(report, condition, group, names)
+        for condition in report["conditions"]
+        for group, names in report["groups"].items()
+    ]
+
+
+def condition_title(condition: dict[str, Any]) -> str:
+    """What the condition is, in words."""
+    if condition["factor"] is None:
+        return "blind degradation"
+    turned = condition["dial"] != condition["factor"]
+    return f"{condition['factor']:g}x" + (f", dial at {condition['dial']:g}" if turned else "")
+
+
+def _table(report: dict[str, Any], condition: dict[str, Any], group: str, names: list[str]) -> Table:
+    key = condition["key"]
+    table = Table(condition_title(condition), key, group, len(names))
+    for method in report["methods"]:
+        label = method["label"]
+        if key in method["absent"]:
+            table.absent.append(f"{label} ({method['absent'][key]})")
+            continue
+        cells = {metric: _cell(report, label, key, metric, group, tuple(names)) for metric in report["metrics"]}
+        table.rows.append(Row(label, cells))
+    _rank(table, report["metrics"])
+    if group == "all":
+        table.rows += published_rows(report, key)
+    table.metrics = [
+        metric
+        for metric, entry in report["metrics"].items()
+        if entry["status"] == "ok" or any(row.cells[metric].value is not None for row in table.rows)
+    ]
+    return table
+
+
+def _cell(report: dict[str, Any], label: str, key: str, metric: str, group: str, names: tuple[str, ...]) -> Cell:
+    entry = report["metrics"][metric]
+    if entry["status"] != "ok":
+        return Cell(None, text=entry["status"].partition(":")[0])  # "no weights"; the notes say which
+    if entry["of_set"]:
+        found = report["set_values"][label][key][metric][group]
+        return Cell(found["value"], entry["digits"], None, found["pictures"], text=found["note"])
+    given = report["values"][label][key][metric]
+    values = [value for name in names if (value := decode(given[name])) is not None]
+    if not values:
+        return Cell(None, text="not defined")
+    return Cell(float(np.mean(values)), entry["digits"], _interval(tuple(values)), len(values))
+
+
+@lru_cache(maxsize=4096)
+def _interval(values: tuple[float, ...]) -> tuple[float, float] | None:
+    return bootstrap_interval(np.array(values))
+
+
+def _rank(table: Table, metrics: dict[str, Any]) -> None:
+    """Marks the best and the second best of what was measured; equal numbers share a mark."""
+    for metric, entry in metrics.items():
+        cells = [row.cells[metric] for row in table.rows if row.cells[metric].value is not None]
+        if len(cells) < 2:
+            continue
+        distinct = sorted({float(cell.number) for cell in cells}, reverse=entry["better"] == "higher")
+        for cell in cells:
+            position = distinct.index(float(cell.number))
+            cell.rank = position + 1 if position < 2 else 0
+
+
+def published_rows(report: dict[str, Any], key: str) -> list[Row]:
+    """The paper's rows for this condition; only metrics that the report has too."""
+    table = PUBLISHED.get(report["published"] or "", {}).get(key, {})
+    rows = []
+    for method, numbers in table.items():
+        cells = {
+            metric: Cell(numbers.get(metric), entry["digits"], text="" if metric in numbers else "-")
+            for metric, entry in report["metrics"].items()
+        }
+        rows.append(Row(f"{method} (published)", cells, published=True))
+    return rows
+
+
+PUBLISHED_NOTE = (
+    f"Rows marked (published) are numbers printed in {SOURCE}: other pictures (CelebA-HQ), other programs; "
+    "they are not measured here and take no part in the marks."
+)

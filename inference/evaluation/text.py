@@ -1,0 +1,123 @@
+"""The report as Markdown and as CSV."""
+
+import csv
+import io
+from typing import Any
+
+from gcfsr_inference.evaluation.frechet import RELIABLE
+from gcfsr_inference.evaluation.tables import PUBLISHED_NOTE, Cell, Table, make_tables
+
+
+def arrow(metric: dict[str, Any]) -> str:
+    """The metric's name with the direction that is better."""
+    return f"{metric['name']} {'↑' if metric['better'] == 'higher' else '↓'}"
+
+
+def notes(report: dict[str, Any]) -> list[str]:
+    """What a reader must know: one line each."""
+    lines = []
+    for metric in report["metrics"].values():
+        what = [metric["note"]] if metric["note"] else []
+        if metric["weights"]:
+            what.append(f"weights {metric['weights']['file']}, sha256 {metric['weights']['sha256'][:16]}")
+        if metric["undefined"]:
+            what.append(f"not defined where {metric['undefined']}")
+        lines.append(f"{metric['name']}: {'; '.join(what)}." if what else f"{metric['name']}.")
+    few = min((len(members) for members in report["groups"].values()), default=0)
+    if few < RELIABLE and any(metric["of_set"] for metric in report["metrics"].values()):
+        lines.append(
+            f"Distances between sets stand on the number of pictures in each table's head; below {RELIABLE:,} they are "
+            "biased upwards, so compare rows of one table only, never with another number of pictures."
+        )
+    lines.append("In brackets: 95% bootstrap interval of the mean (2,000 resamples of the pictures).")
+    if report["published"]:
+        lines.append(PUBLISHED_NOTE)
+    return lines
+
+
+def provenance(report: dict[str, Any]) -> list[str]:
+    """Where the numbers come from: one line each."""
+    size = f", brought to {report['out_size']}x{report['out_size']}" if report["out_size"] else ""
+    lines = [
+        f"Protocol {report['protocol']}, {len(report['pictures'])} pictures{size}, seed {report['seed']}.",
+        f"Truth sha256 {report['truth_sha256'][:16]}.",
+        "Inputs sha256 " + ", ".join(f"{key} {digest[:16]}" for key, digest in report["input_sha256"].items()) + ".",
+    ]
+    for method in report["methods"]:
+        identity = ", ".join(f"{k} {v[:16] if k == 'sha256' else v}" for k, v in method["identity"].items())
+        lines.append(f"Method {method['label']}: {identity}.")
+    lines.append("Versions: " + ", ".join(f"{name} {number}" for name, number in report["versions"].items()) + ".")
+    return lines
+
+
+def not_computed(report: dict[str, Any]) -> list[str]:
+    """Metrics that were asked for and could not be computed: one line each, with what is missing."""
+    return [f"{entry['name']}: {entry['status']}" for entry in report["metrics"].values() if entry["status"] != "ok"]
+
+
+def excluded_lines(report: dict[str, Any]) -> list[str]:
+    """Pictures that are kept out everywhere, with their reasons, the count first."""
+    if not report["excluded"]:
+        return []
+    names = {entry["name"] for entry in report["excluded"]}
+    lines = [f"{len(names)} pictures excluded everywhere:"]
+    for entry in report["excluded"]:
+        where = f"{entry['method']} {entry['condition']}".strip()
+        lines.append(f"{entry['name']} ({where}): {entry['reason']}")
+    return lines
+
+
+def _md_cell(cell: Cell) -> str:
+    if cell.value is None:
+        return cell.text
+    number = {1: f"**{cell.number}**", 2: f"<u>{cell.number}</u>"}.get(cell.rank, cell.number)
+    if cell.interval is None:
+        return number
+    low, high = (f"{side:.{cell.digits}f}" for side in cell.interval)
+    return f"{number} [{low}, {high}]"
+
+
+def _md_table(table: Table, metrics: dict[str, Any]) -> list[str]:
+    head = ["method", *(arrow(metrics[metric]) for metric in table.metrics)]
+    lines = [f"### {table.title}, {table.group} ({table.pictures} pictures)", ""]
+    lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in table.rows:
+        label = f"*{row.label}*" if row.published else row.label
+        lines.append("| " + " | ".join([label, *(_md_cell(row.cells[metric]) for metric in table.metrics)]) + " |")
+    if table.absent:
+        lines += ["", f"Without a result: {', '.join(table.absent)}."]
+    return [*lines, ""]
+
+
+def markdown(report: dict[str, Any], title: str = "Evaluation") -> str:
+    """The report as one Markdown page."""
+    lines = [f"# {title}", "", *(f"- {line}" for line in provenance(report)), ""]
+    lines += ["Best in **bold**, second best <u>underlined</u>, among what was measured here.", ""]
+    missing = not_computed(report)
+    if missing:
+        lines += ["Not computed:", "", *(f"- {line}" for line in missing), ""]
+    for table in make_tables(report):
+        lines += _md_table(table, report["metrics"])
+    excluded = excluded_lines(report)
+    if excluded:
+        lines += ["## Excluded", "", excluded[0], "", *(f"- {line}" for line in excluded[1:]), ""]
+    lines += ["## Notes", "", *(f"- {line}" for line in notes(report))]
+    return "\n".join(lines) + "\n"
+
+
+def csv_text(report: dict[str, Any]) -> str:
+    """One line for each method, condition, metric and picture, and for each distance of a set; empty: not defined."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["method", "condition", "metric", "group", "picture", "value"])
+    for label, conditions in report["values"].items():
+        for condition, metrics in conditions.items():
+            for metric, values in metrics.items():
+                for name, value in values.items():
+                    row = [label, condition, report["metrics"][metric]["name"], "", name]
+                    writer.writerow([*row, "" if value is None else value])
+            for metric, groups in report["set_values"][label][condition].items():
+                for group, found in groups.items():
+                    row = [label, condition, report["metrics"][metric]["name"], group, ""]
+                    writer.writerow([*row, "" if found["value"] is None else found["value"]])
+    return buffer.getvalue()

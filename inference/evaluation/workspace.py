@@ -1,0 +1,146 @@
+"""The folder of an evaluation: where every picture and value lies, and the guard against mixing two evaluations."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_datasets.image_io import list_images, read_image, write_bytes_atomic, write_image
+from gcfsr_inference.evaluation.specs import file_hash
+
+
+def read_bgr(path: Path) -> NDArray[np.uint8]:
+    """A picture as (H, W, 3) BGR uint8; 16 bits are rounded to 8.
+
+    Raises:
+        GCFSRError: not a readable picture.
+    """
+    bgr = read_image(path).bgr
+    return np.rint(bgr / 257).astype(np.uint8) if bgr.dtype == np.uint16 else bgr
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes strict JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes_atomic(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
+
+
+def save_picture(path: Path, image: NDArray[np.uint8]) -> None:
+    """Writes a PNG, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, image)
+
+
+def by_stem(folder: str | Path, include: Sequence[str] = ()) -> dict[str, Path]:
+    """The pictures of a folder by name without suffix, sorted.
+
+    Args:
+        folder: holds the pictures.
+        include: shell patterns of names; none means all.
+
+    Raises:
+        GCFSRError: no such folder, no pictures (left), or two with one name.
+    """
+    files: dict[str, Path] = {}
+    for path in list_images(folder):
+        if include and not any(path.match(pattern) or Path(path.stem).match(pattern) for pattern in include):
+            continue
+        if path.stem in files:
+            raise GCFSRError(f"{folder}: {files[path.stem].name} and {path.name} share a name; remove one")
+        files[path.stem] = path
+    if not files:
+        raise GCFSRError(f"{folder}: no picture matches {' '.join(include)}")
+    return files
+
+
+def chunks(names: Sequence[str], size: int) -> Iterator[list[str]]:
+    """Slices of at most `size` names."""
+    for start in range(0, len(names), size):
+        yield list(names[start : start + size])
+
+
+def combined_hash(files: dict[str, Path]) -> str:
+    """One sha256 over names and contents, so that two evaluations can show that they used the same pictures."""
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(f"{name} {file_hash(files[name])}\n".encode())
+    return digest.hexdigest()
+
+
+class Workspace:
+    """Paths below the output folder.
+
+    Args:
+        root: made when it is not there.
+    """
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise GCFSRError(f"{root}: cannot be made ({error.strerror}); name another folder") from error
+
+    def truth(self, name: str) -> Path:
+        return self.root / "truth" / f"{name}.png"
+
+    def low(self, input_key: str, name: str) -> Path:
+        return self.root / "inputs" / input_key / f"{name}.png"
+
+    def result(self, label: str, condition: str, name: str) -> Path:
+        return self.root / "results" / label / condition / f"{name}.png"
+
+    def values(self, label: str, condition: str) -> Path:
+        return self.root / "values" / label / f"{condition}.jsonl"
+
+    def features(self, metric: str, digest: str) -> Path:
+        return self.root / "features" / metric / f"{digest[:32]}.npy"
+
+    def claim(self, file: str, identity: dict[str, Any], what: str) -> None:
+        """Writes what the folder's pictures depend on; refuses when they were made with something else.
+
+        Raises:
+            GCFSRError: an earlier run wrote another identity.
+        """
+        path = self.root / file
+        identity = json.loads(json.dumps(identity))
+        if path.exists():
+            earlier = json.loads(path.read_text())
+            differing = sorted(k for k in {*earlier, *identity} if earlier.get(k) != identity.get(k))
+            if differing:
+                raise GCFSRError(
+                    f"{self.root}: holds {what} of another run ({differing[0]} differs); "
+                    "choose another --out or pass --overwrite"
+                )
+        else:
+            write_json(path, identity)
+
+    def claim_pictures(self, hashes: dict[str, str]) -> None:
+        """Notes the truth's hashes by name; pictures may be added, but none may have changed since an earlier run.
+
+        Raises:
+            GCFSRError: one has.
+        """
+        path = self.root / "pictures.json"
+        earlier = json.loads(path.read_text()) if path.exists() else {}
+        changed = sorted(name for name, digest in hashes.items() if earlier.get(name, digest) != digest)
+        if changed:
+            raise GCFSRError(
+                f"{self.root}: the truth {changed[0]} is another picture than in an earlier run; "
+                "choose another --out or pass --overwrite"
+            )
+        if not set(hashes) <= set(earlier):
+            write_json(path, {**earlier, **hashes})
+
+    def clear(self) -> None:
+        """Removes what earlier runs left, and nothing else."""
+        for name in ("truth", "inputs", "results", "values", "features", "sheets"):
+            shutil.rmtree(self.root / name, ignore_errors=True)
+        for name in ("run.json", "pictures.json"):
+            (self.root / name).unlink(missing_ok=True)

@@ -101,10 +101,11 @@ class FaceRunner:
         for crop, factor, strength, seed, output in zip(crops, factors, strengths, seeds, outputs, strict=True):
             result = keep_gray(output, crop)
             record = FaceRecord(None if direct else factor, estimate_factor(crop, self.out_size), seed, len(crops))
+            shrink = max(record.input_factor, self.restorer.min_factor)  # a sharper input leaves nothing to restore
             if settings.lock:
-                result, record.cost = lock(result, crop, record.input_factor)
+                result, record.cost = lock(result, crop, shrink)
             if settings.measure:
-                record.consistency = consistency(result, crop, record.input_factor)
+                record.consistency = consistency(result, crop, shrink)
             if settings.draws:
                 record.mean, record.spread, record.largest_spread = self.draw(crop, strength, seed)
             self.records.append(record)

@@ -64,7 +64,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
         options, source = content["options"], content["input"]
         for holder, key in ((options, "checkpoint"), (options, "s_map"), (source, "path")):
             if holder.get(key) and (path.parent / holder[key]).is_file():
-                holder[key] = str(path.parent / holder[key])
+                holder[key] = os.path.normpath(path.parent / holder[key])
         _ = content["checkpoint_sha256"], content["version"], source["sha256"], content["faces"]
     except OSError as error:
         raise GCFSRError(f"{path}: {error.strerror}; name the JSON that `gcfsr restore --sidecar` wrote") from error

@@ -12,7 +12,7 @@ from gcfsr_datasets.resize import resize
 TEMPLATE = np.array(
     [[0.376917, 0.468647], [0.622857, 0.469128], [0.501239, 0.613309], [0.393088, 0.725411], [0.611502, 0.724905]]
 )
-WORST_FIT = 0.12  # root mean square distance from the template, as a share of the face's side, that still is a face
+WORST_FIT = 0.1  # root mean square distance from the template, as a share of the face's side, that still is a face
 FEATHER = 0.12  # width of the mask's soft edge as a share of the face's side
 BAND = 256  # rows pasted at a time
 LEAST_SPAN = 2.0  # pixels between landmarks below which nothing can be aligned

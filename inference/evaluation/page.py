@@ -16,7 +16,8 @@ th{cursor:pointer;background:#f4f4f4;user-select:none}th[data-order]:after{conte
 th[data-order="up"]:after{content:" \\25B4"}
 tr.published td{color:#777;font-style:italic}.best{color:#b00020;font-weight:700}
 .second{color:#0b57d0;text-decoration:underline}
-small{color:#777;display:block;white-space:nowrap}.none{color:#999;font-size:.85em}img{max-width:100%;border:1px solid #ddd}
+small{color:#777;display:block;white-space:nowrap}
+.none{color:#999;font-size:.85em}img{max-width:100%;border:1px solid #ddd}
 """
 
 SCRIPT = """

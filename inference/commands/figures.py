@@ -1,0 +1,132 @@
+"""`gcfsr figures`: the paper's Table 1 and Figs. 2, 5, 6, 7, and the control card of a checkpoint."""
+
+import argparse
+from typing import Any
+
+KINDS = {
+    "table1": "parameters and multiply-adds beside the published ones",
+    "fig2": "convergence: a validation metric against iterations, several runs",
+    "fig5": "faces over the dial, the best setting framed",
+    "fig6": "histograms and mean curves of sigma_enc and sigma_gen, every level",
+    "fig7": "two checkpoints side by side with zoomed crops",
+    "card": "control card: metric against dial for each true factor, smoothness, monotony",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A subcommand for each figure."""
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="FIGURE")
+    for kind, line in KINDS.items():
+        sub = kinds.add_parser(kind, help=line, description=line)
+        sub.add_argument("-o", "--out", required=True, metavar="FOLDER", help="where the files go")
+        if kind == "fig2":
+            sub.add_argument("runs", nargs="+", metavar="[LABEL=]RUN", help="run folder, metrics.jsonl, .log or .csv")
+            sub.add_argument("--metric", default="fid", help="its name in the validation (default fid)")
+            continue
+        many = kind in ("table1", "fig7")
+        sub.add_argument("--checkpoint", action="append" if many else "store", default=[] if many else None,
+                         metavar="[LABEL=]FILE" if kind == "fig7" else "FILE",
+                         help="repeat it" if many else "default: the bundled one")  # fmt: skip
+        if kind == "table1":
+            continue
+        sub.add_argument("--factors", help="true factors of the inputs, e.g. 4,8,16 (default: the range, doubling)")
+        if kind == "fig6":
+            continue
+        sub.add_argument("-i", "--input", nargs="+", required=True, metavar="FACE", help="aligned faces or folders")
+        sub.add_argument("--limit", type=int, metavar="N", help="only the first N faces")
+        if kind != "fig7":
+            sub.add_argument("--metric", default="psnr", help="as for gcfsr evaluate, per picture (default psnr)")
+            sub.add_argument("--weights", metavar="FOLDER", help="weights of the metric")
+        if kind == "fig5":
+            sub.add_argument("--dials", help="settings of the dial as factors (default: seven, equal in octaves)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Makes the figure and prints the files."""
+    from pathlib import Path
+
+    for file in FIGURES[args.kind](args, Path(args.out)):
+        print(file)
+    return 0
+
+
+def _table1(args: argparse.Namespace, out: Any) -> Any:
+    from gcfsr_inference.figures.table1 import table1
+
+    return table1(args.checkpoint, out)
+
+
+def _fig2(args: argparse.Namespace, out: Any) -> Any:
+    from gcfsr_inference.figures.convergence import convergence
+
+    return convergence(args.runs, args.metric, out)
+
+
+def _metric(args: argparse.Namespace) -> Any:
+    """The entry and measure of --metric."""
+    from gcfsr_arch.errors import GCFSRError
+    from gcfsr_inference.evaluation.catalogue import availability, entry_of, weights_folders
+
+    entry = entry_of(args.metric)
+    if entry.of_set:
+        raise GCFSRError(f"--metric {args.metric}: is a distance between sets; a face alone has none")
+    path, status = availability(entry, weights_folders(args.weights))
+    if status != "ok":
+        raise GCFSRError(f"--metric {args.metric}: {status}")
+    return entry, entry.make(path, "cpu")
+
+
+def _prepared(args: argparse.Namespace) -> tuple[Any, list[float]]:
+    """The network and the true factors, checked against its range."""
+    from gcfsr_inference.figures.common import check_range, doubling, load_net, parse_numbers
+
+    net = load_net(args.checkpoint)
+    check_range(net, [], "figures")
+    factors = parse_numbers(args.factors, "--factors") if args.factors else doubling(net.min_factor, net.max_factor)
+    check_range(net, factors, "--factors")
+    return net, factors
+
+
+def _fig5(args: argparse.Namespace, out: Any) -> Any:
+    from gcfsr_inference.figures.common import check_range, in_octaves, load_faces, parse_numbers
+    from gcfsr_inference.figures.strength import strength
+
+    net, factors = _prepared(args)
+    dials = parse_numbers(args.dials, "--dials") if args.dials else in_octaves(net.min_factor, net.max_factor, 7)
+    check_range(net, dials, "--dials")
+    return strength(net, load_faces(args.input, net.out_size, args.limit), factors, dials, _metric(args), out)
+
+
+def _fig6(args: argparse.Namespace, out: Any) -> Any:
+    from gcfsr_inference.figures.sigmas import sigma_figures
+
+    return sigma_figures(*_prepared(args), out)
+
+
+def _fig7(args: argparse.Namespace, out: Any) -> Any:
+    from pathlib import Path
+
+    from gcfsr_arch.errors import GCFSRError
+    from gcfsr_inference.figures.ablation import ablation
+    from gcfsr_inference.figures.common import doubling, load_faces, load_net, parse_numbers
+
+    if len(args.checkpoint) < 2:
+        raise GCFSRError("fig7: needs two checkpoints; repeat --checkpoint")
+    nets = {}
+    for text in args.checkpoint:
+        label, _, path = text.rpartition("=")
+        nets[label or Path(path).stem] = load_net(path)
+    first = next(iter(nets.values()))
+    factors = parse_numbers(args.factors, "--factors") if args.factors else doubling(first.min_factor, first.max_factor)
+    return ablation(nets, load_faces(args.input, first.out_size, args.limit), factors, out)
+
+
+def _card(args: argparse.Namespace, out: Any) -> Any:
+    from gcfsr_inference.figures.card import control_card
+    from gcfsr_inference.figures.common import load_faces
+
+    net, factors = _prepared(args)
+    return control_card(net, load_faces(args.input, net.out_size, args.limit), factors, _metric(args), out)
+
+
+FIGURES = {"table1": _table1, "fig2": _fig2, "fig5": _fig5, "fig6": _fig6, "fig7": _fig7, "card": _card}

@@ -1,0 +1,38 @@
+"""Fig. 7: two (or more) checkpoints on the same inputs, zoomed; a row for each factor."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_inference.evaluation.sheets import sheet, stack
+from gcfsr_inference.figures.common import Image, check_range, make_low, restore_dials, save_image
+
+
+def ablation(nets: dict[str, Any], faces: dict[str, Image], factors: Sequence[float], out: Path) -> list[Path]:
+    """Writes fig7_NAME.png for each face: input, each network, truth, crops below.
+
+    Args:
+        nets: label -> generator; all of one output size.
+        faces: truths at that size.
+        factors: a row each, largest first as in the paper.
+        out: folder.
+
+    Raises:
+        GCFSRError: the networks' sizes differ, or a factor is out of a network's range.
+    """
+    sizes = {label: net.out_size for label, net in nets.items()}
+    if len(set(sizes.values())) > 1:
+        raise GCFSRError(f"fig7: the checkpoints make different sizes {sizes}; a sheet needs one")
+    for net in nets.values():
+        check_range(net, factors, "--factors")
+    files = []
+    for name, truth in faces.items():
+        rows = []
+        for factor in sorted(factors, reverse=True):
+            low = make_low(truth, factor)
+            columns = [(f"input {factor:g}x", low)]
+            columns += [(label, restore_dials(net, low, [factor])[0]) for label, net in nets.items()]
+            rows.append(sheet([*columns, ("truth", truth)], max(truth.shape[0], 192)))
+        files.append(save_image(out / f"fig7_{name}.png", stack(rows)))
+    return files

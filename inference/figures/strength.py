@@ -1,0 +1,67 @@
+"""Fig. 5: one face over the dial, the best setting framed by a chosen metric."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from gcfsr_inference.evaluation.catalogue import Entry
+from gcfsr_inference.evaluation.measures import Case, Measure
+from gcfsr_inference.evaluation.sheets import enlarge, stack, with_label
+from gcfsr_inference.evaluation.workspace import write_json
+from gcfsr_inference.figures.common import Image, make_low, restore_dials, save_image
+
+YELLOW = (0, 220, 255)  # BGR, the paper's frame
+
+
+def best_index(values: Sequence[float | None], higher: bool) -> int | None:
+    """Where the best value stands; None when none is defined."""
+    defined = [(value if higher else -value, -index) for index, value in enumerate(values) if value is not None]
+    return -max(defined)[1] if defined else None
+
+
+def frame(image: Image, width: int = 4) -> Image:
+    """A copy with a yellow border inside."""
+    shown = image.copy()
+    cv2.rectangle(shown, (0, 0), (shown.shape[1] - 1, shown.shape[0] - 1), YELLOW, 2 * width - 1)
+    return shown
+
+
+def strength(
+    net: Any, faces: dict[str, Image], factors: Sequence[float], dials: Sequence[float], metric: tuple[Entry, Measure],
+    out: Path, seed: int = 0,
+) -> list[Path]:  # fmt: skip
+    """Writes fig5_NAME.png for each face, a row for each input factor, and fig5.json with the values.
+
+    Args:
+        net: a generator with a dial.
+        faces: truths at the network's size.
+        factors: true factors of the inputs, a row each.
+        dials: factors the dial is set to, a column each.
+        metric: its entry and measure.
+        out: folder.
+        seed: of the fixed noise.
+    """
+    entry, measure = metric
+    side, values, files = max(net.out_size, 128), {}, []
+    for name, truth in faces.items():
+        rows = []
+        for factor in factors:
+            low = make_low(truth, factor)
+            results = restore_dials(net, low, dials, seed)
+            scores = measure([Case(truth, result, low) for result in results])
+            best = best_index(scores, entry.higher)
+            values[f"{name} x{factor:g}"] = {
+                "dials": list(dials), entry.name: scores, "best": None if best is None else dials[best],
+            }  # fmt: skip
+            cells = [with_label(enlarge(low, side), f"input {factor:g}x")]
+            for index, (dial, result, score) in enumerate(zip(dials, results, scores, strict=True)):
+                shown = enlarge(result, side)
+                text = "-" if score is None else f"{score:.{entry.digits}f}"
+                cells.append(with_label(frame(shown) if index == best else shown, f"s={dial:g}: {text}"))
+            cells.append(with_label(enlarge(truth, side), "truth"))
+            rows.append(cv2.hconcat([cv2.copyMakeBorder(c, 0, 0, 0, 4, 0, value=(255, 255, 255)) for c in cells]))
+        files.append(save_image(out / f"fig5_{name}.png", stack(rows)))
+    write_json(out / "fig5.json", values)
+    return [*files, out / "fig5.json"]

@@ -51,16 +51,19 @@ class FaceDataset(Dataset):
         self._epoch.fill_(epoch)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """The sample of an index: `sample`'s tensors, and lq_path and gt_path, both the picture's name.
+        """`at` in the epoch of `set_epoch`."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.at(int(self._epoch), index)
+
+    def at(self, epoch: int, index: int) -> dict[str, Any]:
+        """A sample: `sample`'s tensors, and lq_path and gt_path, both the picture's name. Validation ignores the epoch.
 
         Raises:
             GCFSRError: the picture is not square or of the wrong size; or it cannot be decoded and this is validation,
                 or more than `max_bad_share` of all pictures could not.
         """
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        epoch = int(self._epoch) if self.training else 0
-        rng = np.random.default_rng((self.options.seed, epoch, index))
+        rng = np.random.default_rng((self.options.seed, epoch if self.training else 0, index))
         image, name = self._sound_picture(self._choose(index, rng), rng)
         if self.training and self.options.use_hflip and rng.random() < 0.5:
             image = cv2.flip(image, 1)

@@ -52,6 +52,8 @@ class LmdbSource:
 
     def read(self, index: int) -> bytes:
         if self._process != os.getpid():
+            if self._environment is not None:
+                self._environment.close()  # this process's copy: the parent keeps its own
             self._environment, self._process = _open_lmdb(self.folder), os.getpid()
         with self._environment.begin() as transaction:
             value = transaction.get(self.names[index].encode())

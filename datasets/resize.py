@@ -1,8 +1,9 @@
 """Exact MATLAB bicubic with antialiasing, as two small matrices: `rows @ image @ columns.T`.
 
-Equal to BasicSR's `imresize` to 1e-6 in float, wherever that is defined. A column of n pixels that becomes m has m x n
-weights of which only about 4 max(n, m) are not zero, so arrays use scipy's CSR matrices (cached per size pair) and
-tensors use dense ones, which differentiate by themselves and suit a GPU.
+Equal to BasicSR's `imresize` to 1e-6 in float for ratios that are powers of two, to 1e-5 for others, whose coordinates
+it rounds to float32. A column of n pixels that becomes m has m x n weights of which only about 4 max(n, m) are not
+zero, so arrays use scipy's CSR matrices (cached per size pair) and tensors use dense ones, which differentiate by
+themselves and suit a GPU.
 """
 
 from functools import lru_cache

@@ -1,6 +1,7 @@
 """`gcfsr check-data`: decodes every picture of a data set and lists everything that training would trip over."""
 
 import argparse
+import os
 import sys
 
 
@@ -18,6 +19,8 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         GCFSRError: there are faults.
     """
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # the faults are ours to list; read when OpenCV is imported
+
     from gcfsr_arch.errors import GCFSRError
     from gcfsr_datasets.check import check_folder
 

@@ -1,0 +1,62 @@
+"""`gcfsr check-data` finds every fault at once."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from gcfsr_datasets.check import check_data, check_folder
+from gcfsr_datasets.dataset_options import FaceOptions
+
+
+def spoil(folder: Path) -> None:
+    (folder / "1.png").write_bytes(b"")
+    (folder / "2.png").write_text("no picture")
+    (folder / "3.png").write_bytes((folder / "4.png").read_bytes()[:500])
+    cv2.imwrite(str(folder / "5.jpg"), np.zeros((32, 33, 3), np.uint8))
+    cv2.imwrite(str(folder / "6.webp"), np.zeros((16, 16, 3), np.uint8))
+
+
+def test_all_faults_are_listed(folder: Path):
+    assert check_folder(folder, 32).faults == []
+    spoil(folder)
+    report = check_folder(folder, 32, batch=99)
+    assert report.checked == 10
+    assert len(report.faults) == 6
+    for name, words in (
+        ("1.png", "empty"),
+        ("2.png", "not a picture"),
+        ("3.png", "damaged"),
+        ("5.jpg", "not square"),
+        ("6.webp", "smaller"),
+        ("faces", "fewer than a batch of 99"),
+    ):
+        assert any(name in fault and words in fault for fault in report.faults), name
+    assert len(check_folder(folder).faults) == 4  # without a size they need only be square
+
+
+def test_the_quick_check_reads_headers(folder: Path):
+    spoil(folder)
+    (folder / "3.png").unlink()
+    faults = check_data(FaceOptions(str(folder), 32), batch=4).faults
+    assert [Path(fault.split(": ")[0]).name for fault in faults] == ["1.png", "2.png", "5.jpg", "6.webp"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gcfsr_inference.cli", "check-data", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_command(folder: Path, tmp_path: Path):
+    done = run(str(folder), "--size", "32", "--batch", "8")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "8 pictures, all sound" in done.stdout
+    spoil(folder)
+    done = run(str(folder), "--size", "32")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 6
+    assert done.stderr.splitlines()[-1] == f"gcfsr: error: {folder}: 5 faults in 10 pictures"
+    assert run(str(tmp_path / "none")).returncode == 2

@@ -17,7 +17,8 @@ def our_options(opt: Options) -> Options:
     opt["network_g"] = generator_options(opt)
     if opt.get("network_d"):
         opt["network_d"] = discriminator_options(opt["network_d"])
-    opt["datasets"] = {phase: dataset_options(block) for phase, block in (opt.get("datasets") or {}).items()}
+    size = opt["network_g"].get("out_size")
+    opt["datasets"] = {phase: dataset_options(block, size) for phase, block in (opt.get("datasets") or {}).items()}
     if opt.get("model_type") == MODEL and opt.get("train") and "ema_half_life" not in opt["train"]:
         opt["train"].setdefault("ema_decay", EMA_DECAY)
     return opt
@@ -44,12 +45,16 @@ def discriminator_options(network: Options) -> Options:
     return network
 
 
-def dataset_options(block: Options) -> Options:
-    """One block of `datasets` in our words: a repeated factor of `downsample_list` is drawn as often as it stands."""
+def dataset_options(block: Options, out_size: int | None = None) -> Options:
+    """One block of `datasets` in our words: a repeated factor of `downsample_list` is drawn as often as it stands.
+
+    The released data set takes pictures as large as they are; ours is told the network's `out_size` and checks them.
+    """
     if block.get("type") != CONTROL:
         return block
     rest = {key: value for key, value in block.items() if key not in ("downsample_list", "cond_norm")}
     return {
+        "out_size": out_size,
         **rest,
         "type": "MultiFactorDegradationDataset",
         "factors": block["downsample_list"],

@@ -5,7 +5,7 @@
 - starts torchrun's ranks with gloo where there is no GPU (BasicSR divides by zero there);
 - sends the run to `./experiments` and `./results` of the starting directory, or to `path: experiments_root` and
   `path: results_root`, TensorBoard included, never beside BasicSR's own files;
-- checks the options before anything is built (`options.py`);
+- checks the options before anything is built (`options.py`), and translates the authors' (`released_options.py`);
 - hooks the pipeline that called it (`basicsr/train.py` or `test.py`, run as a script or imported): the functions of
   `pipeline.py`'s table take the place of those of the same name, which the pipeline looks up when it calls them.
 """
@@ -31,6 +31,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.training.pipeline import PIPELINE, checked_options, overlay
+from gcfsr_arch.training.released_options import our_options
 
 Options = dict[str, Any]
 
@@ -61,6 +62,7 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[Options, argpa
     with replaced(vars(basicsr_options), init_dist=init_dist, yaml=checked, ordered_yaml=lambda: (None, None)):
         opt, args = _parse_options(root_path, is_train=is_train)
     overlay(opt, report)
+    opt = our_options(opt)
     place_run(opt, raw.get("path") or {})
     hook_pipeline(sys._getframe(1).f_globals)
     return opt, args

@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -122,7 +123,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, object], object]:
 
 def _read_pth(path: Path, prefer: Sequence[str]) -> tuple[dict[str, object], object]:
     """The state dict of a .pth, found under a preferred key or bare, and the configuration beside it."""
-    content: object = torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its remark on the pickle protocol precedes the refusal, which says enough
+        content: object = torch.load(path, map_location="cpu", weights_only=True)
     outer = cast("dict[str, object]", content) if isinstance(content, dict) else {}
     for key in prefer:
         inner = outer.get(key)

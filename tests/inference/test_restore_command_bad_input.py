@@ -23,7 +23,7 @@ def face(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def refused(tiny, tmp_path, capsys):
+def refused(tiny, tmp_path, capsys, recwarn):
     """Runs the command, which must end in one line and status 2 and leave no file; returns the line."""
 
     def call(*args, checkpoint=tiny, out=tmp_path / "out"):
@@ -33,6 +33,7 @@ def refused(tiny, tmp_path, capsys):
         lines = captured.err.strip().splitlines()
         assert status == 2
         assert len(lines) == 1, captured.err
+        assert not recwarn.list  # they would be lines on standard error
         assert lines[0].startswith("gcfsr: error: ")
         assert {path for path in tmp_path.rglob("*") if path.is_file()} == before
         return lines[0]

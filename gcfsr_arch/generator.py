@@ -6,10 +6,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gcfsr_arch import ops
 from gcfsr_arch.encoder import Encoder, LatentHead
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.layers import StyleConv, ToRGB, run
-from gcfsr_arch.modulation import Sigmas, Strength, build_modulation, fuse, level_sizes, strength_per_level
+from gcfsr_arch.modulation import Sigmas, Strength, build_modulation, level_sizes, strength_per_level
 
 Noise = Literal["random", "fixed", "zero"] | Sequence[Tensor]
 
@@ -62,13 +63,12 @@ class Level(nn.Module):
 
     def __init__(
         self, in_channels: int, channels: int, num_style_feat: int, style: bool, taps: Sequence[float], first: bool,
-        fuse_before_activation: bool,
+        fuse_first: bool,
     ):  # fmt: skip
         super().__init__()
         self.up = None if first else StyleConv(in_channels, channels, num_style_feat, style, up_kernel=taps)
-        self.conv = StyleConv(channels, channels, num_style_feat, style)
+        self.conv = StyleConv(channels, channels, num_style_feat, style, fuse_first=fuse_first)
         self.to_rgb = ToRGB(channels, num_style_feat, style, taps)
-        self.fuse_before_activation = fuse_before_activation
 
     def forward(
         self, h: Tensor, f: Tensor, codes: Sequence[Tensor], noise: Sequence[Tensor | None], sigmas: Sigmas,
@@ -78,11 +78,7 @@ class Level(nn.Module):
         *up_code, conv_code, rgb_code = codes
         *up_noise, conv_noise = noise
         g = h if self.up is None else self.up(h, up_code[0], up_noise[0])  # Eq. 3, Conv_sm on the doubled h
-        g = self.conv.convolve(g, conv_code, conv_noise)  # Eq. 3   (N, C, 2^i, 2^i)
-        if self.fuse_before_activation:
-            h = self.conv.activate(fuse(f, g, sigmas))  # Eq. 4 as the released code has it
-        else:
-            h = fuse(f, self.conv.activate(g), sigmas)  # Eq. 4
+        h = self.conv(g, conv_code, conv_noise, f, sigmas)  # Eq. 3-4   (N, C, 2^i, 2^i)
         return h, self.to_rgb(h, rgb_code, skip=rgb)  # Eq. 5
 
 
@@ -153,7 +149,7 @@ class GCFSR(nn.Module):
                     style_modulation,
                     resample_kernel,
                     first=size == 16,
-                    fuse_before_activation=released,
+                    fuse_first=released,
                 )
                 for size in self.sizes
             }
@@ -180,6 +176,8 @@ class GCFSR(nn.Module):
         if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] != self.out_size or x.shape[3] != self.out_size:
             size = self.out_size
             raise GCFSRError(f"input of shape {tuple(x.shape)}: the network takes (N, 3, {size}, {size}); resize it")
+        if ops.in_place():
+            x = x.contiguous(memory_format=torch.channels_last)  # faster on every device; the layers keep it
         return Features(*self.encoder(x, self.checkpoint_levels and self.training))
 
     def decode(

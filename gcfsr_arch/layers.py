@@ -40,14 +40,13 @@ class EqualConv2d(nn.Module):
         self.register_buffer("down_kernel", None if down_kernel is None else ops.fir_kernel(down_kernel), False)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight * self.gain
+        gain = ops.SQRT2 if self.activate else 1.0
+        weight, bias = self.weight * (self.gain * gain), None if self.bias is None else self.bias * gain
         if self.down_kernel is not None:
-            y = ops.conv_down(x, weight, self.down_kernel)
+            y = ops.conv_down(x, weight, bias, self.down_kernel)
         else:
-            y = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
-        if self.bias is None:
-            return y
-        return ops.biased_leaky_relu(y, self.bias) if self.activate else y + self.bias.view(1, -1, 1, 1)
+            y = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+        return ops.leaky_relu(y) if self.activate else y
 
 
 class EqualLinear(nn.Module):
@@ -61,8 +60,9 @@ class EqualLinear(nn.Module):
         self.activate = activate
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.linear(x, self.weight * self.gain, self.bias)
-        return F.leaky_relu(y, 0.2) * ops.SQRT2 if self.activate else y
+        if not self.activate:
+            return F.linear(x, self.weight * self.gain, self.bias)
+        return ops.leaky_relu(F.linear(x, self.weight * (self.gain * ops.SQRT2), self.bias * ops.SQRT2))
 
 
 class ModulatedConv2d(nn.Module):
@@ -86,15 +86,19 @@ class ModulatedConv2d(nn.Module):
         self.up_kernel: Tensor | None
         self.register_buffer("up_kernel", None if up_kernel is None else ops.fir_kernel(up_kernel, 4.0), False)
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+    def forward(self, x: Tensor, code: Tensor, gain: Tensor | None = None) -> Tensor:
         style = None if self.style is None else self.style(code)  # (N, I)
-        return ops.modulated_conv2d(x, self.weight * self.gain, style, self.demodulate, self.up_kernel)
+        return ops.modulated_conv2d(x, self.weight * self.gain, style, self.demodulate, self.up_kernel, gain)
 
 
 class StyleConv(nn.Module):
-    """Conv_sm of Eq. 3 in two halves: modulated convolution with noise, then bias and activation.
+    """Conv_sm of Eq. 3: modulated convolution, noise, bias, activation; and the feature modulation of Eq. 4.
 
-    Feature modulation stands after the second half in the paper and between the two in the released code.
+    The gain of the activation and sigma_gen are folded into the convolution: leaky ReLU is positively homogeneous.
+
+    Args:
+        in_channels, out_channels, num_style_feat, style, up_kernel: as in `ModulatedConv2d`.
+        fuse_first: feature modulation stands before bias and activation (released) instead of after (Eq. 4).
     """
 
     def __init__(
@@ -104,21 +108,36 @@ class StyleConv(nn.Module):
         num_style_feat: int,
         style: bool = True,
         up_kernel: Sequence[float] | None = None,
+        fuse_first: bool = False,
     ):
         super().__init__()
         self.conv = ModulatedConv2d(in_channels, out_channels, 3, num_style_feat, style, up_kernel=up_kernel)
         self.noise_strength = nn.Parameter(torch.zeros(1))
         self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.fuse_first = fuse_first
 
-    def convolve(self, x: Tensor, code: Tensor, noise: Tensor | None) -> Tensor:
-        y = self.conv(x, code)
-        return y if noise is None else y + self.noise_strength * noise
-
-    def activate(self, y: Tensor) -> Tensor:
-        return ops.biased_leaky_relu(y, self.bias)
-
-    def forward(self, x: Tensor, code: Tensor, noise: Tensor | None) -> Tensor:
-        return self.activate(self.convolve(x, code, noise))
+    def forward(
+        self,
+        x: Tensor,
+        code: Tensor,
+        noise: Tensor | None,
+        f: Tensor | None = None,
+        sigmas: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """x (N, I, H, W), its code and noise -> g, or h where the encoder's f and the sigmas of Eq. 4 are given."""
+        bias, before, after = self.bias.view(1, -1, 1, 1) * ops.SQRT2, [], []
+        gain = torch.full_like(bias, ops.SQRT2)
+        if f is not None and sigmas is not None:
+            sigma_enc, sigma_gen = sigmas
+            gain = sigma_gen * ops.SQRT2
+            if self.fuse_first:  # h = act(sigma_enc * f + sigma_gen * (conv + noise) + bias)
+                before = [(f, sigma_enc * ops.SQRT2)]
+            else:  # h = sigma_enc * f + sigma_gen * act(conv + noise + bias)
+                after, bias = [(f, sigma_enc)], self.bias.view(1, -1, 1, 1) * gain
+        y = self.conv(x, code, gain)
+        if noise is not None:
+            before = [*before, (noise, self.noise_strength * gain)]
+        return ops.finish(y, bias, before, after)
 
 
 class ToRGB(nn.Module):

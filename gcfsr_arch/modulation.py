@@ -29,12 +29,6 @@ def unit_pair(sigma_1: Tensor, sigma_2: Tensor, eps: float = 1e-8) -> Sigmas:
     return sigma_1 * norm, sigma_2 * norm
 
 
-def fuse(f: Tensor, g: Tensor, sigmas: Sigmas) -> Tensor:
-    """h = sigma_enc * Conv(f) + sigma_gen * g, per channel (Eq. 4). All (N, C, H, W), the sigmas broadcastable."""
-    sigma_enc, sigma_gen = sigmas
-    return sigma_enc * f + sigma_gen * g
-
-
 def strength_per_level(s: Strength, levels: int, like: Tensor) -> Tensor:
     """Brings s to (N, levels), or leaves a map (N, 1, H, W) as it is.
 

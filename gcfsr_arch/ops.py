@@ -58,9 +58,14 @@ def upsample2d(x: Tensor, kernel: Tensor) -> Tensor:
     return y[:, :, first : first + size[0], first : first + size[1]]
 
 
-def biased_leaky_relu(x: Tensor, bias: Tensor) -> Tensor:
-    """Bias, leaky ReLU with slope 0.2, and the gain sqrt(2) that keeps the variance."""
-    return F.leaky_relu(x + bias.view(1, -1, *[1] * (x.ndim - 2)), 0.2) * SQRT2
+def leaky_relu(x: Tensor) -> Tensor:
+    """Leaky ReLU with slope 0.2, in place. Its gain sqrt(2) is folded into what stands before it: f(ax) = a f(x)."""
+    return F.leaky_relu(x, 0.2, inplace=True)
+
+
+def in_place() -> bool:
+    """Whether intermediate results may be overwritten: nobody differentiates or traces."""
+    return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def conv_up(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
@@ -71,15 +76,20 @@ def conv_up(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
     return blur(y, kernel, ((p + 1) // 2 + 1, p // 2 + 1))
 
 
-def conv_down(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
+def conv_down(x: Tensor, weight: Tensor, bias: Tensor | None, kernel: Tensor) -> Tensor:
     """Convolution that halves the size: a blur, then stride 2. (N, I, H, W) -> (N, O, H/2, W/2)."""
     k, taps = weight.shape[-1], kernel.shape[0]
     p = taps - 2 + (k - 1)
-    return F.conv2d(blur(x, kernel, ((p + 1) // 2, p // 2)), weight, stride=2)
+    return F.conv2d(blur(x, kernel, ((p + 1) // 2, p // 2)), weight, bias, stride=2)
 
 
 def modulated_conv2d(
-    x: Tensor, weight: Tensor, style: Tensor | None = None, demodulate: bool = True, up_kernel: Tensor | None = None
+    x: Tensor,
+    weight: Tensor,
+    style: Tensor | None = None,
+    demodulate: bool = True,
+    up_kernel: Tensor | None = None,
+    gain: Tensor | None = None,
 ) -> Tensor:
     """Style-modulated convolution (StyleGAN2, Eq. 1-3; Conv_sm of Eq. 3 in the paper).
 
@@ -92,24 +102,68 @@ def modulated_conv2d(
         style: (N or 1, I); None leaves the kernel unmodulated.
         demodulate: whether the kernel is scaled to unit norm.
         up_kernel: low-pass kernel that sums to 4; doubles the size.
+        gain: multiplies the output, (N or 1, O, 1, 1), or (N or 1, O, H, W) of the output.
 
     Returns:
         (N, O, H, W), or (N, O, 2H, 2W) with `up_kernel`.
     """
     style = x.new_ones(1, x.shape[1]) if style is None else style
-    demod = None
+    scale = None  # (N or 1, O, 1, 1)
     if demodulate:
-        energy = style.square() @ weight.square().sum((2, 3)).t()  # (N, O)
-        demod = torch.rsqrt(energy + 1e-8)
-    if style.shape[0] == 1:
+        energy = style.square() @ weight.square().sum((2, 3)).t()  # (N or 1, O)
+        scale = torch.rsqrt(energy + 1e-8)[:, :, None, None]
+    map_gain = gain if gain is not None and gain.shape[-1] > 1 else None
+    if gain is not None and map_gain is None:
+        scale = gain if scale is None else scale * gain
+    if style.shape[0] == 1 and (scale is None or scale.shape[0] == 1):
         weight = weight * style.view(1, -1, 1, 1)
-        weight = weight if demod is None else weight * demod.view(-1, 1, 1, 1)
-        return _conv(x, weight, up_kernel)
-    y = _conv(x * style[:, :, None, None], weight, up_kernel)
-    return y if demod is None else y * demod[:, :, None, None]
+        y = _conv(x, weight if scale is None else weight * scale.view(-1, 1, 1, 1), up_kernel)
+    else:
+        y = _conv(x * style[:, :, None, None], weight, up_kernel)
+        y = y if scale is None else y * scale
+    return y if map_gain is None else y * map_gain
 
 
 def _conv(x: Tensor, weight: Tensor, up_kernel: Tensor | None) -> Tensor:
     if up_kernel is None:
         return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
     return conv_up(x, weight, up_kernel)
+
+
+Scaled = tuple[Tensor, Tensor]  # a tensor and its factor, broadcastable
+
+CACHED = 1 << 20  # elements of a block of rows that stay in the processor's cache from one operation to the next
+
+
+def finish(y: Tensor, bias: Tensor, before: Sequence[Scaled], after: Sequence[Scaled]) -> Tensor:
+    """Leaky ReLU of y + bias + sum(before), then + sum(after): what follows a modulated convolution.
+
+    Args:
+        y: (N, C, H, W); overwritten.
+        bias: broadcastable.
+        before, after: products to add, (N or 1, C or 1, H, W) times a broadcastable factor.
+
+    Returns:
+        (N, C, H, W).
+    """
+    if not in_place():
+        return _finish(y, bias, before, after)
+    rows = max(1, CACHED // max(1, y[:, :, 0].numel()))
+    for top in range(0, y.shape[2], rows):
+
+        def part(x: Tensor, top: int = top) -> Tensor:
+            return x[:, :, top : top + rows] if x.shape[2] > 1 else x
+
+        _finish(part(y), part(bias), [(part(a), part(b)) for a, b in before], [(part(a), part(b)) for a, b in after])
+    return y
+
+
+def _finish(y: Tensor, bias: Tensor, before: Sequence[Scaled], after: Sequence[Scaled]) -> Tensor:
+    add_product = Tensor.addcmul_ if in_place() else torch.addcmul
+    y = y.add_(bias) if in_place() else y + bias
+    for a, b in before:
+        y = add_product(y, a, b)
+    y = leaky_relu(y)
+    for a, b in after:
+        y = add_product(y, a, b)
+    return y

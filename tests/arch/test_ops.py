@@ -79,21 +79,28 @@ def test_one_style_serves_a_batch():
 
 def test_gradients_in_float64():
     kernel = ops.fir_kernel((1, 3, 3, 1), 4.0).double()
-    x, weight, bias = rand(2, 2, 4, 4).requires_grad_(), rand(2, 2, 3, 3, seed=1).requires_grad_(), rand(2, seed=3)
+    x, weight = rand(2, 2, 4, 4).requires_grad_(), rand(2, 2, 3, 3, seed=1).requires_grad_()
+    bias, gain = rand(1, 2, 1, 1, seed=3).requires_grad_(), rand(2, 2, 1, 1, seed=4).requires_grad_()
     style = rand(2, 2, seed=2).requires_grad_()
     check = torch.autograd.gradcheck
     assert check(lambda x, w, s: ops.modulated_conv2d(x, w, s), (x, weight, style))
     assert check(lambda x, w, s: ops.modulated_conv2d(x, w, s, up_kernel=kernel), (x, weight, style))
-    assert check(lambda x, w: ops.conv_down(x, w, kernel / 4), (x, weight))
+    assert check(lambda x, w: ops.conv_down(x, w, None, kernel / 4), (x, weight))
     assert check(lambda x: ops.upsample2d(x, kernel), (x,))
     assert check(lambda x: ops.blur(x, kernel, (2, 1)), (x,))
-    assert check(ops.biased_leaky_relu, (x, bias.requires_grad_()))
-    assert torch.autograd.gradgradcheck(lambda x, w: ops.conv_down(x, w, kernel / 4), (x, weight))  # R1 needs it
+    assert check(lambda x, w, s, g: ops.modulated_conv2d(x, w, s, gain=g), (x, weight, style, gain))
+    assert check(lambda x, b, g: ops.finish(x * 1, b, [(x, g)], [(x, g)]), (x, bias, gain))
+    assert torch.autograd.gradgradcheck(lambda x, w: ops.conv_down(x, w, None, kernel / 4), (x, weight))  # R1 needs it
 
 
-def test_activation_keeps_the_dtype_and_the_formula():
-    x, bias = rand(2, 3, 4, 4, dtype=torch.float32), rand(3, seed=1, dtype=torch.float32)
-    y = ops.biased_leaky_relu(x.bfloat16(), bias.bfloat16())
-    assert y.dtype == torch.bfloat16
-    z = (x + bias[None, :, None, None]).numpy()
-    np.testing.assert_allclose(ops.biased_leaky_relu(x, bias), np.where(z > 0, z, 0.2 * z) * 2**0.5, rtol=1e-6)
+@pytest.mark.parametrize("channels", [3, 20000])  # one block of rows, and several
+def test_finish_in_place_equals_the_formula(channels):
+    y, bias, noise = rand(2, channels, 9, 9), rand(1, channels, 1, 1, seed=1), rand(2, 1, 9, 9, seed=2)
+    skip, strength, sigma = rand(1, channels, 9, 9, seed=3), rand(1, 1, 1, 1, seed=4), rand(2, channels, 1, 1, seed=5)
+    z = (y + bias + noise * strength).numpy()
+    expected = np.where(z > 0, z, 0.2 * z) + (skip * sigma).numpy()
+    args = (bias, [(noise, strength)], [(skip, sigma)])
+    leaf = y.clone().requires_grad_()
+    np.testing.assert_allclose(ops.finish(leaf, *args).detach(), expected, atol=1e-12)
+    with torch.no_grad():
+        np.testing.assert_allclose(ops.finish(y.clone(), *args), expected, atol=1e-12)

@@ -57,6 +57,10 @@ def captures(net):
     def keep(module, name):
         module.register_forward_hook(lambda _m, _i, out: seen.__setitem__(name, out))
 
+    def keep_bare(conv, name):
+        """The modulated convolution alone: the network folds further gains into it."""
+        conv.register_forward_pre_hook(lambda m, args: seen.__setitem__(name, m.forward(*args[:2])))
+
     keep(enc.first, "enc_first")
     for small, down in enc.down.items():
         k = (size // int(small)).bit_length() - 2
@@ -69,9 +73,9 @@ def captures(net):
     keep(enc.top, "const16")
     for level, block in net.levels.items():
         if block.up is None:
-            keep(block.conv.conv, "mod_16")
+            keep_bare(block.conv.conv, "mod_16")
         else:
-            keep(block.up.conv, f"modup_{level}")
+            keep_bare(block.up.conv, f"modup_{level}")
             keep(block.up, f"genup_{level}")
         block.register_forward_hook(
             lambda _m, _i, out, level=level: seen.update({f"gen_{level}": out[0], f"rgb_{level}": out[1]})

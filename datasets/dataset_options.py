@@ -98,6 +98,7 @@ class MultiFactorOptions(FaceOptions):
         max_factor: s = factor / max_factor.
         factors: drawn uniformly; one that stands twice is drawn twice as often.
         factor_range: [smallest, largest], drawn uniformly and moved to the nearest ratio out_size / n of whole pixels.
+        factor_draw: "uniform" over factor_range, or "log": uniform in its logarithm, every octave equally often.
         factor: the same for every sample, as validation wants it.
         quantize: clips and rounds the small picture to 8 bits, as a file would hold it, before it is enlarged.
     """
@@ -105,6 +106,7 @@ class MultiFactorOptions(FaceOptions):
     max_factor: float = 64.0
     factors: tuple[float, ...] | None = None
     factor_range: Pair | None = None
+    factor_draw: Literal["uniform", "log"] = "uniform"
     factor: float | None = None
     quantize: bool = False
 
@@ -115,6 +117,7 @@ class MultiFactorOptions(FaceOptions):
         every = given[0] if isinstance(given[0], tuple) else given
         within = len(every) > 0 and all(1 <= factor <= min(self.max_factor, self.out_size) for factor in every)
         self._require(within, "factor", f"from 1 to max_factor {self.max_factor:g} and out_size {self.out_size}")
+        self._require(self.factor_draw in ("uniform", "log"), "factor_draw", "uniform or log")
         ordered = self.factor_range is None or list(self.factor_range) == sorted(self.factor_range)
         self._require(ordered, "factor_range", "[smallest, largest]")
 

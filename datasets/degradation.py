@@ -24,10 +24,11 @@ def small_size(size: int, factor: float) -> int:
     return max(1, int(size / factor + 0.5))
 
 
-def draw_factor(rng: np.random.Generator, size: int, lowest: float, largest: float) -> float:
-    """A factor drawn uniformly from a range, moved to the nearest ratio size / n, so that it is exact."""
+def draw_factor(rng: np.random.Generator, size: int, lowest: float, largest: float, log: bool = False) -> float:
+    """A factor drawn uniformly from a range, or in its logarithm, moved to the nearest ratio size / n: it is exact."""
     smallest, widest = int(np.ceil(size / largest - 1e-9)), int(size / lowest + 1e-9)
-    return size / min(max(small_size(size, rng.uniform(lowest, largest)), smallest), max(widest, smallest))
+    drawn = lowest * (largest / lowest) ** rng.uniform() if log else rng.uniform(lowest, largest)
+    return size / min(max(small_size(size, drawn), smallest), max(widest, smallest))
 
 
 def degrade_multi_factor(gt: np.ndarray, factor: float, quantize: bool = False) -> np.ndarray:

@@ -42,4 +42,4 @@ class MultiFactorDegradationDataset(FaceDataset):
             return options.factor
         if options.factors is not None:
             return options.factors[rng.integers(len(options.factors))]
-        return draw_factor(rng, options.out_size, *options.factor_range)
+        return draw_factor(rng, options.out_size, *options.factor_range, log=options.factor_draw == "log")

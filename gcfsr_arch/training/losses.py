@@ -132,6 +132,23 @@ def draw_mismatch(s: Tensor, prob: float, octaves: float, s_min: float) -> tuple
     return used, used == s
 
 
+def dial_gain(s: Tensor, used: Tensor, power: float) -> Tensor:
+    """What a moved dial does to the invented detail: it is scaled by (used / s)^power. (N,), 1 where used == s."""
+    return (used / s) ** power
+
+
+def undo_dial(output: Tensor, lq: Tensor, gain: Tensor) -> Tensor:
+    """The picture that a dial at its true place would give: lq + (output - lq) / gain.
+
+    With the losses on this, a moved dial learns to give lq + gain * detail: nothing deforms, and detail grows with s.
+
+    Args:
+        output, lq: (N, 3, S, S) the restored picture and the network's input.
+        gain: (N,) of `dial_gain`.
+    """
+    return lq + (output - lq) / gain.view(-1, 1, 1, 1)
+
+
 class SSIMLoss(nn.Module):
     """loss_weight * (1 - SSIM); arguments as in `ssim`."""
 

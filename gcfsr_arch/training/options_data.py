@@ -88,6 +88,7 @@ class MultiFactor(FaceFolder):
         None, description="Factors to draw from; one that stands twice is drawn twice as often."
     )
     factor_range: PositiveRange | None = Field(None, description="[smallest, largest]: drawn continuously instead.")
+    factor_draw: Literal["uniform", "log"] = Field("uniform", description="How factor_range is drawn.")
     factor: Positive | None = Field(None, description="This factor for every picture, as validation wants it.")
     max_factor: Positive = Field(64, description="s = factor / max_factor.")
     quantize: bool = Field(False, description="Round the small picture to 8 bits before it is enlarged.")

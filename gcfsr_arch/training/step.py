@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gcfsr_arch.training import engine as eng
 from gcfsr_arch.training.criteria import Criteria
-from gcfsr_arch.training.losses import draw_mismatch, r1_penalty
+from gcfsr_arch.training.losses import dial_gain, draw_mismatch, r1_penalty, undo_dial
 
 Logs = dict[str, Tensor]
 
@@ -27,12 +27,18 @@ class Batch:
     factor: Tensor  # (N,) the true downscale ratios
     matched: Tensor | None  # (N,) bool: the dial is the true one; None where all are
     noise: Any  # as the generator takes it
+    gain: Tensor | None = None  # (N,) what the dials do to the detail; None where the output is judged as it is
 
     def part(self, chosen: slice) -> "Batch":
         """A micro-batch."""
         noise = self.noise if isinstance(self.noise, str) else [n[chosen] for n in self.noise]
-        s, matched = (None if x is None else x[chosen] for x in (self.s, self.matched))
-        return Batch(self.lq[chosen], self.gt[chosen], s, self.factor[chosen], matched, noise)
+        s, matched, gain = (None if x is None else x[chosen] for x in (self.s, self.matched, self.gain))
+        return Batch(self.lq[chosen], self.gt[chosen], s, self.factor[chosen], matched, noise, gain)
+
+    def judged(self, output: Tensor) -> Tensor:
+        """The picture that the losses and D see, in full precision."""
+        output = output.to(self.gt)
+        return output if self.gain is None else undo_dial(output, self.lq, self.gain)
 
 
 class StepMixin:
@@ -67,11 +73,13 @@ class StepMixin:
         return self.opt["train"].get("noise", "random")
 
     def _draw_batch(self) -> Batch:
-        mismatch, s, matched = self.opt["train"].get("mismatch"), self.s, None
+        mismatch, s, matched, gain = self.opt["train"].get("mismatch"), self.s, None, None
         if mismatch and s is not None:
             net = self.get_bare_model(self.net_g)
             s, matched = draw_mismatch(s, mismatch["prob"], mismatch["octaves"], net.min_factor / net.max_factor)
-        return Batch(self.lq, self.gt, s, self.factor, matched, self.draw_noise(len(self.lq)))
+            if mismatch.get("gain") is not None:  # every sample is then held by every loss
+                matched, gain = None, dial_gain(self.s, s, mismatch["gain"])
+        return Batch(self.lq, self.gt, s, self.factor, matched, self.draw_noise(len(self.lq)), gain)
 
     def optimize_parameters(self, current_iter: int) -> None:
         """One iteration: G's step (Eq. 7 with D fixed), then D's on the same restored faces, then the EMA."""
@@ -94,7 +102,7 @@ class StepMixin:
         """The micro-batches' restored faces, without a graph."""
         parts = [batch.part(chosen) for chosen, _, _ in eng.micro_batches(len(batch.lq), self.engine.accumulate)]
         with self.engine.autocast(self.device):
-            return [self.net_g(part.lq, part.s, noise=part.noise).to(part.gt) for part in parts]
+            return [part.judged(self.net_g(part.lq, part.s, noise=part.noise)) for part in parts]
 
     def _generator_step(self, batch: Batch) -> tuple[list[Tensor], str | None]:
         logs, fakes, judge = _Sums(), [], self.get_bare_model(self.net_d) if self.net_d is not None else None
@@ -105,7 +113,7 @@ class StepMixin:
                 with eng.sync_only(last, self.net_g):
                     with self.engine.autocast(self.device):
                         output = self.net_g(part.lq, part.s, noise=part.noise)
-                    output = output.to(part.gt)  # losses are computed in full precision
+                    output = part.judged(output)
                     losses = self.criteria.generator(output, part, judge, self.engine)
                     self.step_g.backward(torch.stack(list(losses.values())).sum() * share)
                 fakes.append(output.detach())

@@ -31,6 +31,8 @@ def checked_options(file: str, force: list[str], is_train: bool) -> Report:
         raise GCFSRError("\ngcfsr: error: ".join(report.lines(file)))
     for path, reason in report.ignored if first else ():
         print(f"gcfsr: ignored: {path}: {reason}")
+    if report.options.get("val"):
+        report.options["val"].setdefault("save_img", False)  # BasicSR has no default for it
     return report
 
 

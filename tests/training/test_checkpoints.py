@@ -135,7 +135,8 @@ path = sys.argv[1]
 print("ready", flush=True)
 while True:
     for value in (1.0, 2.0):
-        save_atomic({"epoch": 0, "iter": 1, "optimizers": [torch.full((1 << 18,), value)], "schedulers": []}, Path(path))
+        content = torch.full((1 << 18,), value)
+        save_atomic({"epoch": 0, "iter": 1, "optimizers": [content], "schedulers": []}, Path(path))
 """
 
 

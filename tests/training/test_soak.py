@@ -1,0 +1,156 @@
+"""Real SIGKILLs at random moments: a killed and resumed run ends bit for bit as the one that was never stopped."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytestmark = [pytest.mark.soak, pytest.mark.slow]
+KILLS = 24
+
+
+def leaves(tree: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested dicts and lists with its place."""
+    if isinstance(tree, dict | list | tuple):
+        pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        for key, value in pairs:
+            yield from leaves(value, f"{place}/{key}")
+    else:
+        yield place, tree
+
+
+def differences(run: Path, reference: Path, every: int = 3) -> list[str]:
+    """What is not bit for bit the same in two runs' folders: checkpoints `every` iterations, logged losses, metrics."""
+    found = []
+    files = [*sorted(reference.glob("training_states/*.state")), *sorted(reference.glob("models/*.pth"))]
+    chosen = [path for path in files if int(re.sub(r"\D", "", path.name) or 0) % every == 0]
+    assert len(chosen) > 6
+    for path in chosen:
+        other = run / path.relative_to(reference)
+        if not other.exists():
+            found.append(f"{other} is missing")
+            continue
+        ours, theirs = (dict(leaves(torch.load(file, weights_only=True))) for file in (other, path))
+        found += [f"{path.name}{key}" for key in ours.keys() ^ theirs.keys()]
+        found += [f"{path.name}{key}" for key in ours.keys() & theirs.keys() if not same(ours[key], theirs[key])]
+    if (run / "metrics.jsonl").read_text() != (reference / "metrics.jsonl").read_text():
+        found.append("metrics.jsonl")
+    return found
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return (
+            a.dtype == b.dtype and a.shape == b.shape and a.numpy(force=True).tobytes() == b.numpy(force=True).tobytes()
+        )
+    return a == b
+
+
+def reference_and_folder(runs: Any, file: str) -> Path:
+    """Runs `file` without a stop, moves its folder away, and returns it."""
+    assert runs.run(file, log="reference.log") == 0, runs.text("reference.log")[-3000:]
+    (runs.folder / "experiments").rename(runs.folder / "reference")
+    return runs.folder / "reference" / "tiny"
+
+
+def test_many_kills_leave_no_trace(runs: Any) -> None:
+    """One run, blind degradation, R1, flips, noise, validation: killed again and again at random moments."""
+    file = runs.options(blind=True, train__total_iter=90, val__val_freq=9)
+    reference = reference_and_folder(runs, file)
+    draw = random.Random(time.time_ns())
+    killed = 0
+    for _ in range(KILLS):
+        runs.start(file, "--auto_resume")
+        time.sleep(draw.uniform(0.1, 2.5))
+        status = runs.kill()
+        assert status in (-signal.SIGKILL, 0), runs.text()[-3000:]
+        killed += status != 0
+    assert runs.run(file, "--auto_resume") == 0, runs.text()[-3000:]
+    assert killed >= 20
+    assert differences(runs.folder / "experiments/tiny", reference) == []
+
+
+@pytest.fixture(scope="module")
+def reference(make_runs: Callable[[], Any]) -> Path:
+    """The folder of the tiny run that was never stopped; how pictures are loaded makes no difference to it."""
+    runs = make_runs()
+    return reference_and_folder(runs, runs.options())
+
+
+@pytest.mark.parametrize(
+    ("iteration", "changes"),
+    [
+        (8, {"datasets__train__num_worker_per_gpu": 2}),
+        (12, {"datasets__train__num_worker_per_gpu": 2, "datasets__train__persistent_workers": True}),
+        (12, {"logger__save_checkpoint_freq": 6}),  # an epoch has 6 iterations: the newest state is its last
+        (7, {"logger__save_checkpoint_freq": 6}),
+        (8, {"datasets__train__prefetch_mode": "cpu", "datasets__train__num_prefetch_queue": 3}),
+    ],
+    ids=["two workers", "persistent workers", "end of an epoch", "begin of an epoch", "reading thread"],
+)
+def test_one_kill_in_each_configuration(runs: Any, reference: Path, iteration: int, changes: dict[str, Any]) -> None:
+    file = runs.options(**changes)
+    runs.start(file)
+    runs.until(f"tiny {iteration}/20")
+    assert runs.kill() == -signal.SIGKILL
+    assert runs.run(file, "--auto_resume") == 0, runs.text()[-3000:]
+    every = changes.get("logger__save_checkpoint_freq", 3)
+    assert differences(runs.folder / "experiments/tiny", reference, every) == []
+
+
+def test_killed_while_a_checkpoint_is_written(runs: Any, reference: Path) -> None:
+    file = runs.options()
+    run = runs.folder / "experiments/tiny"
+    for target in ("models/.net_g_9.pth.partial", "training_states/.15.state.partial"):
+        runs.start(file, "--auto_resume")
+        while not (run / target).exists():
+            pass
+        assert runs.kill() == -signal.SIGKILL
+        assert int(target.split("_")[-1].split(".")[0] if "net" in target else 15) not in runs.checkpoints()
+    assert runs.run(file, "--auto_resume") == 0
+    assert not list(run.rglob("*.partial"))
+    assert differences(run, reference) == []
+
+
+def test_two_ranks_killed_and_resumed(runs: Any) -> None:
+    """torchrun with two gloo processes; once all are killed, once a single rank is."""
+    file = runs.options()
+    reference = ranks(runs, file, "reference")
+    assert reference.wait() == 0, runs.text("ranks.log")[-3000:]
+    (runs.folder / "experiments").rename(runs.folder / "reference")
+
+    everything = ranks(runs, file, "killed")
+    runs.until("tiny 8/20", log="killed.log")
+    os.killpg(everything.pid, signal.SIGKILL)
+    everything.wait()
+
+    one = ranks(runs, file, "one rank killed", "--auto_resume")
+    runs.until("tiny 14/20", log="one rank killed.log")
+    children = subprocess.run(["pgrep", "-P", str(one.pid)], capture_output=True, text=True, check=True).stdout.split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    assert one.wait() != 0
+
+    assert ranks(runs, file, "resumed", "--auto_resume").wait() == 0, runs.text("resumed.log")[-3000:]
+    assert differences(runs.folder / "experiments/tiny", runs.folder / "reference/tiny") == []
+
+
+def ranks(runs: Any, file: str, log: str, *arguments: str) -> subprocess.Popen:
+    """Starts the stock train.py on two ranks."""
+    import basicsr.train
+
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [basicsr.train.__file__, "-opt", file, "--launcher", "pytorch", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with open(runs.folder / f"{log}.log", "w") as output:
+        return subprocess.Popen(
+            command, cwd=runs.folder, stdout=output, stderr=output, env=environment, start_new_session=True
+        )

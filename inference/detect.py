@@ -2,11 +2,9 @@
 
 import json
 import os
-import warnings
 from dataclasses import dataclass
-from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import cv2
@@ -53,34 +51,6 @@ class Detector(Protocol):
         ...
 
 
-class RetinaFaceDetector:
-    """facexlib's RetinaFace, built without its downloads and without the parsing network of its FaceRestoreHelper."""
-
-    searches_scales = True
-
-    def __init__(self, path: Path, network: str = "resnet50", confidence: float = 0.9, device: str = "cpu") -> None:
-        self.confidence = confidence
-        self.device = device
-        self.net = _load_retinaface(path, network, device)
-
-    def detect(self, image: np.ndarray) -> list[Detection]:
-        """Finds the faces of one BGR uint8 picture at the size it is given (found best: faces of 16 to 500 pixels)."""
-        import torch
-        from facexlib.detection.retinaface_utils import decode, decode_landm
-
-        height, width = image.shape[:2]
-        x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(self.device, torch.float32)[None]
-        priors = _priors(self.net.backbone, height, width).to(self.device)
-        with torch.inference_mode():
-            loc, conf, points = self.net(x - self.net.mean_tensor)
-            likely = conf[0, :, 1] > self.confidence
-            variance = self.net.cfg["variance"]
-            boxes = decode(loc[0][likely], priors[likely], variance).cpu().numpy() * ([width, height] * 2)
-            points = decode_landm(points[0][likely], priors[likely], variance).cpu().numpy() * ([width, height] * 5)
-            scores = conf[0, :, 1][likely].cpu().numpy()
-        return _detections(boxes, points, scores)
-
-
 class YuNetDetector:
     """OpenCV's YuNet (`cv2.FaceDetectorYN`); finds faces of about 10 to 300 pixels of the picture it is given."""
 
@@ -104,7 +74,7 @@ class YuNetDetector:
         if rows is None:
             return []
         boxes = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
-        return _detections(boxes, rows[:, 4:14], rows[:, 14])
+        return detections(boxes, rows[:, 4:14], rows[:, 14])
 
 
 class LandmarkFile:
@@ -153,7 +123,7 @@ class LandmarkFile:
 
 def build_detector(
     name: str, weights: str | Path | None = None, confidence: float | None = None, device: str = "cpu"
-) -> RetinaFaceDetector | YuNetDetector | LandmarkFile:
+) -> Detector:
     """Builds a detector by name.
 
     Args:
@@ -180,6 +150,10 @@ def build_detector(
         raise GCFSRError(missing_weights(name, weights))
     if name == "yunet":
         return YuNetDetector(path, confidence)
+    if find_spec("facexlib") is None:
+        raise GCFSRError(f"detector {name}: facexlib is not installed; pip install 'gcfsr[photo]', or use yunet")
+    from gcfsr_inference.retinaface import RetinaFaceDetector
+
     return RetinaFaceDetector(path, name.removeprefix("retinaface_"), confidence, device)
 
 
@@ -205,8 +179,9 @@ def find_weights(name: str, weights: str | Path | None = None) -> Path | None:
 
 
 def find_detector(weights: str | Path | None = None) -> str | None:
-    """The best detector whose weights are at hand, or None."""
-    return next((name for name in DETECTORS if name != "landmarks" and find_weights(name, weights)), None)
+    """The best detector whose weights (and for RetinaFace facexlib) are at hand, or None."""
+    usable = ["yunet"] if find_spec("facexlib") is None else [name for name in DETECTORS if name != "landmarks"]
+    return next((name for name in usable if find_weights(name, weights)), None)
 
 
 def missing_weights(name: str, weights: str | Path | None = None) -> str:
@@ -227,31 +202,7 @@ def _box_around(points: np.ndarray) -> list[float]:
     return [left - pad, top - pad, right + pad, bottom + pad]
 
 
-def _detections(boxes: np.ndarray, points: np.ndarray, scores: np.ndarray) -> list[Detection]:
+def detections(boxes: np.ndarray, points: np.ndarray, scores: np.ndarray) -> list[Detection]:
+    """Detections from (N, 4) boxes, (N, 10) landmarks and (N,) scores."""
     points = points.reshape(-1, 5, 2)
     return [Detection(box, five, float(score)) for box, five, score in zip(boxes, points, scores, strict=True)]
-
-
-def _load_retinaface(path: Path, network: str, device: str) -> Any:
-    import torch
-    from facexlib.detection.retinaface import RetinaFace
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # facexlib passes torchvision a deprecated argument
-        net = RetinaFace(network_name=network, device=device)
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-        net.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
-    except (UnpicklingError, RuntimeError, AttributeError, EOFError, OSError) as error:
-        raise GCFSRError(f"{path}: not the weights of RetinaFace {network}") from error
-    return net.eval()
-
-
-@lru_cache(maxsize=8)
-def _priors(backbone: str, height: int, width: int) -> Any:
-    """RetinaFace's anchors for one picture size: (A, 4) centre and size as shares of the picture."""
-    from facexlib.detection.retinaface import generate_config
-    from facexlib.detection.retinaface_utils import PriorBox
-
-    config = generate_config("mobile0.25" if backbone == "mobilenet0.25" else "resnet50")
-    return PriorBox(config, image_size=(height, width)).forward()

@@ -174,10 +174,14 @@ def restore_into(
     restorer: FaceRestorer,
     options: PhotoOptions,
     on_face: Callable[[Face], None] | None = None,
+    dial: Callable[[Face, float], float] | None = None,
 ) -> None:
-    """Restores the faces marked `to restore` of `image` and pastes them into `canvas`, its enlarged copy, in place."""
+    """Restores the faces marked `to restore` of `image` and pastes them into `canvas`, its enlarged copy, in place.
+
+    A face whose factor is set keeps it; otherwise it is estimated, and `dial` (face, estimate) may change it.
+    """
     for batch in _batches((face for face in faces if face.status == "to restore"), options.batch):
-        ready = [face for face in batch if _cut(face, image, restorer)]
+        ready = [face for face in batch if _cut(face, image, restorer, dial)]
         outputs = (
             restorer.restore_faces([face.crop for face in ready], [face.factor for face in ready]) if ready else []
         )
@@ -193,7 +197,7 @@ def restore_into(
                 face.crop = face.restored = None
 
 
-def _cut(face: Face, image: np.ndarray, restorer: FaceRestorer) -> bool:
+def _cut(face: Face, image: np.ndarray, restorer: FaceRestorer, dial: Callable[[Face, float], float] | None) -> bool:
     """Aligns one face and estimates its factor; a face that cannot be aligned is marked as left and False returned."""
     try:
         face.matrix = align(face.landmarks, restorer.out_size)
@@ -202,7 +206,8 @@ def _cut(face: Face, image: np.ndarray, restorer: FaceRestorer) -> bool:
         face.status = f"left as it was: {error}"
         return False
     if face.factor is None:
-        face.factor = restorer.estimate(face.crop, scale_of(face.matrix))
+        estimate = restorer.estimate(face.crop, scale_of(face.matrix))
+        face.factor = estimate if dial is None else dial(face, estimate)
     return True
 
 

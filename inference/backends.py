@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gcfsr_arch import GCFSR, load_generator
+from gcfsr_arch.allocator import keep_freed_memory
 from gcfsr_arch.errors import GCFSRError
 
 # name: module with a function open_backend(path, device, dtype, compiled) -> Backend
@@ -60,6 +61,8 @@ class TorchBackend:
         if dtype not in DTYPES:
             raise GCFSRError(f"--dtype {dtype}: one of {', '.join(DTYPES)}")
         self.device = check_device(device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.bf16 = dtype == "bf16"
         self.net = net.to(self.device).eval()
         self.out_size, self.sizes, self.blind = net.out_size, net.sizes, net.blind

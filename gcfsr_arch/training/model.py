@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gcfsr_arch.checkpoint import fit, read_state, released_name
+from gcfsr_arch.allocator import keep_freed_memory
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.training import engine as eng
 from gcfsr_arch.training.criteria import Criteria
@@ -31,6 +32,8 @@ class GCFSRModel(StepMixin, ResumeMixin, ValidationMixin, SRModel):
     def __init__(self, opt: dict[str, Any]) -> None:
         self.engine = eng.Engine.from_options((opt.get("train") or {}).get("engine"))
         self.engine.allow_tf32()
+        if not torch.cuda.is_available() or opt.get("num_gpu") == 0:
+            keep_freed_memory()
         self.net_d: nn.Module | None = None
         self.check_metrics(opt)
         super().__init__(opt)

@@ -9,8 +9,8 @@ from basicsr.utils import get_root_logger
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gcfsr_arch.checkpoint import fit, read_state, released_name
 from gcfsr_arch.allocator import keep_freed_memory
+from gcfsr_arch.checkpoint import fit, read_state, released_name
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.training import engine as eng
 from gcfsr_arch.training.criteria import Criteria

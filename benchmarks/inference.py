@@ -1,0 +1,104 @@
+"""Inference against the released code: `python benchmarks/inference.py [--sizes 512 1024] [--runs 5]`.
+
+The reference (reference.py) and the network hold the same parameters and take turns in one process. The roofline is
+the time that the network's multiply-adds alone take at the convolution peak measured in the same process.
+"""
+
+import argparse
+
+import torch
+from reference import reference_forward
+from timing import convolution_peak, interleaved, machine, peak_memory, table
+from torch.utils.flop_counter import FlopCounterMode
+
+from gcfsr_arch import GCFSR
+from gcfsr_arch.allocator import keep_freed_memory
+
+MEMORY = """
+import sys; sys.path.insert(0, {here!r})
+from gcfsr_arch import GCFSR
+from reference import reference_forward
+net = GCFSR({size}, variant="released", blind={blind}).eval()
+x, noise = torch.rand(1, 3, {size}, {size}) * 2 - 1, [torch.randn(shape) for shape in net.noise_shapes()]
+with torch.inference_mode():
+    {call}
+"""
+
+
+def build(size: int) -> tuple[GCFSR, torch.Tensor, list[torch.Tensor]]:
+    """The released network of a size (512: the blind one), a picture and its noise."""
+    torch.manual_seed(0)
+    net = GCFSR(size, variant="released", blind=size == 512).eval()
+    return net, torch.rand(1, 3, size, size) * 2 - 1, [torch.randn(shape) for shape in net.noise_shapes()]
+
+
+def macs(net: GCFSR, x: torch.Tensor, noise: list[torch.Tensor]) -> float:
+    """Multiply-adds of one pass, counted by torch."""
+    with FlopCounterMode(display=False) as counter:
+        net(x, 0.5, noise=noise)
+    return counter.get_total_flops() / 2
+
+
+def memory(size: int, call: str) -> float:
+    """Peak bytes of one pass in a process of its own, the parameters included."""
+    import os
+
+    here = os.path.dirname(os.path.abspath(__file__))
+    return peak_memory(MEMORY.format(here=here, size=size, blind=size == 512, call=call))
+
+
+def measure(size: int, runs: int, peak: float) -> list[tuple[str, ...]]:
+    """One size: the whole pass, the dial, a sweep, a batch of four, memory."""
+    net, x, noise = build(size)
+    features = net.encode(x)
+    four, noise4 = x.expand(4, -1, -1, -1).contiguous(), [n.expand(4, -1, -1, -1) for n in noise]
+    gmac = macs(net, x, noise) / 1e9
+    seconds = interleaved(
+        {
+            "reference": lambda: reference_forward(net, x, 0.5, noise),
+            "ours": lambda: net(x, 0.5, noise=noise),
+            "dial": lambda: net.decode(features, 0.5, noise),
+        },
+        runs,
+    )
+    batch = interleaved({"batch": lambda: net(four, 0.5, noise=noise4), "one": lambda: net(x, 0.5, noise=noise)}, runs)
+    sweep = interleaved({"sweep": lambda: [net.decode(features, s / 8, noise) for s in range(9)]}, max(3, runs // 2))
+    roofline = 2e9 * gmac / peak
+    error = (net(x, 0.5, noise=noise) - reference_forward(net, x, 0.5, noise)).abs().max().item()
+    share = memory(size, "net(x, 0.5, noise=noise)") / memory(size, "reference_forward(net, x, 0.5, noise)")
+    ours = seconds["ours"]
+    rows = [
+        ("multiply-adds", "", f"{gmac:.0f} G"),
+        ("largest difference from the reference", "1e-5", f"{error:.1e}"),
+        ("whole pass, times the reference's speed", "4x (1024), 3x (512)", f"{seconds['reference'] / ours:.2f}x"),
+        ("whole pass, times the roofline", "1.3x", f"{ours / roofline:.2f}x"),
+        ("reference, times the roofline", "", f"{seconds['reference'] / roofline:.2f}x"),
+        ("a further s, share of a whole pass", "0.55x", f"{seconds['dial'] / ours:.2f}x"),
+        (
+            "sweep of 9 (encoded once), in whole passes",
+            "5.5x",
+            f"{(sweep['sweep'] + ours - seconds['dial']) / ours:.2f}x",
+        ),
+        ("batch 4, time per face against batch 1", "1.0x", f"{batch['batch'] / 4 / batch['one']:.2f}x"),
+        ("peak memory, share of the reference's", "0.45x", f"{share:.2f}x"),
+    ]
+    return [(str(size), *row) for row in rows]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024])
+    parser.add_argument("--runs", type=int, default=5)
+    args = parser.parse_args()
+    keep_freed_memory()  # for both: the reference gains as well
+    peak = convolution_peak()
+    print(f"{machine()}; convolution peak {peak / 1e9:.0f} GFLOP/s; median of {args.runs}\n")
+    rows: list[tuple[str, ...]] = [("size", "what", "aim", "measured")]
+    with torch.inference_mode():
+        for size in args.sizes:
+            rows += measure(size, args.runs, peak)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

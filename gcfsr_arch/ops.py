@@ -119,8 +119,8 @@ def modulated_conv2d(
         weight = weight * style.view(1, -1, 1, 1)
         y = _conv(x, weight if scale is None else weight * scale.view(-1, 1, 1, 1), up_kernel)
     else:
-        y = _conv(x * style[:, :, None, None], weight, up_kernel)
-        y = y if scale is None else y * scale
+        y = _conv(x * style[:, :, None, None].to(x.dtype), weight, up_kernel)
+        y = y if scale is None else y * scale.to(y.dtype)
     return y if map_gain is None else y * map_gain
 
 
@@ -146,6 +146,8 @@ def finish(y: Tensor, bias: Tensor, before: Sequence[Scaled], after: Sequence[Sc
     Returns:
         (N, C, H, W).
     """
+    bias = bias.to(y.dtype)  # under autocast a factor in float32 would double the size of every activation
+    before, after = ([(a.to(y.dtype), b.to(y.dtype)) for a, b in pairs] for pairs in (before, after))
     if not in_place():
         return _finish(y, bias, before, after)
     rows = max(1, CACHED // max(1, y[:, :, 0].numel()))

@@ -158,5 +158,5 @@ class Mismatch(Section):
     prob: Share = Field(description="Share of the samples that is moved.")
     octaves: Weight = Field(description="How far at most, in factors of two.")
     gain: Weight | None = Field(
-        None, description="Detail is to be (moved / true)^gain of the true dial's; every loss then holds moved dials too."
+        None, description="Detail is to be (moved / true)^gain of the true dial's; every loss then holds moved dials."
     )

@@ -83,7 +83,8 @@ def make_clip(ffmpeg: str, path: Path, count: int = 18, size: tuple[int, int] = 
     tone = ["-f", "lavfi", "-i", f"sine=frequency=440:duration={count / FPS}"] if audio else []
     command = [
         ffmpeg, "-y", "-v", "error", "-f", "rawvideo", "-pix_fmt", "bgr24", "-s", f"{size[1]}x{size[0]}",
-        "-r", str(FPS), "-i", "-", *tone, "-c:v", "libx264rgb", "-qp", "0", *(["-c:a", "aac"] if audio else []), str(path),
+        "-r", str(FPS), "-i", "-", *tone, "-c:v", "libx264rgb", "-qp", "0",
+        *(["-c:a", "aac"] if audio else []), str(path),
     ]  # fmt: skip
     subprocess.run(command, input=b"".join(f.tobytes() for f in frames(count, size)), check=True)
     return path

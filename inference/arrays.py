@@ -45,19 +45,19 @@ def network_view(image: np.ndarray, out_size: int) -> np.ndarray:
 
 
 def network_input(image: np.ndarray, out_size: int) -> Tensor:
-    """A picture as the network saw its inputs in training: bicubic to the output size, clipped.
+    """A picture as the network saw its inputs in training: bicubic to the output size, overshoots kept.
 
     Args:
         image: as `check_face` allows.
         out_size: side in pixels.
 
     Returns:
-        (1, 3, out_size, out_size) float32 RGB in [-1, 1].
+        (1, 3, out_size, out_size) float32 RGB in [-1, 1] but for overshoot.
     """
     unit = unit_bgr(image)
     if unit.shape[:2] != (out_size, out_size):
         unit = resize(unit, (out_size, out_size))
-    rgb = np.ascontiguousarray(np.clip(unit, 0, 1)[..., ::-1].transpose(2, 0, 1), dtype=np.float32)
+    rgb = np.ascontiguousarray(unit[..., ::-1].transpose(2, 0, 1), dtype=np.float32)
     return torch.from_numpy(rgb)[None] * 2 - 1
 
 

@@ -22,9 +22,9 @@ def restorer(tiny):
 
 
 def directly(path, image, s, **noise):
-    """The network itself on our own input: RGB, [-1, 1], bicubic, clipped."""
+    """The network itself on our own input: RGB, [-1, 1], bicubic as `degrade_multi_factor` leaves it."""
     net = load_generator(path)
-    rgb = np.clip(resize(image / 255.0, (32, 32)), 0, 1)[..., ::-1]
+    rgb = resize(image / 255.0, (32, 32))[..., ::-1]
     x = torch.tensor(rgb.transpose(2, 0, 1).copy(), dtype=torch.float32)[None] * 2 - 1
     with torch.no_grad():
         y = net(x, s, **noise)[0].clamp(-1, 1).numpy().transpose(1, 2, 0)[..., ::-1]

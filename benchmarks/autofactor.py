@@ -1,0 +1,118 @@
+"""How often is the estimated factor right? `python benchmarks/autofactor.py FACES [--out autofactor.json]`.
+
+FACES holds aligned faces of 256 x 256 that the estimator was not tuned on. Each is shrunk by known factors and enlarged
+to 256 again, rounded to 8 bits each time; the estimator gets that picture alone. Nothing is timed but its median call.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from gcfsr_datasets.degradation import small_size
+from gcfsr_datasets.image_io import list_images, read_image
+from gcfsr_datasets.resize import resize
+from gcfsr_inference.autofactor import estimate_factor
+
+FACTORS = (4, 5.6, 8, 11.3, 16, 22.6, 32, 45, 64)
+SIZE = 256
+Make = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
+
+
+def rounded(image: np.ndarray) -> np.ndarray:
+    """Clipped and rounded to 8 bits, as float64."""
+    return np.clip(image, 0, 255).round()
+
+
+def shrink(face: np.ndarray, factor: float) -> np.ndarray:
+    """The small picture a file would hold."""
+    n = small_size(SIZE, factor)
+    return rounded(resize(face, (n, n)))
+
+
+def enlarge(small: np.ndarray, interpolation: int | None = None) -> np.ndarray:
+    """To 256: exact bicubic, or one of OpenCV's."""
+    if interpolation is None:
+        return rounded(resize(small, (SIZE, SIZE)))
+    return rounded(cv2.resize(small, (SIZE, SIZE), interpolation=interpolation))
+
+
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """Through JPEG and back."""
+    data = cv2.imencode(".jpg", image.astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.imdecode(data, cv2.IMREAD_COLOR).astype(np.float64)
+
+
+def grain(image: np.ndarray, rng: np.random.Generator, sigma: float = 5) -> np.ndarray:
+    """Gaussian noise of `sigma` 8-bit steps."""
+    return rounded(image + rng.normal(0, sigma, image.shape))
+
+
+KINDS: dict[str, Make] = {
+    "bicubic": lambda face, factor, rng: enlarge(shrink(face, factor)),
+    "bicubic, stored at its own size": lambda face, factor, rng: shrink(face, factor),
+    "bicubic, stored at 1024": lambda face, factor, rng: rounded(resize(shrink(face, factor), (1024, 1024))),
+    "JPEG 75 when small": lambda face, factor, rng: enlarge(jpeg(shrink(face, factor), 75)),
+    "JPEG 60 at 256": lambda face, factor, rng: jpeg(enlarge(shrink(face, factor)), 60),
+    "noise 5 when small": lambda face, factor, rng: enlarge(grain(shrink(face, factor), rng)),
+    "noise 5 at 256": lambda face, factor, rng: grain(enlarge(shrink(face, factor)), rng),
+    "enlarged by Lanczos": lambda face, factor, rng: enlarge(shrink(face, factor), cv2.INTER_LANCZOS4),
+    "enlarged bilinearly": lambda face, factor, rng: enlarge(shrink(face, factor), cv2.INTER_LINEAR),
+    "enlarged by nearest": lambda face, factor, rng: enlarge(shrink(face, factor), cv2.INTER_NEAREST),
+}
+
+
+def errors_in_octaves(faces: list[np.ndarray], factor: float, make: Make) -> np.ndarray:
+    """log2(estimate / true factor) of every face; the true factor is 256 over the small picture's side."""
+    rng = np.random.default_rng(0)
+    true = SIZE / small_size(SIZE, factor)
+    estimates = [estimate_factor(make(face, factor, rng).astype(np.uint8)) for face in faces]
+    return np.log2(np.array(estimates) / true)
+
+
+def summary(errors: np.ndarray) -> str:
+    """Share within an octave, and the median error."""
+    return f"{(np.abs(errors) <= 1).mean():.0%} ({np.median(errors):+.2f})"
+
+
+def main() -> None:
+    """Prints the tables in Markdown and stores every error."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("faces", type=Path)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    paths = list_images(args.faces)
+    faces = [read_image(path).bgr.astype(np.float64) for path in paths]
+    real = np.array([path.name.startswith("lon_") for path in paths])
+    found = {kind: {f: errors_in_octaves(faces, f, make) for f in FACTORS} for kind, make in KINDS.items()}
+    print(f"{len(faces)} faces, {real.sum()} real. Within one octave (median error in octaves):\n")
+    print("| factor | real | generated | all | worst |\n|---|---|---|---|---|")
+    for factor, errors in found["bicubic"].items():
+        parts = [summary(errors[real]), summary(errors[~real]), summary(errors)]
+        print(f"| {factor:g} | {' | '.join(parts)} | {errors[np.abs(errors).argmax()]:+.2f} |")
+    print(
+        "\n| degraded by | "
+        + " | ".join(f"{factor:g}" for factor in FACTORS)
+        + " |\n|---" * 1
+        + "|---" * len(FACTORS)
+        + "|"
+    )
+    for kind, by_factor in found.items():
+        print(f"| {kind} | " + " | ".join(summary(errors) for errors in by_factor.values()) + " |")
+    times = []
+    for face in faces[:20]:
+        start = time.perf_counter()
+        estimate_factor(face.astype(np.uint8))
+        times.append(time.perf_counter() - start)
+    print(f"\nmedian call: {np.median(times) * 1e3:.1f} ms")
+    if args.out:
+        plain = {kind: {str(f): errors.round(3).tolist() for f, errors in rows.items()} for kind, rows in found.items()}
+        args.out.write_text(json.dumps({"faces": [path.name for path in paths], "errors": plain}))
+
+
+if __name__ == "__main__":
+    main()

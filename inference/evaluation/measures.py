@@ -149,4 +149,4 @@ def _tensor(images: list[NDArray[np.uint8]]) -> Any:
     """BGR pictures of one size -> (N, 3, H, W) uint8 RGB."""
     import torch
 
-    return torch.from_numpy(np.stack(images)[..., ::-1].copy()).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.stack(images)[..., ::-1].copy()).permute(0, 3, 1, 2).contiguous()  # facexlib needs it so

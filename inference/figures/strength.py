@@ -59,7 +59,7 @@ def strength(
             for index, (dial, result, score) in enumerate(zip(dials, results, scores, strict=True)):
                 shown = enlarge(result, side)
                 text = "-" if score is None else f"{score:.{entry.digits}f}"
-                cells.append(with_label(frame(shown) if index == best else shown, f"s={dial:g}: {text}"))
+                cells.append(with_label(frame(shown) if index == best else shown, f"s={dial:.3g}: {text}"))
             cells.append(with_label(enlarge(truth, side), "truth"))
             rows.append(cv2.hconcat([cv2.copyMakeBorder(c, 0, 0, 0, 4, 0, value=(255, 255, 255)) for c in cells]))
         files.append(save_image(out / f"fig5_{name}.png", stack(rows)))

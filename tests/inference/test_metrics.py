@@ -1,0 +1,347 @@
+"""Metrics of `gcfsr evaluate` against independent implementations and closed forms."""
+
+import math
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_inference.evaluation import catalogue, measures, networks, pixels
+from gcfsr_inference.evaluation.frechet import Gaussian, frechet_distance, frechet_of, frechet_of_few
+from gcfsr_inference.evaluation.measures import Case
+
+
+def picture(seed: int, size: tuple[int, int] = (48, 40)) -> np.ndarray:
+    """A random picture with structure: noise smoothed a little."""
+    noise = np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.float32)
+    return ((noise + np.roll(noise, 1, 0) + np.roll(noise, 1, 1)) / 3).astype(np.uint8)
+
+
+def case(seed: int, size: tuple[int, int] = (64, 64)) -> Case:
+    return Case(picture(seed, size), picture(seed + 1000, size), picture(seed, (16, 16)))
+
+
+@pytest.fixture(scope="module")
+def astronaut() -> np.ndarray:
+    data = pytest.importorskip("skimage.data")
+    return data.astronaut()[..., ::-1].copy()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.integers(11, 40), st.integers(11, 40))
+def test_psnr_and_ssim_equal_scikit_image(seed: int, height: int, width: int) -> None:
+    metrics = pytest.importorskip("skimage.metrics")
+    a, b = picture(seed, (height, width)), picture(seed + 1, (height, width))
+    assert pixels.psnr(a, b) == pytest.approx(metrics.peak_signal_noise_ratio(b, a, data_range=255), abs=1e-9)
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+    wanted = metrics.structural_similarity(a, b, channel_axis=2, **options)
+    assert pixels.ssim(a, b) == pytest.approx(wanted, abs=1e-6)
+    wanted = metrics.structural_similarity(pixels.luma(a)[..., 0], pixels.luma(b)[..., 0], **options)
+    assert pixels.ssim(pixels.luma(a), pixels.luma(b)) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_psnr_and_ssim_equal_basicsr() -> None:
+    metrics = pytest.importorskip("basicsr.metrics")
+    a, b = picture(1), picture(2)
+    for y in (False, True):
+        x, z = (pixels.luma(a), pixels.luma(b)) if y else (a, b)
+        assert pixels.psnr(x, z) == pytest.approx(metrics.calculate_psnr(a, b, 0, test_y_channel=y), abs=1e-4)
+        assert pixels.ssim(x, z) == pytest.approx(metrics.calculate_ssim(a, b, 0, test_y_channel=y), abs=1e-5)
+
+
+def test_equal_pictures() -> None:
+    a = picture(3)
+    assert pixels.psnr(a, a) == math.inf
+    assert pixels.ssim(a, a) == pytest.approx(1)
+    assert pixels.ssim(a[:10], a[:10]) is None
+
+
+def test_niqe_is_basicsrs_and_says_where_it_is_not_defined(astronaut: np.ndarray) -> None:
+    module = pytest.importorskip("basicsr.metrics.niqe")
+    face = astronaut[:256, 96:352]
+    assert pixels.niqe(face) == pytest.approx(module.calculate_niqe(face, 0), abs=1e-12)
+    assert pixels.niqe(astronaut) == pytest.approx(3.6, abs=0.6)  # a sharp photograph; noise and blur are far above
+    assert pixels.niqe(face[:128, :128]) is None
+    assert pixels.niqe(face[:191, :191]) is None
+    assert pixels.niqe(face[:192, :96]) is not None
+
+
+def test_consistency_of_the_truth_is_limited_by_rounding_alone(astronaut: np.ndarray) -> None:
+    from gcfsr_inference.figures.common import make_low
+
+    face = astronaut[:256, 96:352]
+    low = make_low(face, 8)
+    assert low.shape == (32, 32, 3)
+    assert pixels.consistency(face, low) > 57  # uniform rounding error: 10 log10(255^2 * 12) = 58.9 dB
+    assert pixels.consistency(255 - face, low) < 20
+
+
+def exact_features(rng: np.random.Generator, mean: np.ndarray, covariance: np.ndarray, count: int) -> np.ndarray:
+    """Features whose sample mean and covariance are exactly those given."""
+    rows = rng.standard_normal((count, len(mean)))
+    rows -= rows.mean(0)
+    whitening = np.linalg.inv(np.linalg.cholesky(np.cov(rows, rowvar=False)))
+    return rows @ whitening.T @ np.linalg.cholesky(covariance).T + mean
+
+
+@pytest.mark.parametrize("count", [40, 7])
+def test_frechet_distance_of_gaussians_has_its_closed_form(count: int) -> None:
+    rng = np.random.default_rng(0)
+    mean_a, mean_b = np.arange(5.0), np.ones(5)
+    var_a, var_b = np.array([1, 4, 9, 0.5, 2]), np.array([2, 1, 3, 0.5, 7])
+    a = exact_features(rng, mean_a, np.diag(var_a), count)
+    b = exact_features(rng, mean_b, np.diag(var_b), count)
+    wanted = ((mean_a - mean_b) ** 2).sum() + ((np.sqrt(var_a) - np.sqrt(var_b)) ** 2).sum()
+    assert frechet_of(iter(a), iter(b)) == pytest.approx(wanted, rel=1e-9)
+    assert frechet_of_few(a, b) == pytest.approx(wanted, rel=1e-9)
+    assert frechet_distance(mean_a, np.diag(var_a), mean_b, np.diag(var_b)) == pytest.approx(wanted, rel=1e-9)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 30), st.integers(2, 30), st.integers(2, 12))
+def test_frechet_distance_equals_the_matrix_square_root(seed: int, n: int, m: int, dims: int) -> None:
+    from scipy.linalg import sqrtm
+
+    rng = np.random.default_rng(seed)
+    a, b = rng.standard_normal((n, dims)), rng.standard_normal((m, dims)) @ rng.standard_normal((dims, dims))
+    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    offset = 1e-9 * np.eye(dims)  # sqrtm wants regular matrices
+    root = np.real(sqrtm((cov_a + offset) @ (cov_b + offset)))
+    wanted = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a + cov_b - 2 * root)
+    assert frechet_of(a, b) == pytest.approx(wanted, rel=1e-2, abs=1e-2)
+    assert frechet_of(a[::-1], b) == pytest.approx(frechet_of(a, b), rel=1e-5, abs=1e-5)
+    assert frechet_of_few(a, b) == pytest.approx(frechet_of(a, b), rel=1e-5, abs=1e-5)
+    assert frechet_of(a, a) == pytest.approx(0, abs=1e-4)
+
+
+def test_streamed_moments_equal_numpys() -> None:
+    rows = np.random.default_rng(1).standard_normal((50, 4)) + 100
+    gaussian = Gaussian()
+    for part in np.array_split(rows, 7):
+        gaussian.add(part)
+    np.testing.assert_allclose(gaussian.mean, rows.mean(0))
+    np.testing.assert_allclose(gaussian.covariance, np.cov(rows, rowvar=False), atol=1e-9)
+    with pytest.raises(GCFSRError, match="at least two"):
+        frechet_of(rows[:1], rows)
+
+
+def test_training_has_the_same_frechet_distance() -> None:
+    training = pytest.importorskip("gcfsr_arch.training.metrics")
+    rng = np.random.default_rng(2)
+    a, b = rng.standard_normal((30, 8)), rng.standard_normal((40, 8)) * 2
+    assert frechet_of(a, b) == pytest.approx(training.frechet_distance(a, b), rel=1e-6)
+
+
+def random_state(build: object, path: Path, seed: int = 0) -> Path:
+    """Seeded random weights of a torchvision network, as a state dict file."""
+    torch.manual_seed(seed)
+    torch.save(build(weights=None).state_dict(), path)  # type: ignore[operator]
+    return path
+
+
+def unit(images: list[np.ndarray]) -> torch.Tensor:
+    """BGR pictures -> (N, 3, H, W) RGB in [-1, 1], spelt out."""
+    rgb = [torch.tensor(image[:, :, ::-1].transpose(2, 0, 1).copy()) for image in images]
+    return torch.stack(rgb) / 127.5 - 1
+
+
+def test_lpips_equals_the_package_called_directly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lpips = pytest.importorskip("lpips")
+    import torchvision
+
+    hub = tmp_path / "hub" / "checkpoints"
+    hub.mkdir(parents=True)
+    path = random_state(torchvision.models.alexnet, hub / "alexnet-owt-7be5be79.pth")
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))  # the package finds "its download" there
+    direct = lpips.LPIPS(net="alex", verbose=False)
+    cases = [case(seed) for seed in range(3)]
+    with torch.no_grad():
+        wanted = direct(unit([c.result for c in cases]), unit([c.truth for c in cases])).flatten().tolist()
+    entry = catalogue.entry_of("lpips")
+    found, status = catalogue.availability(entry, [tmp_path])
+    assert (found, status) == (path, "ok")
+    assert entry.make(found, "cpu")(cases) == pytest.approx(wanted, rel=1e-5)
+    same = Case(cases[0].truth, cases[0].truth, cases[0].low)
+    assert entry.make(found, "cpu")([same]) == [pytest.approx(0, abs=1e-7)]
+
+
+@pytest.mark.slow
+def test_lpips_vgg_takes_each_layer_from_its_own_place(tmp_path: Path) -> None:
+    lpips = pytest.importorskip("lpips")
+    torch.manual_seed(0)
+    direct = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
+    convs = [module for module in direct.net.modules() if isinstance(module, torch.nn.Conv2d)]
+    places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # of the convolutions in torchvision's vgg16.features
+    pairs = zip(places, convs, strict=True)
+    state = {f"features.{i}.{key}": value for i, conv in pairs for key, value in conv.state_dict().items()}
+    torch.save(state, tmp_path / "vgg16-397923af.pth")
+    distance = networks.lpips_distance(tmp_path / "vgg16-397923af.pth", "vgg", "cpu")
+    a, b = picture(1, (64, 64)), picture(2, (64, 64))
+    to = lambda x: torch.tensor(x[None, :, :, ::-1].copy()).permute(0, 3, 1, 2)  # noqa: E731
+    with torch.no_grad():
+        assert distance(to(a), to(b)).item() == pytest.approx(direct(unit([a]), unit([b])).item(), rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seeded random weights in the form of the FID network's file."""
+    module = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    path = tmp_path_factory.mktemp("fid") / "pt_inception-2015-12-05-6726825d.pth"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "load_state_dict_from_url", lambda *a, **k: {})
+        patch.setattr(module.FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
+        torch.manual_seed(0)
+        torch.save(module.FeatureExtractorInceptionV3("x", ["2048"]).state_dict(), path)
+    return path
+
+
+class Corner(torch.nn.Module):
+    """A feature network of twelve dimensions for torchmetrics."""
+
+    num_features = 12
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :, :2, :2].flatten(1).double()
+
+
+def test_fid_is_torch_fidelitys_features_and_torchmetrics_distance(inception_file: Path) -> None:
+    image = pytest.importorskip("torchmetrics.image.fid")
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    cases = [case(seed, (96, 80)) for seed in range(2)]
+    stack = np.stack([one.result[..., ::-1] for one in cases])
+    direct = FeatureExtractorInceptionV3("x", ["2048"], feature_extractor_weights_path=str(inception_file))
+    wanted = direct(torch.from_numpy(stack).permute(0, 3, 1, 2))[0].numpy()
+    found = np.array(catalogue.entry_of("fid").make(inception_file, "cpu")(cases))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+
+    rng = np.random.default_rng(0)
+    real, fake = (torch.from_numpy(rng.integers(0, 256, (n, 3, 8, 8), dtype=np.uint8)) for n in (40, 30))
+    metric = image.FrechetInceptionDistance(feature=Corner())
+    metric.set_dtype(torch.float64)
+    metric.update(real, real=True)
+    metric.update(fake, real=False)
+    ours = frechet_of(Corner()(real).numpy(), Corner()(fake).numpy())
+    assert ours == pytest.approx(metric.compute().item(), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_arcface_is_facexlibs_network_on_the_aligned_crop(tmp_path: Path) -> None:
+    arch = pytest.importorskip("facexlib.recognition.arcface_arch")
+    from gcfsr_arch.training.metrics import face_crop
+
+    torch.manual_seed(0)
+    direct = arch.Backbone(num_layers=50, drop_ratio=0.6, mode="ir_se").eval()
+    path = tmp_path / "recognition_arcface_ir_se50.pth"
+    torch.save(direct.state_dict(), path)
+    one = case(0, (128, 128))
+    with torch.no_grad():
+        a, b = direct(unit([face_crop(one.result)])), direct(unit([face_crop(one.truth)]))
+    measure = catalogue.entry_of("arcface").make(path, "cpu")
+    assert measure([one])[0] == pytest.approx((a @ b.T).item(), abs=1e-5)
+    assert measure([Case(one.truth, one.truth, one.low)])[0] == pytest.approx(1, abs=1e-6)
+
+
+def onnx_mean(path: Path) -> Path:
+    """An ONNX 'embedding': the mean of each channel."""
+    onnx = pytest.importorskip("onnx")
+    h = onnx.helper
+    ends = [h.make_tensor_value_info("x", 1, ["n", 3, 112, 112]), h.make_tensor_value_info("y", 1, ["n", 3])]
+    nodes = [h.make_node("GlobalAveragePool", ["x"], ["p"]), h.make_node("Flatten", ["p"], ["y"])]
+    graph = h.make_graph(nodes, "mean", ends[:1], ends[1:])
+    onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+def test_any_onnx_embedding_by_path_bears_its_own_name(tmp_path: Path) -> None:
+    from gcfsr_arch.training.metrics import face_crop
+
+    path = onnx_mean(tmp_path / "Mean3.onnx")
+    entry = catalogue.entry_of(f"cosine:{path}")
+    assert entry.name == "Mean3 cosine"
+    one = case(5, (128, 128))
+    a, b = (face_crop(x)[..., ::-1].reshape(-1, 3).mean(0) / 127.5 - 1 for x in (one.result, one.truth))
+    wanted = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+    assert entry.make(catalogue.availability(entry, [tmp_path])[0], "cpu")([one])[0] == pytest.approx(wanted, abs=1e-4)
+    with pytest.raises(GCFSRError, match="norm=none is unknown"):
+        networks.onnx_embedding(path, "none")
+    with pytest.raises(GCFSRError, match="not an ONNX model"):
+        networks.onnx_embedding(Path(__file__), "half")
+
+
+def test_stand_ins_on_real_weights(shared: Path, astronaut: np.ndarray) -> None:
+    """EfficientNet-Lite0 names what it sees; MobileFaceNet's cosine is the training's own."""
+    import skimage.data
+
+    from gcfsr_arch.training.metrics import calculate_feature_distance, calculate_identity
+    from gcfsr_inference.evaluation.lite0 import EfficientNetLite0
+
+    weights = shared / "weights"
+    net = networks.fill(EfficientNetLite0(), networks.load_state(weights / "efficientnet-lite0-57934424.pth"), weights)
+    for name, classes in (("chelsea", {281, 282, 285}), ("coffee", {967, 968})):  # cats; espresso, cup
+        image = torch.from_numpy(getattr(skimage.data, name)()[:300, 50:350].copy()).permute(2, 0, 1)[None] / 255
+        x = torch.nn.functional.interpolate(image.float(), (224, 224), mode="bilinear", antialias=True)
+        x = (x - torch.tensor(networks.IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(networks.IMAGENET_STD).view(3, 1, 1)
+        assert net.classify(x).argmax().item() in classes  # type: ignore[operator]
+    face = astronaut[:256, 96:352]
+    worse = np.clip(face.astype(int) + np.random.default_rng(0).integers(-40, 40, face.shape), 0, 255).astype(np.uint8)
+    for key, other in (("mobilefacenet", calculate_identity), ("squeezenet", calculate_feature_distance)):
+        path = catalogue.availability(catalogue.entry_of(key), [weights])[0]
+        assert path is not None
+        value = catalogue.entry_of(key).make(path, "cpu")([Case(face, worse, face)])[0]
+        assert value == pytest.approx(other(worse, face, weights=str(path)), abs=2e-3)
+
+
+def test_values_do_not_depend_on_order_or_batch(tmp_path: Path) -> None:
+    import torchvision
+
+    cases = [case(seed, size) for seed, size in enumerate([(64, 64), (80, 64), (64, 64), (64, 64)])]
+    lpips = pytest.importorskip("lpips") and random_state(torchvision.models.alexnet, tmp_path / "a.pth")
+    squeeze = random_state(torchvision.models.squeezenet1_1, tmp_path / "s.pth")
+    for measure in (
+        measures.psnr_rgb(None, "cpu"), measures.ssim_y(None, "cpu"), measures.lr_consistency(None, "cpu"),
+        measures.lpips(lpips, "cpu", net="alex"), measures.squeezenet(squeeze, "cpu"),
+        measures.onnx_cosine(onnx_mean(tmp_path / "m.onnx"), "cpu", norm="imagenet"),
+    ):  # fmt: skip
+        together = measure(cases)
+        assert together == pytest.approx([measure([one])[0] for one in cases], rel=1e-5)
+        assert together[::-1] == pytest.approx(measure(cases[::-1]), rel=1e-5)
+
+
+def test_missing_weights_are_said_and_nothing_is_downloaded_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    asked = []
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda url, to, progress: asked.append((url, to)))
+    entry = catalogue.entry_of("lpips")
+    path, status = catalogue.availability(entry, [tmp_path / "w"])
+    assert (path, status) == (None, "no weights: alexnet-owt-7be5be79.pth goes to w")
+    assert not asked
+    path, status = catalogue.availability(entry, [tmp_path / "w"], download=True)
+    assert (path, status) == (tmp_path / "w" / "alexnet-owt-7be5be79.pth", "ok")
+    assert asked == [(entry.url, str(path))]
+    with pytest.raises(GCFSRError, match="metric lpisp: unknown"):
+        catalogue.entry_of("lpisp")
+
+
+class Harm:
+    def __reduce__(self) -> tuple:
+        return (Path("harm_was_done").touch, ())
+
+
+@pytest.mark.parametrize("key", ["lpips", "squeezenet", "fid", "lite0", "arcface"])
+def test_weights_are_never_unpickled(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.pth").write_bytes(pickle.dumps(Harm()))
+    with pytest.raises(GCFSRError, match=r"bad\.pth"):
+        catalogue.entry_of(key).make(tmp_path / "bad.pth", "cpu")
+    assert not (tmp_path / "harm_was_done").exists()
+    torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "bad.pth")
+    with pytest.raises(GCFSRError, match=r"bad\.pth"):
+        catalogue.entry_of(key).make(tmp_path / "bad.pth", "cpu")

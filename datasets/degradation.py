@@ -5,11 +5,13 @@ Pictures are (H, W, 3) BGR float32 in [0, 1]. Randomness comes from an explicit 
 
 import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
 from gcfsr_datasets import color
 from gcfsr_datasets.blind_parameters import BlindDraw, BlindRanges, draw_blind
 from gcfsr_datasets.blur import blur_and_shrink, gaussian_kernel
-from gcfsr_datasets.resize import resize, resize_planes
+from gcfsr_datasets.resize import resize, resize_planes, resize_tensor
 
 JITTER = {
     "brightness": color.adjust_brightness,
@@ -53,6 +55,19 @@ def degrade_planes(gt: np.ndarray, factor: float, quantize: bool = False) -> np.
     height, width = gt.shape[1:]
     small = resize_planes(gt, (small_size(height, factor), small_size(width, factor)))
     return resize_planes(to_8bit(small, -1.0) if quantize else small, (height, width))
+
+
+def degrade_batch(gt: Tensor, factors: Tensor, quantize: bool = False) -> Tensor:
+    """`degrade_planes` for a batch (N, 3, H, W) in [-1, 1] with factors (N,), on the batch's device: data sets need
+    then send nothing but the truth to a GPU. Differentiable without `quantize`."""
+    lq = torch.empty_like(gt)
+    for factor in factors.unique().tolist():
+        chosen = factors == factor
+        small = resize_tensor(gt[chosen], (small_size(gt.shape[2], factor), small_size(gt.shape[3], factor)))
+        if quantize:
+            small = small.clamp(-1, 1).add(1).mul(127.5).round().div(127.5).sub(1)
+        lq[chosen] = resize_tensor(small, (gt.shape[2], gt.shape[3]))
+    return lq
 
 
 def to_8bit(image: np.ndarray, black: float) -> np.ndarray:

@@ -15,6 +15,7 @@ from gcfsr_datasets.blind_parameters import BlindDraw, BlindRanges, draw_blind
 from gcfsr_datasets.blur import blur_and_shrink, gaussian_kernel
 from gcfsr_datasets.degradation import (
     apply_blind,
+    degrade_batch,
     degrade_blind,
     degrade_multi_factor,
     degrade_planes,
@@ -43,6 +44,16 @@ def test_planes_are_the_same_degradation(face: np.ndarray, gt: np.ndarray):
         difference = degrade_planes(planes, 5.3, quantize)[::-1].transpose(1, 2, 0) - expected
         assert np.abs(difference).max() < tolerance
         assert np.abs(difference).mean() < 1e-4
+
+
+def test_a_batch_on_a_device_is_the_same_degradation():
+    gt = torch.rand(4, 3, 40, 48) * 2 - 1
+    factors = torch.tensor([2.0, 5.0, 2.0, 7.3])
+    for quantize in (False, True):
+        apart = [degrade_planes(planes.numpy(), float(f), quantize) for planes, f in zip(gt, factors, strict=True)]
+        difference = np.abs(degrade_batch(gt, factors, quantize).numpy() - np.stack(apart))
+        assert np.median(difference) < 1e-6
+        assert difference.max() < (3.2 / 255 if quantize else 2e-6)
 
 
 def test_quantized_input_is_that_of_a_file(matlab: ModuleType, gt: np.ndarray):

@@ -21,7 +21,7 @@ def imports(path: Path, everywhere: bool = True) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)  # `from package import module` counts
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             nodes += node.orelse
         elif everywhere or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

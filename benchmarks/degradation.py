@@ -20,6 +20,7 @@ from skimage.data import astronaut
 from torchvision.transforms import functional as tv
 
 import gcfsr_autoload
+from timing import machine
 
 gcfsr_autoload.install()
 
@@ -170,7 +171,7 @@ def main() -> None:
     rounds = 3 if parser.parse_args().quick else 9
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    print("| what | ratio |\n| --- | --- |")
+    print(f"{machine()}, OpenCV {cv2.__version__}\n\n| what | ratio |\n| --- | --- |")
     with tempfile.TemporaryDirectory() as name:
         face, png = write_pictures(Path(name))
         unit = face.astype(np.float32) / 255

@@ -139,13 +139,14 @@ class _progress:
         self.tasks: dict[str, Any] = {}
 
     def __enter__(self) -> Any:
-        self.bar.start()
         return self.advance
 
     def __exit__(self, *error: object) -> None:
-        self.bar.stop()
+        if self.tasks:
+            self.bar.stop()
 
-    def advance(self, what: str, count: int, total: int | None = None) -> None:
+    def advance(self, what: str, count: int, total: int) -> None:
+        self.bar.start()  # not before there is something to show
         if what not in self.tasks:
             self.tasks[what] = self.bar.add_task(what, total=total)
         self.bar.update(self.tasks[what], advance=count, total=total)

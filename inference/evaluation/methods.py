@@ -176,8 +176,11 @@ class Network:
         import torch
 
         x = to_tensor([upsample(low, size if self.upsampled else low.shape[:2]) for low in lows]).to(self.device)
-        with torch.inference_mode():
-            y = self.model(x * 2 - 1 if self.signed else x)
+        try:
+            with torch.inference_mode():
+                y = self.model(x * 2 - 1 if self.signed else x)
+        except RuntimeError as error:  # a size the model does not take, or too little memory
+            raise GCFSRError(f"{self.label}: input {tuple(x.shape)}: {str(error).splitlines()[0]}") from error
         y = y[0] if isinstance(y, tuple | list) else y
         results = from_tensor((y + 1) / 2 if self.signed else y)
         if self.fit and results[0].shape[:2] != size:
@@ -197,7 +200,10 @@ class Function:
         return no_dial(condition)
 
     def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
-        return [self.function(low, condition.factor, size) for low in lows]
+        try:
+            return [self.function(low, condition.factor, size) for low in lows]
+        except Exception as error:  # whatever the user's function raises
+            raise GCFSRError(f"python:{self.identity['function']}: {type(error).__name__}: {error}") from error
 
 
 def to_tensor(images: Sequence[Image]) -> Any:

@@ -129,15 +129,16 @@ def _spandrel(where: str, options: dict[str, str], device: str, seed: int) -> Ne
     """Any single-picture model that spandrel recognises; one of scale 1 is given the upsampled picture."""
     from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 
-    path = _existing(where, "file")
+    path, flags = _existing(where, "file"), _flags(options)
     try:
         model = ModelLoader(device).load_from_file(path)
     except (UnsupportedModelError, ValueError, RuntimeError) as error:
-        raise GCFSRError(f"{path}: not a model that spandrel loads ({str(error).splitlines()[0]})") from error
+        reason = (str(error).splitlines() or ["unknown architecture"])[0]
+        raise GCFSRError(f"{path}: not a model that spandrel loads ({reason})") from error
     if not isinstance(model, ImageModelDescriptor) or model.input_channels != 3:
         raise GCFSRError(f"{path}: {model.architecture.name} does not take one RGB picture")
     identity = {"kind": "spandrel", "arch": model.architecture.name, "sha256": file_hash(path), **options}
-    return Network(path.stem, identity, model.eval(), device, **{"upsampled": model.scale == 1, **_flags(options)})
+    return Network(path.stem, identity, model.eval(), device, **{"upsampled": model.scale == 1, **flags})
 
 
 def _python(where: str, options: dict[str, str], device: str, seed: int) -> Function:

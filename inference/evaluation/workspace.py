@@ -103,22 +103,21 @@ class Workspace:
         return self.root / "features" / metric / f"{digest[:32]}.npy"
 
     def claim(self, file: str, identity: dict[str, Any], what: str) -> None:
-        """Writes what the folder's pictures depend on; refuses when they were made with something else.
+        """Writes what the pictures beside the file depend on; refuses when they were made with something else.
 
         Raises:
-            GCFSRError: an earlier run wrote another identity.
+            GCFSRError: an earlier run with another identity left pictures.
         """
         path = self.root / file
         identity = json.loads(json.dumps(identity))
-        if path.exists():
-            earlier = json.loads(path.read_text())
-            differing = sorted(k for k in {*earlier, *identity} if earlier.get(k) != identity.get(k))
-            if differing:
-                raise GCFSRError(
-                    f"{self.root}: holds {what} of another run ({differing[0]} differs); "
-                    "choose another --out or pass --overwrite"
-                )
-        else:
+        earlier = json.loads(path.read_text()) if path.exists() else {}
+        differing = sorted(k for k in {*earlier, *identity} if earlier.get(k) != identity.get(k))
+        if differing and earlier and next(path.parent.rglob("*.png"), None):
+            raise GCFSRError(
+                f"{self.root}: holds {what} of another run ({differing[0]} differs); "
+                "choose another --out or pass --overwrite"
+            )
+        if differing:
             write_json(path, identity)
 
     def claim_pictures(self, hashes: dict[str, str]) -> None:

@@ -47,7 +47,7 @@ def augment_tone(image: np.ndarray, rng: np.random.Generator, ranges: ToneRanges
         image = np.power(image, np.float32(np.exp(rng.uniform(*np.log(ranges.gamma)))))
     if ranges.temperature is not None:
         warmth = rng.uniform(*ranges.temperature)
-        image = image * np.array([1 - warmth, 1, 1 + warmth], np.float32)
+        image = cv2.multiply(image, (1 - warmth, 1.0, 1 + warmth, 1.0))
     for change, pair in (
         (adjust_brightness, ranges.brightness),
         (adjust_contrast, ranges.contrast),
@@ -70,7 +70,7 @@ def luminance(image: np.ndarray) -> np.ndarray:
 
 def shift_color(image: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """Adds (3,) to the channels."""
-    return np.clip(image + shift, 0, 1)
+    return np.clip(cv2.add(image, (*shift.tolist(), 0.0)), 0, 1)
 
 
 def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:

@@ -1,0 +1,107 @@
+"""What the backends that run exported graphs share: the cache of exports, and a network's inputs as arrays."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import gcfsr_arch
+from gcfsr_arch import GCFSR, load_generator
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.generator import noise_maps
+
+CACHE = "~/.cache/gcfsr/exported"
+
+Run = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+
+
+class ExportedBackend:
+    """A network whose encoder and decoder run elsewhere; `backends.Backend` for a `Restorer`.
+
+    Args:
+        config: the network's arguments (`GCFSR.config`).
+        encoder: [x] -> [top, w, skips...], float32 arrays.
+        decoder: [top, w, skips..., s unless blind, noise...] -> [image].
+        name: of the backend, for messages.
+    """
+
+    def __init__(self, config: dict[str, Any], encoder: Run, decoder: Run, name: str) -> None:
+        with torch.device("meta"):  # for its sizes only
+            net = GCFSR(**config)
+        self.out_size, self.sizes, self.blind = net.out_size, net.sizes, net.blind
+        self.min_factor, self.max_factor = net.min_factor, net.max_factor
+        self.encoder, self.decoder, self.name = encoder, decoder, name
+        self.noise_shapes = net.noise_shapes
+
+    def encode(self, x: Tensor) -> list[np.ndarray]:
+        """(N, 3, out_size, out_size) RGB in [-1, 1] -> features."""
+        return self.encoder([x.float().cpu().numpy()])
+
+    def decode(self, features: Any, s: Tensor | None, noise: str | list[Tensor], seed: int | None) -> Tensor:
+        """Features of N pictures, or of one for all, at N strengths -> (N, 3, out_size, out_size) RGB.
+
+        Raises:
+            GCFSRError: s is a map, which only the torch backend takes.
+        """
+        batch = max(len(features[0]), 1 if s is None else len(s))
+        inputs = [_rows(array, batch) for array in features]
+        if not self.blind:
+            inputs.append(_rows(self._levels(s), batch))
+        shapes = self.noise_shapes(batch)
+        maps = noise_maps(noise, shapes, seed, torch.zeros(1))
+        arrays = [
+            np.zeros(shape, np.float32) if m is None else m.numpy() for m, shape in zip(maps, shapes, strict=True)
+        ]
+        return torch.from_numpy(self.decoder([*inputs, *(_rows(array, batch) for array in arrays)])[0])
+
+    def _levels(self, s: Tensor | None) -> np.ndarray:
+        if s is None:
+            raise GCFSRError("s is missing: this network is not blind; pass s = factor / max_factor")
+        if s.ndim > 2:
+            raise GCFSRError(f"--s-map: the backend {self.name} takes one strength per face; use --backend torch")
+        rows = s.float().cpu().numpy().reshape(len(s), -1)
+        return np.broadcast_to(rows, (len(rows), len(self.sizes)))
+
+
+def cached(path: Path, form: str, write: Callable[[GCFSR, Path], None], made: Sequence[str]) -> tuple[dict, Path]:
+    """The exported form of a checkpoint, made on first use and kept in ~/.cache/gcfsr/exported.
+
+    Args:
+        path: the checkpoint.
+        form: name of the form; part of the file's name.
+        write: (network, stem) writes the files `stem + suffix` of `made`.
+        made: the suffixes of the files.
+
+    Returns:
+        The network's arguments and the stem.
+
+    Raises:
+        GCFSRError: the checkpoint cannot be loaded or the cache not be written.
+    """
+    digest = hashlib.sha256(f"{gcfsr_arch.__version__} {torch.__version__}".encode())
+    try:
+        digest.update(path.read_bytes())
+    except OSError as error:
+        raise GCFSRError(f"{path}: cannot be read ({error.strerror})") from error
+    folder = Path(CACHE).expanduser()
+    stem, note = folder / f"{digest.hexdigest()[:24]}.{form}", folder / f"{digest.hexdigest()[:24]}.{form}.json"
+    if note.is_file() and all(stem.with_name(stem.name + suffix).is_file() for suffix in made):
+        return json.loads(note.read_text(encoding="utf-8")), stem
+    net = load_generator(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GCFSRError(f"{folder}: the cache cannot be made ({error.strerror})") from error
+    write(net, stem)
+    note.write_text(json.dumps(net.config), encoding="utf-8")  # last: it says that the rest is whole
+    return net.config, stem
+
+
+def _rows(array: np.ndarray, batch: int) -> np.ndarray:
+    """One row for all, or as it is."""
+    return np.ascontiguousarray(np.broadcast_to(array, (batch, *array.shape[1:])))

@@ -17,14 +17,17 @@ test: $(ENV)/.test lint types
 lint: $(ENV)/.test
 	$(BIN)/ruff check .
 
+# the type checker reads no editable install's mapping of names to folders, but follows links
 types: $(ENV)/.test
-	$(BIN)/basedpyright
+	mkdir -p build/names
+	for name in datasets inference options; do ln -sfn ../../$$name build/names/gcfsr_$$name; done
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 demo: $(ENV)/.core
 	$(BIN)/python inference/demo_picture.py $(if $(DATA),--data "$(DATA)")
 
 nano: $(ENV)/.core
-	$(BIN)/python benchmarks/nano.py --data "$(DATA)"
+	$(BIN)/python inference/make_nano.py --data "$(DATA)" $(NANO)
 
 bench-quick: $(ENV)/.core
 	$(BIN)/python benchmarks/quick.py

@@ -21,6 +21,13 @@ GAINS = 10.0 ** np.arange(4.3, 8.81, 0.25) * KNEE**POWER  # contrast of the pict
 NOISES = 4.0 ** np.arange(8) / 12  # rounding to 8 bits is 1/12; the others are grain and JPEG noise
 TOLERANCE = 0.7  # decades; larger deviations of one band count linearly (Huber), so that no band decides alone
 
+# How small pictures come to be large: bicubic or bilinear. (n, 256) -> (256, 256) columns. Repeated pixels are left out:
+# their spectrum has no end, and sharp faces were taken for them.
+ENLARGEMENTS = (
+    lambda columns: resize(columns, (SIZE, SIZE)),
+    lambda columns: cv2.resize(columns, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR),
+)
+
 
 def estimate_factor(image: np.ndarray, out_size: int = SIZE) -> float:
     """The upscaling factor that a face needs to reach `out_size`, from its pixels alone.
@@ -43,10 +50,10 @@ def effective_size(image: np.ndarray) -> float:
     gray = _gray_256(image)
     basis = _basis()
     bands = np.log10(_bands((basis @ gray @ basis.T) ** 2) + 1e-9)
-    deviation = np.abs(_predictions() - bands)  # (sizes, gains, noises, bands)
+    deviation = np.abs(_predictions() - bands)  # (sizes * enlargements, gains, noises, bands)
     quadratic = deviation < TOLERANCE
     cost = np.where(quadratic, deviation**2 / 2, TOLERANCE * (deviation - TOLERANCE / 2)).sum(axis=-1)
-    return float(_sizes()[np.unravel_index(cost.argmin(), cost.shape)[0]])
+    return float(_sizes()[np.unravel_index(cost.argmin(), cost.shape)[0] // len(ENLARGEMENTS)])
 
 
 def _gray_256(image: np.ndarray) -> np.ndarray:
@@ -95,14 +102,15 @@ def _bands(power: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _predictions() -> np.ndarray:
-    """log10 of the band powers of a face of every size, contrast and noise: (sizes, gains, noises, bands)."""
-    basis = _basis()
-    squares = np.arange(SIZE, dtype=np.float64) ** 2
-    face = (np.add.outer(squares, squares) + KNEE**2) ** (-POWER / 2)
+    """log10 of the band powers for every size, enlargement, contrast and noise: (sizes * 2, gains, noises, bands)."""
+    basis = _basis().astype(np.float32)
+    squares = np.arange(SIZE, dtype=np.float32) ** 2
+    face = (np.add.outer(squares, squares) + np.float32(KNEE**2)) ** np.float32(-POWER / 2)
     clean = []
     for n in _sizes().astype(int):
-        through = resize(resize(np.eye(SIZE), (n, SIZE)), (SIZE, SIZE))  # columns: what shrinking and enlarging leaves
-        spread = (basis @ through @ basis.T) ** 2  # power of coefficient j that arrives in i
-        clean.append(_bands(spread @ face @ spread.T))
+        shrunk = resize(basis.T, (n, SIZE))  # (n, 256): what shrinking leaves of each cosine
+        for enlarge in ENLARGEMENTS:
+            spread = (basis @ enlarge(shrunk)) ** 2  # power of coefficient j that arrives in i
+            clean.append(_bands(spread @ face @ spread.T))
     power = GAINS[None, :, None, None] * np.array(clean)[:, None, None, :] + NOISES[None, None, :, None]
     return np.log10(power)

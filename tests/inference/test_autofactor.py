@@ -1,5 +1,6 @@
 """The estimate of a face's factor from its pixels."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -33,6 +34,12 @@ def test_within_an_octave_on_a_face_and_on_noise_like_one(astronaut, factor):
     for image in (astronaut, np.ascontiguousarray(astronaut[:, ::-1]), natural(0), natural(1)):
         estimate = estimate_factor(enlarged(low(image, factor), 256))
         assert factor / 2 <= estimate <= factor * 2
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_bilinear_enlargement_is_known_too(astronaut, factor):
+    image = cv2.resize(low(astronaut, factor), (256, 256), interpolation=cv2.INTER_LINEAR)
+    assert factor / 2 <= estimate_factor(image) <= factor * 2
 
 
 def test_a_sharp_picture_has_a_factor_near_one(astronaut):

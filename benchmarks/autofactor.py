@@ -1,12 +1,11 @@
 """How often is the estimated factor right? `python benchmarks/autofactor.py FACES [--out autofactor.json]`.
 
 FACES holds aligned faces of 256 x 256 that the estimator was not tuned on. Each is shrunk by known factors and enlarged
-to 256 again, rounded to 8 bits each time; the estimator gets that picture alone. Nothing is timed but its median call.
+to 256 again, rounded to 8 bits each time; the estimator gets that picture alone. Nothing is timed.
 """
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,12 +96,6 @@ def main() -> None:
     print(f"\n| degraded by | {' | '.join(f'{factor:g}' for factor in FACTORS)} |\n{'|---' * (len(FACTORS) + 1)}|")
     for kind, by_factor in found.items():
         print(f"| {kind} | " + " | ".join(summary(errors) for errors in by_factor.values()) + " |")
-    times = []
-    for face in faces[:20]:
-        start = time.perf_counter()
-        estimate_factor(face.astype(np.uint8))
-        times.append(time.perf_counter() - start)
-    print(f"\nmedian call: {np.median(times) * 1e3:.1f} ms")
     if args.out:
         plain = {kind: {str(f): errors.round(3).tolist() for f, errors in rows.items()} for kind, rows in found.items()}
         args.out.write_text(json.dumps({"faces": [path.name for path in paths], "errors": plain}))

@@ -21,8 +21,8 @@ GAINS = 10.0 ** np.arange(4.3, 8.81, 0.25) * KNEE**POWER  # contrast of the pict
 NOISES = 4.0 ** np.arange(8) / 12  # rounding to 8 bits is 1/12; the others are grain and JPEG noise
 TOLERANCE = 0.7  # decades; larger deviations of one band count linearly (Huber), so that no band decides alone
 
-# How small pictures come to be large: bicubic or bilinear. (n, 256) -> (256, 256) columns. Repeated pixels are left out:
-# their spectrum has no end, and sharp faces were taken for them.
+# How small pictures come to be large: bicubic or bilinear, (n, 256) -> (256, 256) columns. Repeated pixels are left
+# out: their spectrum has no end, and sharp faces were taken for them.
 ENLARGEMENTS = (
     lambda columns: resize(columns, (SIZE, SIZE)),
     lambda columns: cv2.resize(columns, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR),

@@ -17,10 +17,10 @@ import lmdb
 import numpy as np
 import torch
 from skimage.data import astronaut
+from timing import machine
 from torchvision.transforms import functional as tv
 
 import gcfsr_autoload
-from timing import machine
 
 gcfsr_autoload.install()
 

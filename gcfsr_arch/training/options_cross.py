@@ -22,6 +22,16 @@ def _get(options: Any, *path: str) -> Any:
     return options
 
 
+def _phases(options: Any) -> list[str]:
+    """Names of the blocks of `datasets` that are blocks."""
+    datasets = _get(options, "datasets")
+    return (
+        [str(phase) for phase, block in datasets.items() if isinstance(block, dict)]
+        if isinstance(datasets, dict)
+        else []
+    )
+
+
 def _number(options: Any, *path: str) -> float | None:
     value = _get(options, *path)
     try:
@@ -62,7 +72,7 @@ def _sizes(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
     size = _number(options, "network_g", "out_size")
     if size is None:
         return
-    places = [("network_d",), *(("datasets", str(phase)) for phase in _get(options, "datasets") or ())]
+    places = [("network_d",), *(("datasets", phase) for phase in _phases(options))]
     for place in places:
         other = _number(options, *place, "out_size")
         if other is not None and other != size:
@@ -72,8 +82,8 @@ def _sizes(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
 def _factors(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
     size = _number(options, "network_g", "out_size")
     own = _number(options, "network_g", "max_factor") or (size and (64 if size >= 1024 else 32))
-    for phase in _get(options, "datasets") or ():
-        place, block = f"datasets.{phase}", _get(options, "datasets", str(phase))
+    for phase in _phases(options):
+        place, block = f"datasets.{phase}", options["datasets"][phase]
         if _get(block, "type") != "MultiFactorDegradationDataset":
             continue
         given = [key for key in ("factors", "factor_range", "factor") if block.get(key) is not None]
@@ -95,8 +105,8 @@ def _factors(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
 
 
 def _blind(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
-    for phase in _get(options, "datasets") or ():
-        place, block = f"datasets.{phase}", _get(options, "datasets", str(phase))
+    for phase in _phases(options):
+        place, block = f"datasets.{phase}", options["datasets"][phase]
         if (_number(block, "blur_kernel_size") or 1) % 2 == 0:
             yield f"{place}.blur_kernel_size", "must be odd"
         kinds, probs = _get(block, "kernel_list"), _numbers(block, "kernel_prob")

@@ -11,6 +11,7 @@ from gcfsr_arch.training.options_data import DATASETS
 from gcfsr_arch.training.options_networks import DISCRIMINATORS, GENERATORS
 
 Fault = tuple[str, str]
+MODELS = ("GCFSRModel", "GCFSR_Model")
 METRICS = ("calculate_psnr", "calculate_ssim", "calculate_niqe")  # BasicSR's, named without loading it
 
 
@@ -19,23 +20,28 @@ def registry_faults(options: dict[str, Any]) -> list[Fault]:
     faults: list[Fault] = []
     for place, block, known, registry in _typed_blocks(options):
         kind = block.get("type") if isinstance(block, dict) else None
+        key = place if registry == "MODEL_REGISTRY" else f"{place}.type"
         if not isinstance(kind, str) or kind in known:
             continue
         registered = _registered(registry)
         if registered is None:
-            faults.append((f"{place}.type", f"{kind!r} is not one of {', '.join(known)} and BasicSR is not installed"))
+            faults.append((key, f"{kind!r} is not one of {', '.join(known)} and BasicSR is not installed"))
         elif kind not in registered:
             close = difflib.get_close_matches(kind, [*known, *registered], n=1)
             hint = (
                 f"did you mean {close[0]!r}?" if close else f"known ones are {', '.join(sorted({*known, *registered}))}"
             )
-            faults.append((f"{place}.type", f"unknown name {kind!r}, {hint}"))
+            faults.append((key, f"unknown name {kind!r}, {hint}"))
+        elif registry == "MODEL_REGISTRY":
+            if not any(base.__module__.startswith("gcfsr_arch.") for base in registered[kind].__mro__):
+                faults.append((key, f"{kind!r} is no model of gcfsr's; BasicSR reads its options unchecked"))
         elif registry == "ARCH_REGISTRY":
             faults += [(f"{place}.{key}", why) for key, why in _argument_faults(registered[kind], block)]
     return faults
 
 
 def _typed_blocks(options: dict[str, Any]) -> Iterator[tuple[str, Any, tuple[str, ...], str]]:
+    yield "model_type", {"type": options.get("model_type")}, MODELS, "MODEL_REGISTRY"
     yield "network_g", options.get("network_g"), tuple(GENERATORS), "ARCH_REGISTRY"
     yield "network_d", options.get("network_d"), tuple(DISCRIMINATORS), "ARCH_REGISTRY"
     datasets = options.get("datasets")
@@ -51,9 +57,9 @@ def _registered(registry: str) -> dict[str, Any] | None:
     if find_spec("basicsr") is None:
         return None
     import_module("gcfsr_arch.register")
-    for module in ("archs", "data", "metrics"):
+    for module in ("archs", "data", "metrics", "models"):
         import_module(f"basicsr.{module}")
-    return dict(getattr(import_module("basicsr.utils.registry"), registry))
+    return {name: kind for name, kind in getattr(import_module("basicsr.utils.registry"), registry)}  # noqa: C416 - no dict
 
 
 def _argument_faults(network: Any, block: dict[str, Any]) -> Iterator[Fault]:

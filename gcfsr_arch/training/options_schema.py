@@ -205,7 +205,7 @@ class Options(Section):
     model_config = ConfigDict(title="gcfsr option file")
 
     name: Name = Field(description="Name of the run and of its folder.")
-    model_type: Literal["GCFSRModel", "GCFSR_Model"]
+    model_type: str = Field(description="GCFSRModel, GCFSR_Model (the released code's), or a model derived from them.")
     num_gpu: NaturalInt | Literal["auto"] = Field(description="GPUs of this process; 0 for the CPU.")
     manual_seed: NaturalInt | None = Field(None, description="Seed of everything; without it a random one.")
     scale: Any = unused("pictures come at output size")

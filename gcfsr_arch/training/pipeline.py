@@ -1,9 +1,10 @@
 """What takes the place of functions of BasicSR's train.py for our models: finding a checkpoint, loaders, logs."""
 
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from basicsr.utils import init_wandb_logger
 
@@ -14,7 +15,13 @@ from gcfsr_arch.training.loaders import create_train_val_dataloader
 from gcfsr_arch.training.options import Report, check_file
 from gcfsr_arch.training.resume import OURS
 
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
+
 Options = dict[str, Any]
+_claims: list[IO[str]] = []
 
 
 def checked_options(file: str, force: list[str], is_train: bool) -> Report:
@@ -59,6 +66,8 @@ def load_resume_state(opt: Options) -> Options | None:
         GCFSRError: a state was asked for and there is none, or all there are are damaged.
     """
     paths = opt["path"]
+    if opt["rank"] == 0:
+        claim(Path(paths["experiments_root"]))
     opt["root_path"] = str(Path(paths["experiments_root"]).parent)  # TensorBoard's folder is built from it
     found, state = _newest(opt) if opt["auto_resume"] else (None, {})
     if found is None and paths.get("resume_state"):
@@ -74,6 +83,32 @@ def load_resume_state(opt: Options) -> Options | None:
         checkpoints.remove_partial(paths["models"], paths["training_states"])
         curves.forget_after(paths["experiments_root"], state["iter"])
     return state
+
+
+def claim(run: Path) -> None:
+    """Makes this process the only one that trains in a run's folder, for as long as it lives.
+
+    A rank whose torchrun was killed trains on, and a run that is resumed beside it would mix their checkpoints.
+
+    Raises:
+        GCFSRError: another process trains there.
+    """
+    if fcntl is None:
+        return
+    run.parent.mkdir(parents=True, exist_ok=True)
+    file = open(run.parent / f".{run.name}.lock", "a+")  # noqa: SIM115 - the lock lasts until the process ends
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, not shared with loading processes
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        raise GCFSRError(f"{run}: process {holder} trains there; stop it first or give this run another name") from None
+    except OSError:
+        return  # a file system without locks
+    file.truncate(0)
+    file.write(f"{os.getpid()} of {socket.gethostname()}")
+    file.flush()
+    _claims.append(file)
 
 
 def _newest(opt: Options) -> tuple[Path | None, Options]:

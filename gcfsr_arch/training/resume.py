@@ -116,18 +116,19 @@ class ResumeMixin:
     def _write(self, epoch: int, iteration: int) -> None:
         """Writes a checkpoint on rank 0; every rank must call it, and raises what rank 0 raises."""
         self._waiting = None
-        random_states = gathered(random_state())
+        own = {"random": random_state(), "engine": self.engine_state() if hasattr(self, "engine_state") else None}
+        ranks = gathered(own)
         fault: str | None = None
         if self.opt.get("rank", 0) == 0:
             try:
-                self._write_files(epoch, iteration, random_states)
+                self._write_files(epoch, iteration, ranks)
             except GCFSRError as error:
                 fault = f"{error}; {self.last_sound()}"
         if (fault := from_first_rank(fault)) is not None:
             raise GCFSRError(fault)
         self._saved = max(self._saved, iteration)
 
-    def _write_files(self, epoch: int, iteration: int, random_states: list[dict[str, Any]]) -> None:
+    def _write_files(self, epoch: int, iteration: int, ranks: list[dict[str, Any]]) -> None:
         models, states = Path(self.opt["path"]["models"]), Path(self.opt["path"]["training_states"])
         manifest = {}
         for label, networks in self.networks().items():
@@ -136,20 +137,19 @@ class ResumeMixin:
             manifest[path.name] = checkpoints.fingerprint(path)
         if iteration == -1:
             return
-        state = self._state(epoch, iteration, random_states) | {checkpoints.MANIFEST: manifest}
+        state = self._state(epoch, iteration, ranks) | {checkpoints.MANIFEST: manifest}
         checkpoints.save_atomic(state, states / f"{iteration}.state")
         self.last_checkpoint = str(states / f"{iteration}.state")
         keep = (self.opt.get("logger") or {}).get("keep_last")
         if keep:
             checkpoints.prune(states, int(keep))
 
-    def _state(self, epoch: int, iteration: int, random_states: list[dict[str, Any]]) -> dict[str, Any]:
+    def _state(self, epoch: int, iteration: int, ranks: list[dict[str, Any]]) -> dict[str, Any]:
         """BasicSR's state and, under one key, what it forgets."""
         ours = {
-            "random": random_states,
+            "ranks": ranks,
             "samples": self._position(iteration)[1],
             "best": plain(getattr(self, "best_metric_results", {})),
-            "engine": self.engine_state() if hasattr(self, "engine_state") else None,
         }
         return {
             "epoch": epoch,
@@ -192,15 +192,16 @@ class ResumeMixin:
             return
         if ours["best"]:
             self.best_metric_results = ours["best"]
-        if ours["engine"] is not None and hasattr(self, "load_engine_state"):
-            self.load_engine_state(ours["engine"])
-        rank = self.opt.get("rank", 0)
-        if len(ours["random"]) != self.opt.get("world_size", 1):
-            get_root_logger().warning(
-                f"The state is of {len(ours['random'])} process(es): the run goes on, but not bit by bit as it was."
-            )
-        if rank < len(ours["random"]):
-            self._random = ours["random"][rank]
+        # states written before each rank had an entry of its own
+        ranks = ours.get("ranks") or [{"random": one, "engine": ours["engine"]} for one in ours["random"]]
+        if len(ranks) != self.opt.get("world_size", 1):
+            message = f"The state is of {len(ranks)} process(es): the run goes on, but not bit by bit as it was."
+            get_root_logger().warning(message)
+        mine = ranks[min(self.opt.get("rank", 0), len(ranks) - 1)]
+        if mine["engine"] is not None:
+            self.load_engine_state(mine["engine"])
+        if self.opt.get("rank", 0) < len(ranks):
+            self._random = mine["random"]
 
 
 class StopRequest:
@@ -223,16 +224,14 @@ class StopRequest:
             os.kill(os.getpid(), number)
 
     def agreed(self, opt: Mapping[str, Any]) -> int | None:
-        """The signal's number once any rank has one; the handlers are then as they were."""
+        """The signal's number once any rank has one."""
         number = self.number or 0
         if opt["dist"]:
             device = "cuda" if dist.get_backend() == "nccl" else "cpu"
             shared = torch.tensor(number, device=device)
             dist.all_reduce(shared, op=dist.ReduceOp.MAX)
             number = int(shared.item())
-        if not number:
-            return None
-        return number
+        return number or None
 
 
 def weights(net: nn.Module) -> dict[str, torch.Tensor]:

@@ -130,17 +130,23 @@ def test_two_ranks_killed_and_resumed(runs: Any) -> None:
 
     everything = ranks(runs, file, "killed")
     runs.until("tiny 8/20", log="killed.log")
-    os.killpg(everything.pid, signal.SIGKILL)
+    for process in (everything.pid, *children(everything)):
+        os.kill(process, signal.SIGKILL)
     everything.wait()
 
     one = ranks(runs, file, "one rank killed", "--auto_resume")
     runs.until("tiny 14/20", log="one rank killed.log")
-    children = subprocess.run(["pgrep", "-P", str(one.pid)], capture_output=True, text=True, check=True).stdout.split()
-    os.kill(int(children[-1]), signal.SIGKILL)
+    os.kill(children(one)[-1], signal.SIGKILL)
     assert one.wait() != 0
 
     assert ranks(runs, file, "resumed", "--auto_resume").wait() == 0, runs.text("resumed.log")[-3000:]
     assert differences(runs.folder / "experiments/tiny", runs.folder / "reference/tiny") == []
+
+
+def children(process: subprocess.Popen) -> list[int]:
+    """The ranks of a torchrun, each in a session of its own."""
+    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    return [int(line) for line in found.stdout.split()]
 
 
 def ranks(runs: Any, file: str, log: str, *arguments: str) -> subprocess.Popen:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gcfsr_arch.training import engine as eng
 from gcfsr_arch.training.criteria import Criteria
-from gcfsr_arch.training.losses import dial_gain, draw_mismatch, r1_penalty, undo_dial
+from gcfsr_arch.training.losses import dial_gain, draw_mismatch, per_head, r1_penalty, undo_dial
 
 Logs = dict[str, Tensor]
 
@@ -140,8 +140,7 @@ class StepMixin:
         """D's losses on real and restored faces: one forward and one backward pass (DDP allows no second forward)."""
         with self.engine.autocast(self.device):
             logits = self.net_d(torch.cat([real, fake]))
-        heads = [logits] if isinstance(logits, Tensor) else logits
-        on_real, on_fake = zip(*(head.float().split([len(real), len(fake)]) for head in heads), strict=True)
+        on_real, on_fake = zip(*(head.split([len(real), len(fake)]) for head in per_head(logits)), strict=True)
         scores = {
             "out_d_real": torch.stack([x.detach().mean() for x in on_real]).mean(),
             "out_d_fake": torch.stack([x.detach().mean() for x in on_fake]).mean(),

@@ -1,0 +1,186 @@
+"""Losses against independent implementations and their properties."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.metrics import structural_similarity
+from torch import nn
+from torchvision.models import squeezenet1_1
+
+from gcfsr_arch import GCFSRError
+from gcfsr_arch.training import losses
+from gcfsr_arch.training.features import FeatureDiscriminator, FeatureLoss, FrozenFeatures
+from gcfsr_datasets.resize import resize
+
+
+@pytest.fixture(scope="module")
+def squeezenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random SqueezeNet's state dict."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "squeezenet.pth"
+    torch.save(squeezenet1_1(weights=None).state_dict(), path)
+    return path
+
+
+def pictures(seed: int, n: int = 2, size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    x = torch.rand(n, 3, size, size, generator=rng, dtype=torch.float64) * 2 - 1
+    return x, (x + 0.2 * torch.randn(x.shape, generator=rng, dtype=torch.float64)).clamp(-1, 1)
+
+
+def test_ssim_is_scikit_images() -> None:
+    x, y = pictures(0)
+    wanted = []
+    for a, b in zip(x, y, strict=True):
+        _, whole = structural_similarity(
+            a.numpy(), b.numpy(), channel_axis=0, data_range=2, gaussian_weights=True, sigma=1.5,
+            use_sample_covariance=False, full=True,
+        )  # fmt: skip
+        wanted.append(whole[:, 5:-5, 5:-5].mean())  # scikit-image pads, ours does not
+    np.testing.assert_allclose(losses.ssim(x, y), wanted, atol=1e-9)
+
+
+def test_ssim_loss_is_zero_for_equal_pictures_and_has_a_gradient() -> None:
+    x, y = pictures(1)
+    assert losses.SSIMLoss(0.5)(x, x).item() == pytest.approx(0, abs=1e-12)
+    y.requires_grad_(True)
+    assert torch.autograd.gradcheck(losses.SSIMLoss(0.5), (y[:1, :1, :14, :14], x[:1, :1, :14, :14]))
+
+
+def test_logistic_loss_is_binary_cross_entropy() -> None:
+    real, fake = torch.randn(5, 1), torch.randn(5, 1)
+    ones, zeros = torch.ones(5, 1), torch.zeros(5, 1)
+    bce = F.binary_cross_entropy_with_logits
+    adversarial = losses.AdversarialLoss("wgan_softplus", 0.01)
+    torch.testing.assert_close(adversarial.generator(fake), 0.01 * bce(fake, ones))
+    torch.testing.assert_close(adversarial.discriminator(real, fake), 0.01 * (bce(real, ones) + bce(fake, zeros)))
+    unscaled = losses.AdversarialLoss("logistic", 0.01, scale_d=False)
+    torch.testing.assert_close(unscaled.discriminator(real, fake), bce(real, ones) + bce(fake, zeros))
+
+
+def test_hinge_loss_averages_heads_equally() -> None:
+    real = [torch.tensor([[2.0, 0.5]]), torch.tensor([[-1.0]])]
+    fake = [torch.tensor([[-2.0, 0.0]]), torch.tensor([[1.0]])]
+    hinge = losses.AdversarialLoss("hinge", 1.0)
+    # head 1: real (0 + 0.5) / 2, fake (0 + 1) / 2; head 2: real 2, fake 2
+    assert hinge.discriminator(real, fake).item() == pytest.approx((0.25 + 0.5 + 2 + 2) / 2)
+    assert hinge.generator(fake).item() == pytest.approx(-(-1 + 1) / 2)
+
+
+def test_unknown_gan_type_is_named() -> None:
+    with pytest.raises(GCFSRError, match="gan_type: 'wgan' is not one of"):
+        losses.AdversarialLoss("wgan")
+
+
+def test_r1_of_a_linear_discriminator_is_its_squared_weight() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 1)).double()
+    real = torch.randn(6, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    wanted = net[1].weight.square().sum()
+    torch.testing.assert_close(losses.r1_penalty(net(real), real), wanted)
+
+
+def test_r1_by_finite_differences() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.Softplus(), nn.Linear(5, 1)).double()
+    real = torch.randn(3, 3, 2, 2, dtype=torch.float64, requires_grad=True)
+    penalty, step = 0.0, 1e-6
+    for sample in real.detach():
+        for i in range(12):
+            move = torch.zeros(12, dtype=torch.float64)
+            move[i] = step
+            move = move.view(1, 3, 2, 2)
+            penalty += ((net(sample + move) - net(sample - move)) / (2 * step)).item() ** 2
+    assert losses.r1_penalty(net(real), real).item() == pytest.approx(penalty / 3, rel=1e-6)
+
+
+def test_consistency_reduces_each_sample_by_its_factor() -> None:
+    x, y = pictures(2, n=3)
+    factor = torch.tensor([4.0, 8.0, 4.0])
+    wanted = 0.0
+    for a, b, f in zip(x, y, factor.tolist(), strict=True):
+        side = round(32 / f)
+        small = [resize(np.ascontiguousarray(p.numpy().transpose(1, 2, 0)), (side, side)) for p in (a, b)]
+        wanted += np.abs(small[0] - small[1]).mean() / 3
+    assert losses.consistency(x, y, factor).item() == pytest.approx(wanted, rel=1e-9)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    s=st.lists(st.floats(0.125, 1), min_size=1, max_size=8),
+    prob=st.floats(0, 1),
+    octaves=st.floats(0.01, 2),
+    seed=st.integers(0, 2**31),
+)
+def test_a_moved_dial_stays_near_and_in_range(s: list[float], prob: float, octaves: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    true = torch.tensor(s)
+    used, matched = losses.draw_mismatch(true, prob, octaves, 0.125)
+    assert ((used >= 0.125) & (used <= 1)).all()
+    assert (torch.log2(used / true).abs() <= octaves + 1e-5).all()
+    assert torch.equal(matched, used == true)
+    assert matched.all() or prob > 0
+
+
+def test_moving_all_or_no_dials() -> None:
+    true = torch.full((1000,), 0.5)
+    assert losses.draw_mismatch(true, 0.0, 1.0, 0.1)[1].all()
+    used, matched = losses.draw_mismatch(true, 0.3, 1.0, 0.1)
+    assert 0.25 < (~matched).float().mean() < 0.35
+    assert used.min() >= 0.25
+
+
+@settings(max_examples=30, deadline=None)
+@given(gain=st.floats(0.3, 3), seed=st.integers(0, 1000))
+def test_undoing_the_dial_inverts_scaled_detail(gain: float, seed: int) -> None:
+    lq, detail = pictures(seed, n=1, size=4)
+    gains = torch.tensor([gain], dtype=torch.float64)
+    torch.testing.assert_close(losses.undo_dial(lq + gain * detail, lq, gains), lq + detail)
+
+
+def test_frozen_features_are_torchvisions(squeezenet: Path) -> None:
+    features, reference = FrozenFeatures(squeezenet, (2, 12)), squeezenet1_1(weights=None).eval()
+    reference.load_state_dict(torch.load(squeezenet, weights_only=True))
+    x = torch.rand(2, 3, 64, 64) * 2 - 1
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    normal = ((x + 1) / 2 - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
+    found = features(x)
+    torch.testing.assert_close(found[0], reference.features[:3](normal))
+    torch.testing.assert_close(found[1], reference.features(normal))
+    features.train()
+    assert not features.training
+    assert not any(p.requires_grad for p in features.parameters())
+
+
+def test_feature_loss_sees_a_difference_and_gives_a_gradient(squeezenet: Path) -> None:
+    loss = FeatureLoss(str(squeezenet), loss_weight=2.0)
+    x = torch.rand(1, 3, 64, 64, requires_grad=True)
+    assert loss(x, x.detach()).item() == pytest.approx(0, abs=1e-6)
+    loss(x, torch.rand(1, 3, 64, 64)).backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+
+
+def test_feature_discriminator_trains_its_heads_alone(squeezenet: Path) -> None:
+    net = FeatureDiscriminator(str(squeezenet), channels=8)
+    scores = net(torch.rand(2, 3, 64, 64))
+    assert len(scores) == 5
+    assert all(x.shape[0] == 2 and x.ndim == 2 for x in scores)
+    losses.AdversarialLoss("hinge").discriminator(scores, scores).backward()
+    trained = {name for name, p in net.named_parameters() if p.grad is not None}
+    assert trained == {name for name, _ in net.named_parameters() if name.startswith("heads")}
+
+
+@pytest.mark.parametrize("content", ["missing", "text", "other"])
+def test_wrong_weights_are_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "weights.pth"
+    if content == "text":
+        path.write_text("no weights")
+    if content == "other":
+        torch.save({"a": torch.zeros(1)}, path)
+    with pytest.raises(GCFSRError, match=r"train:feature_opt:weights: .*weights\.pth"):
+        FeatureLoss(str(path))

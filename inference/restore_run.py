@@ -105,7 +105,7 @@ class RestoreRun:
 
     def _take(self, source: Source) -> None:
         if source.is_video:
-            from gcfsr_inference.restore_video import restore_video_file
+            from gcfsr_inference.restore_whole import restore_video_file
 
             restore_video_file(self, source)
             return
@@ -118,7 +118,7 @@ class RestoreRun:
         if not self.args.aligned:
             from gcfsr_inference.restore_whole import choose_detector, restore_whole
 
-            detector = choose_detector(self, loaded)
+            detector = choose_detector(self, source)
             if detector is not None:
                 restore_whole(self, loaded, detector)
                 return

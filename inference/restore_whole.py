@@ -1,5 +1,7 @@
 """A whole photograph as `gcfsr restore` takes it: detector, faces, the files beside the result."""
 
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,11 +10,15 @@ import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import Picture
-from gcfsr_inference.detect import Detection, Detector, LandmarkFile, build_detector, find_detector
+from gcfsr_inference.detect import Detection, Detector, LandmarkFile, build_detector, find_detector, missing_weights
 from gcfsr_inference.photo import Face, PhotoOptions, enlarge, find_faces, restore_into
+from gcfsr_inference.restore_files import make_folder
 
 if TYPE_CHECKING:
+    from gcfsr_inference.restore_files import Source
     from gcfsr_inference.restore_run import Loaded, RestoreRun
+
+WRITTEN_VIDEOS = (".mp4", ".mov", ".m4v", ".mkv")
 
 
 class KnownFaces:
@@ -29,14 +35,14 @@ class KnownFaces:
         return [Detection(np.array(f["box"]), np.array(f["landmarks"]), f["score"]) for f in self.faces]
 
 
-def choose_detector(run: "RestoreRun", loaded: "Loaded") -> Detector | None:
+def choose_detector(run: "RestoreRun", source: "Source") -> Detector | None:
     """The detector that the options name, else the best whose weights are at hand, else None; built once."""
     args = run.args
     if run.past:
         return KnownFaces(run.past["faces"])
     if args.landmarks:
         detector = LandmarkFile(Path(args.landmarks))
-        detector.picture = loaded.source.path.name if loaded.source.path else None
+        detector.picture = source.path.name if source.path else None
         return detector
     name = args.detector or find_detector(args.weights_dir)
     if name is None:
@@ -44,6 +50,40 @@ def choose_detector(run: "RestoreRun", loaded: "Loaded") -> Detector | None:
     if getattr(run, "detector", None) is None:
         run.detector = build_detector(name, args.weights_dir, args.confidence, args.device)
     return run.detector
+
+
+def restore_video_file(run: "RestoreRun", source: "Source") -> None:
+    """Restores a video frame by frame; its suffix is kept where it can be written, otherwise it becomes .mp4."""
+    from gcfsr_inference.video import restore_video
+
+    args, outputs = run.args, run.outputs
+    refused = {
+        "--report": args.report,
+        "--sidecar": args.sidecar,
+        "--draws": args.draws,
+        "--s-map": run.mask is not None,
+    }
+    for option, given in {**refused, "--aligned": args.aligned, "-o -": outputs.to_stdout}.items():
+        if given:
+            raise GCFSRError(f"{option}: is not for videos; leave it out")
+    if outputs.to_stdout:
+        raise GCFSRError(f"{source.name}: a video is not written to standard output; name a file or folder with -o")
+    detector = choose_detector(run, source)
+    if detector is None:
+        raise GCFSRError(missing_weights("yunet", args.weights_dir))
+    suffix = source.path.suffix.lower() if source.path.suffix.lower() in WRITTEN_VIDEOS else ".mp4"
+    target = outputs.single or outputs.path("restored_imgs", source, ext=suffix)
+    make_folder(outputs.check(target).parent)
+
+    def on_frame(number: int, total: int | None, faces: Sequence[Face]) -> None:
+        run.runner.records.clear()
+        if sys.stderr.isatty():
+            print(f"\r{source.name}: frame {number} of {total or '?'}", end="", file=sys.stderr, flush=True)
+
+    found = restore_video(source.path, target, run.runner, detector, photo_options(args), on_frame=on_frame)
+    run.say(
+        f"{source.name}: {found.frames} frames, {found.faces} faces, restored in {found.frames_with_faces} -> {target}"
+    )
 
 
 def photo_options(args: Any) -> PhotoOptions:

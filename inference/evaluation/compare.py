@@ -65,6 +65,7 @@ def compare(a: dict[str, Any], b: dict[str, Any], pair: list[str] | None = None)
             for metric in a["values"][label_a][key]:
                 if metric in b["values"][label_b][key]:
                     found.append(_one(a, b, (label_a, label_b), key, metric))
+    found = [entry for entry in found if entry["count"]]
     if not found:
         raise GCFSRError("--compare: the reports share no condition with a metric")
     for entry, p in zip(found, holm([entry["p"] for entry in found]), strict=True):

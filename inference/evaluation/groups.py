@@ -4,23 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.evaluation.pixels import luma
+from gcfsr_datasets.balance import face_luminance
 from gcfsr_inference.evaluation.workspace import read_bgr
 
-FACE = (80 / 256, 200 / 256, 80 / 256, 176 / 256)  # top, bottom, left, right of the face in the FFHQ layout
 TERCILES = ("dark third", "middle third", "light third")
 HELP = "prefix (text before the first _), prefix:lon_=real,gen_=generated (the rest is 'other'), or luminance"
-
-
-def face_luminance(image: NDArray[np.uint8]) -> float:
-    """Mean Y (16 to 235) over the face of a picture in the FFHQ layout."""
-    height, width = image.shape[:2]
-    top, bottom, left, right = FACE
-    face = image[round(top * height) : round(bottom * height), round(left * width) : round(right * width)]
-    return float(luma(face).mean())
 
 
 def by_prefix(names: Sequence[str], spec: str) -> dict[str, list[str]]:
@@ -35,7 +25,7 @@ def by_prefix(names: Sequence[str], spec: str) -> dict[str, list[str]]:
 
 
 def by_luminance(truth: dict[str, Path], names: Sequence[str]) -> dict[str, list[str]]:
-    """Terciles of the truth's face luminance, darkest first; ties go by name."""
+    """Terciles of the luminance of the face's middle, as training balances it, darkest first; ties go by name."""
     ranked = sorted(names, key=lambda name: (face_luminance(read_bgr(truth[name])), name))
     return {title: sorted(part) for title, part in zip(TERCILES, np.array_split(ranked, 3), strict=True) if len(part)}
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
 
 from gcfsr_arch import GCFSR
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.export import METADATA, export_onnx
 from gcfsr_inference.exported import ExportedBackend, Run, cached
 
+LOADING_FAULTS = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, RuntimeError)
 PARTS = (".encoder.onnx", ".decoder.onnx")
 
 
@@ -53,7 +55,7 @@ def _session(path: Path, device: str) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=[provider])
-    except (RuntimeError, ValueError) as error:  # ONNX Runtime's own exceptions derive from these
+    except LOADING_FAULTS as error:
         raise GCFSRError(f"{path}: not an ONNX file that ONNX Runtime can run") from error
 
 

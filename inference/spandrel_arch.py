@@ -1,0 +1,65 @@
+"""GCFSR for spandrel (chaiNNer and others): `register()` once, then `spandrel.ModelLoader` knows our checkpoints.
+
+What the network is lies in `gcfsr_arch`; here is only how it is recognised and called.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+from spandrel import MAIN_REGISTRY, Architecture, ArchSupport, ImageModelDescriptor, SizeRequirements
+from torch import Tensor
+
+from gcfsr_arch import GCFSR
+from gcfsr_arch.checkpoint import fit, infer_config, released_name
+
+DEFAULT_FACTOR = 8.0
+
+
+class GCFSRArch(Architecture[GCFSR]):
+    """Recognises ours and the released form by their keys; arguments are read from the tensors' shapes.
+
+    spandrel hands over tensors only, without a file's metadata: `max_factor` is the one usual for the size. Aligned
+    faces go in and come out at the network's size, RGB in [0, 1].
+
+    Args:
+        factor: the dial for every picture; s = factor / max_factor.
+    """
+
+    def __init__(self, factor: float = DEFAULT_FACTOR) -> None:
+        super().__init__(id="GCFSR", detect=lambda state: infer_config(state) is not None)
+        self.factor = factor
+
+    def load(self, state_dict: dict[str, Any]) -> ImageModelDescriptor[GCFSR]:
+        """The descriptor of a state dict for which `detect` is true."""
+        config = infer_config(state_dict)
+        assert config is not None
+        net = GCFSR(**config).eval()
+        released = "conv_body_first.0.weight" in state_dict
+        fit(net, state_dict, partial(released_name, out_size=net.out_size) if released else None)
+        size = net.out_size
+        return ImageModelDescriptor(
+            net,
+            net.state_dict(),
+            architecture=self,
+            purpose="FaceSR",
+            tags=[f"{size}px", config["variant"]],
+            supports_half=False,
+            supports_bfloat16=True,
+            scale=1,
+            input_channels=3,
+            output_channels=3,
+            size_requirements=SizeRequirements(minimum=size, multiple_of=size, square=True),
+            call_fn=self.call,
+        )
+
+    @torch.inference_mode()
+    def call(self, net: GCFSR, image: Tensor) -> Tensor:
+        """(N, 3, S, S) RGB in [0, 1] -> the same, restored at `factor` with fixed noise."""
+        s = None if net.blind else min(max(self.factor, net.min_factor), net.max_factor) / net.max_factor
+        return ((net(image * 2 - 1, s, "fixed") + 1) / 2).clamp(0, 1)
+
+
+def register(factor: float = DEFAULT_FACTOR) -> None:
+    """Adds GCFSR to spandrel's main registry; a second call changes nothing."""
+    MAIN_REGISTRY.add(ArchSupport.from_architecture(GCFSRArch(factor)), ignore_duplicates=True)

@@ -34,6 +34,7 @@ def with_label(image: Image, text: str) -> Image:
 
 def crops_of(image: Image, side: int) -> Image:
     """The zoomed crops side by side under a picture of width `side`."""
+    image = image if image.shape[0] >= side else enlarge(image, side)  # a picture of few pixels has none to crop
     height = image.shape[0]
     parts = []
     for (top, left, size), colour in zip(CROPS, COLOURS, strict=True):

@@ -1,0 +1,220 @@
+"""Tables, pages, intervals, comparisons: from reports made by hand, so that every number is known."""
+
+import csv
+import io
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_inference.evaluation.assemble import FORMAT
+from gcfsr_inference.evaluation.compare import compare, comparison_text, load_report
+from gcfsr_inference.evaluation.groups import by_luminance, by_prefix, make_groups
+from gcfsr_inference.evaluation.page import html_page
+from gcfsr_inference.evaluation.published import PUBLISHED
+from gcfsr_inference.evaluation.score import decode, encode
+from gcfsr_inference.evaluation.statistics import bootstrap_interval, holm, paired_test
+from gcfsr_inference.evaluation.tables import make_tables
+from gcfsr_inference.evaluation.text import csv_text, markdown
+from gcfsr_inference.evaluation.workspace import write_json
+
+
+def metric(name: str, better: str = "higher", **fields: Any) -> dict[str, Any]:
+    entry = {"name": name, "better": better, "digits": 2, "of_set": False, "note": "", "undefined": "", "status": "ok"}
+    return {**entry, "id": name, "weights": None, **fields}
+
+
+def hand_made(values: dict[str, list[float | None]], published: str | None = None) -> dict[str, Any]:
+    """A report with one condition x16 and PSNR values by method, and an FID without weights."""
+    names = [f"p{i}" for i in range(len(next(iter(values.values()))))]
+    metrics = {
+        "psnr": metric("PSNR (RGB)"),
+        "fid": metric("FID", "lower", of_set=True, status="no weights: FILE goes to FOLDER"),
+    }
+    return {
+        "format": FORMAT, "protocol": "hand", "published": published, "seed": 0, "out_size": 64,
+        "versions": {"python": "3"}, "pictures": {name: name for name in names}, "truth_sha256": "t" * 64,
+        "conditions": [{"key": "x16", "input_key": "x16", "factor": 16.0, "dial": 16.0}],
+        "input_sha256": {"x16": "i" * 64}, "groups": {"all": names, "first": names[:2]}, "excluded": [],
+        "methods": [{"label": label, "identity": {"kind": label}, "absent": {}} for label in values],
+        "metrics": metrics,
+        "values": {m: {"x16": {"psnr": dict(zip(names, map(encode, v), strict=True))}} for m, v in values.items()},
+        "set_values": {m: {"x16": {}} for m in values},
+    }  # fmt: skip
+
+
+def test_means_marks_and_undefined_values() -> None:
+    report = hand_made({"a": [1, 2, 3, 4], "b": [5, 6, 7, None], "c": [0, 0, 0, 0], "d": [None] * 4})
+    whole, first = make_tables(report)
+    cells = {row.label: row.cells["psnr"] for row in whole.rows}
+    assert [(cells[m].value, cells[m].count, cells[m].rank) for m in "abcd"] == [
+        (2.5, 4, 2), (6, 3, 1), (0, 4, 0), (None, 0, 0),
+    ]  # fmt: skip
+    assert cells["d"].number == "not defined"
+    assert [row.cells["psnr"].value for row in first.rows] == [1.5, 5.5, 0, None]
+    text = markdown(report)
+    assert "**6.00**" in text
+    assert "<u>2.50</u>" in text
+    assert "FID: no weights: FILE goes to FOLDER" in text
+    assert "| FID" not in text  # no column of blanks, but the line above
+
+
+def test_equal_numbers_share_the_mark_and_infinity_survives() -> None:
+    report = hand_made({"a": [math.inf, 30], "b": [math.inf, 30], "c": [20, 20]})
+    json.dumps(report, allow_nan=False)
+    assert decode(encode(math.inf)) == math.inf
+    table = make_tables(report)[0]
+    assert [row.cells["psnr"].rank for row in table.rows] == [1, 1, 2]
+    assert table.rows[0].cells["psnr"].interval is None
+    assert 'data-value="Infinity"' in html_page(report, [])
+
+
+def test_published_rows_stand_apart(tmp_path: Path) -> None:
+    report = hand_made({"a": [27, 29], "b": [26, 26]}, published="table2")
+    whole, first = make_tables(report)
+    published = [row for row in whole.rows if row.published]
+    assert [row.label for row in published][-1] == "GCFSR (published)"
+    assert published[-1].cells["psnr"].value == 27.17
+    assert published[-1].cells["fid"].value == 30.48
+    assert all(cell.rank == 0 for row in published for cell in row.cells.values())
+    assert not [row for row in first.rows if row.published]
+    text = markdown(report)
+    assert "*GCFSR (published)*" in text
+    assert "not measured here" in text
+    assert "no weights |" in text  # our rows, in the column that the published ones fill
+    page = html_page(report, [])
+    assert page.count('<tr class="published">') == 6
+    assert "<script>" in page
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+
+
+def test_published_numbers_are_the_papers(shared: Path) -> None:
+    """Every number of Tables 2 to 4 stands in the paper's text, and as many rows."""
+    text = (shared / "paper" / "gcfsr_cvpr2022.txt").read_text()
+    for table, conditions in PUBLISHED.items():
+        for rows in conditions.values():
+            for method, numbers in rows.items():
+                for key, value in numbers.items():
+                    shown = f"{value:.{2 if key in ('psnr', 'fid', 'niqe') else 4}f}"
+                    assert shown in text, (table, method, key, shown)
+    rows = {table: len(next(iter(conditions.values()))) for table, conditions in PUBLISHED.items()}
+    assert rows == {"table2": 6, "table3": 5, "table4": 6}
+    line = next(line for line in text.splitlines() if line.startswith("GCFSR (Ours)\t"))
+    numbers = [float(part) for part in line.split("\t")[1:]]
+    found = [v for key in ("x16", "x32", "x64") for v in PUBLISHED["table2"][key]["GCFSR"].values()]
+    assert found == numbers
+
+
+def test_csv_has_every_value() -> None:
+    report = hand_made({"a": [1, None], "b": [3, 4]})
+    rows = list(csv.reader(io.StringIO(csv_text(report))))
+    assert rows[1:] == [
+        ["a", "x16", "PSNR (RGB)", "", "p0", "1"], ["a", "x16", "PSNR (RGB)", "", "p1", ""],
+        ["b", "x16", "PSNR (RGB)", "", "p0", "3"], ["b", "x16", "PSNR (RGB)", "", "p1", "4"],
+    ]  # fmt: skip
+
+
+def test_excluded_pictures_are_counted_first() -> None:
+    report = hand_made({"a": [1, 2]})
+    report["excluded"] = [{"name": "bad", "method": "a", "condition": "x16", "reason": "NaN <in> it"}]
+    assert "1 pictures excluded everywhere:\n\n- bad (a x16): NaN <in> it" in markdown(report)
+    assert "NaN &lt;in&gt; it" in html_page(report, [])
+
+
+def test_bootstrap_interval_equals_scipys() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    values = np.random.default_rng(0).normal(30, 2, 60)
+    found = bootstrap_interval(values)
+    wanted = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=9999, rng=np.random.default_rng(1))
+    assert found == pytest.approx(tuple(wanted.confidence_interval), abs=0.06)
+    assert found == bootstrap_interval(values)
+    assert bootstrap_interval(values[:1]) is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_adjusts_upwards_and_keeps_the_order(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    assert all(p <= q <= 1 for p, q in zip(p_values, adjusted, strict=True))
+    order = np.argsort(p_values, kind="stable")
+    assert np.all(np.diff(np.array(adjusted)[order]) >= 0)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_paired_test_equals_scipys_and_knows_equal_methods() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(0)
+    a = rng.normal(0, 1, 40)
+    b = a + rng.normal(0.3, 0.5, 40)
+    found = paired_test(a, b)
+    assert found.p == pytest.approx(stats.wilcoxon(b, a).pvalue)
+    assert found.difference == pytest.approx((b - a).mean())
+    assert paired_test(a, a) == paired_test(b, b)
+    assert paired_test(a, a).p == 1
+
+
+def test_compare_says_what_differs() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(25, 2, 30)
+    values = {"a": base, "better": base + rng.normal(0.5, 0.3, 30), "same": base + np.tile([0.1, -0.1], 15)}
+    report = hand_made({key: list(map(float, v)) for key, v in values.items()})
+    verdicts = {
+        (a, b): compare(report, report, [a, b])[0]["verdict"]
+        for a, b in (("a", "better"), ("better", "a"), ("a", "same"))
+    }
+    assert verdicts == {
+        ("a", "better"): "better", ("better", "a"): "worse", ("a", "same"): "no significant difference",
+    }  # fmt: skip
+    assert "| x16 | PSNR (RGB) | a | better | +" in comparison_text(compare(report, report, ["a", "better"]))
+    assert {row["difference"] for row in compare(report, report)} == {0}
+
+
+def test_compare_refuses_other_inputs(tmp_path: Path) -> None:
+    a, b = hand_made({"a": [1, 2]}), hand_made({"a": [1, 2]})
+    for field, value in (("seed", 1), ("pictures", {"p0": "x", "p1": "p1"}), ("input_sha256", {"x16": "other"})):
+        with pytest.raises(GCFSRError, match=r"x16: the (degraded )?inputs"):
+            compare(a, {**b, field: value})
+    with pytest.raises(GCFSRError, match="share no method"):
+        compare(a, hand_made({"other": [1, 2]}))
+    with pytest.raises(GCFSRError, match="--pair z"):
+        compare(a, b, ["a", "z"])
+    write_json(tmp_path / "other.json", {"format": "x"})
+    (tmp_path / "no.json").write_text("{")
+    for name, what in (("other.json", "no report"), ("no.json", "cannot be read"), ("none.json", "cannot be read")):
+        with pytest.raises(GCFSRError, match=what):
+            load_report(tmp_path / name)
+
+
+def test_groups(tmp_path: Path) -> None:
+    import cv2
+
+    names = ["gen_1", "gen_2", "lon_1", "lon_2", "lon_3", "x_1"]
+    assert {k: len(v) for k, v in by_prefix(names, "").items()} == {"gen": 2, "lon": 3, "x": 1}
+    assert by_prefix(names, "lon_=real,gen_") == {
+        "real": ["lon_1", "lon_2", "lon_3"], "gen_": ["gen_1", "gen_2"], "other": ["x_1"],
+    }  # fmt: skip
+    truth = {}
+    for index, name in enumerate(names):
+        truth[name] = tmp_path / f"{name}.png"
+        cv2.imwrite(str(truth[name]), np.full((32, 32, 3), 40 * ((index * 5) % 6), np.uint8))
+    thirds = by_luminance(truth, names)
+    assert thirds == {
+        "dark third": ["gen_1", "x_1"], "middle third": ["lon_2", "lon_3"], "light third": ["gen_2", "lon_1"],
+    }  # fmt: skip
+    groups = make_groups(["prefix:lon_=real+luminance"], truth, names)
+    assert list(groups) == [
+        "all", "real", "real, dark third", "real, middle third", "real, light third",
+        "other", "other, dark third", "other, middle third", "other, light third",
+    ]  # fmt: skip
+    with pytest.raises(GCFSRError, match="--groups age"):
+        make_groups(["age"], truth, names)

@@ -41,6 +41,7 @@ EXTRAS["test"] = [
     "basedpyright>=1.20",
     "build>=1.2",
     "hypothesis>=6.100",
+    "jsonschema>=4.20",
     "playwright>=1.45",
     "pytest>=8.0",
     "pytest-timeout>=2.3",

@@ -1,7 +1,9 @@
 """What takes the place of functions of BasicSR's train.py for our models: finding a checkpoint, loaders, logs."""
 
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -43,6 +45,14 @@ def checked_options(file: str, force: list[str], is_train: bool) -> Report:
     return report
 
 
+def not_its_own_copy(file: str, opt: Options) -> str:
+    """The option file, or a copy elsewhere where it is the very file that BasicSR is about to write into the run."""
+    target = Path(opt["path"]["experiments_root"]) / Path(file).name
+    if not target.exists() or not target.samefile(file):
+        return file
+    return shutil.copy(file, tempfile.mkdtemp(prefix="gcfsr-options-"))
+
+
 def overlay(opt: Options, report: Report) -> None:
     """Makes numbers of the text that BasicSR's `--force_yml` leaves; what BasicSR itself changed stays."""
 
@@ -76,6 +86,8 @@ def load_resume_state(opt: Options) -> Options | None:
     if found is None:
         return None
     paths["resume_state"] = str(found)
+    for key in ("experiments_root", "models", "training_states", "visualization"):
+        os.makedirs(paths[key], exist_ok=True)  # the state may be another run's
     _point_at_networks(opt, found, state)
     ours = state.get(OURS) or {}
     opt["resume"] = {"iteration": state["iter"], "epoch": state["epoch"], "samples": ours.get("samples", 0)}

@@ -30,7 +30,7 @@ import yaml
 from basicsr.utils.registry import MODEL_REGISTRY
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.training.pipeline import PIPELINE, checked_options, overlay
+from gcfsr_arch.training.pipeline import PIPELINE, checked_options, not_its_own_copy, overlay
 from gcfsr_arch.training.released_options import our_options
 
 Options = dict[str, Any]
@@ -64,6 +64,8 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[Options, argpa
     overlay(opt, report)
     opt = our_options(opt)
     place_run(opt, raw.get("path") or {})
+    if is_train:
+        args.opt = not_its_own_copy(args.opt, opt)
     hook_pipeline(sys._getframe(1).f_globals)
     return opt, args
 

@@ -70,7 +70,11 @@ class StepMixin:
 
     def draw_noise(self, batch: int) -> Any:
         """The generator's noise for a batch of that size."""
-        return self.opt["train"].get("noise", "random")
+        word = self.opt["train"].get("noise", "random")
+        if word != "zero":
+            return word
+        shapes = self.get_bare_model(self.net_g).noise_shapes(batch)
+        return [self.lq.new_zeros(shape) for shape in shapes]  # maps, so that DDP sees every parameter used
 
     def _draw_batch(self) -> Batch:
         mismatch, s, matched, gain = self.opt["train"].get("mismatch"), self.s, None, None

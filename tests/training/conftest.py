@@ -1,6 +1,7 @@
 """Tiny training runs through the stock train.py, started without waiting for imports."""
 
 import copy
+import importlib.util
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -149,3 +151,15 @@ def make_runs(tmp_path_factory: pytest.TempPathFactory, fork_server: subprocess.
 def runs(make_runs: Callable[[], Runs]) -> Runs:
     """One such folder."""
     return make_runs()
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModuleType:
+    """The functions of tiny_step.py: a tiny model, its batches, its steps."""
+    pytest.importorskip("basicsr")
+    spec = importlib.util.spec_from_file_location("tiny_step", Path(__file__).with_name("tiny_step.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

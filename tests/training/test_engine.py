@@ -1,0 +1,174 @@
+"""Every engine option gives the plain step, exactly or within the tolerance that stands here."""
+
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from gcfsr_arch import GCFSRError
+from gcfsr_arch.training.engine import BadSteps, Engine, GuardedStep, ema_decay, micro_batches, update_ema
+
+
+@pytest.fixture
+def double() -> Any:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def run(tiny: ModuleType, iterations: int = 3, n: int = 4, **engine: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Logs and parameters after some iterations with an engine."""
+    model = tiny.build(train__engine=engine)
+    logs = tiny.train(model, iterations, n)
+    nets = {"g": model.net_g, "d": model.net_d, "ema": model.net_g_ema}
+    return logs, {f"{name}.{key}": value for name, net in nets.items() for key, value in net.state_dict().items()}
+
+
+def assert_same(found: tuple, wanted: tuple, tolerance: float) -> None:
+    for a, b in zip(found[0], wanted[0], strict=True):
+        assert a == pytest.approx(b, rel=tolerance, abs=tolerance)
+    for key, value in wanted[1].items():
+        torch.testing.assert_close(found[1][key], value, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize(
+    "engine",
+    [{"accumulate": 2}, {"accumulate": 3}, {"channels_last": True}, {"checkpointing": True}, {"fused": True},
+     {"clip_grad_g": 1e6, "clip_grad_d": 1e6}, {"tf32": True}],
+    ids=str,
+)  # fmt: skip
+def test_equal_to_the_plain_step(tiny: ModuleType, engine: dict[str, Any]) -> None:
+    n = 5 if engine.get("accumulate") == 3 else 4  # parts of 2, 2 and 1
+    assert_same(run(tiny, n=n, **engine), run(tiny, n=n), 1e-9)
+
+
+def test_compiled_step(tiny: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced and differentiated ahead of time as with the usual backend, without waiting for a C++ compiler."""
+    monkeypatch.setattr(nn.Module, "compile", partial_method(nn.Module.compile, backend="aot_eager"))
+    plain = run(tiny, iterations=2)
+    assert_same(run(tiny, iterations=2, compile=True), plain, 1e-4)
+
+
+def partial_method(method: Any, **arguments: Any) -> Any:
+    return lambda self: partial(method, self, **arguments)()
+
+
+@pytest.mark.parametrize(("amp", "tolerance"), [("bf16", 0.03), ("fp16", 0.005)])
+def test_autocast_first_losses(tiny: ModuleType, amp: str, tolerance: float) -> None:
+    (plain, *_), _ = run(tiny, iterations=1)
+    (found, *_), _ = run(tiny, iterations=1, amp=amp)
+    for name, value in plain.items():
+        assert found[name] == pytest.approx(value, abs=tolerance * max(1, abs(value))), name
+    assert found != plain
+
+
+def test_fp16_finds_its_scale_and_trains(tiny: ModuleType) -> None:
+    model = tiny.build(train__engine={"amp": "fp16"})
+    model.step_g.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)  # overflows for sure
+    before = [p.clone() for p in model.net_g.parameters()]
+    tiny.train(model, 1)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.net_g.parameters(), strict=True))
+    assert model.step_g.scaler.get_scale() == 2.0**39
+    assert model.guard.total == 0  # a search for the scale is no fault
+    model.step_g.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
+    tiny.train(model, 1, first=2)
+    assert not torch.equal(before[0], next(model.net_g.parameters()))
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(
+    ("engine", "tolerance"),
+    [({}, 1e-3), ({"tf32": True}, 1e-2), ({"fused": True}, 1e-3), ({"channels_last": True}, 1e-3),
+     ({"compile": True}, 1e-3), ({"checkpointing": True}, 1e-3), ({"amp": "bf16"}, 5e-2), ({"amp": "fp16"}, 5e-2)],
+    ids=str,
+)  # fmt: skip
+def test_cuda_first_losses(tiny: ModuleType, engine: dict[str, Any], tolerance: float) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    (plain,), _ = run(tiny, iterations=1)
+    (found,) = tiny.train(tiny.build(num_gpu=1, train__engine=engine), 1)
+    for name, value in plain.items():
+        assert found[name] == pytest.approx(value, rel=tolerance, abs=tolerance), name
+
+
+def test_clipping_bounds_the_gradient(tiny: ModuleType) -> None:
+    model = tiny.build(train__engine={"clip_grad_g": 1e-3}, train__optim_g={"type": "Adam", "lr": 0.0})
+    norms, original = [], model.step_g.optimizer.step
+
+    def step(*args: Any) -> Any:
+        norms.append(torch.stack([p.grad.norm() for p in model.net_g.parameters()]).norm().item())
+        return original(*args)
+
+    model.step_g.optimizer.step = step
+    tiny.train(model, 2)
+    assert norms == pytest.approx([1e-3, 1e-3], rel=1e-3)
+
+
+def test_micro_batches_cover_the_batch() -> None:
+    for size in range(1, 9):
+        for accumulate in range(1, 9):
+            parts = list(micro_batches(size, accumulate))
+            assert [i for part, _, _ in parts for i in range(size)[part]] == list(range(size))
+            assert sum(share for _, share, _ in parts) == pytest.approx(1)
+            assert [last for _, _, last in parts] == [False] * (len(parts) - 1) + [True]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"amp": "fp8"}, "amp: 'fp8'"), ({"acumulate": 2}, "acumulate: unknown"), ({"accumulate": 0}, "below 1")],
+)
+def test_wrong_engine_options_are_named(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(GCFSRError, match=words):
+        Engine.from_options(options)
+
+
+def test_unknown_optimizer_is_named() -> None:
+    with pytest.raises(GCFSRError, match="'SGD' is not one of"):
+        Engine().optimizer("SGD", [nn.Parameter(torch.zeros(1))], lr=1.0)
+
+
+def test_guarded_step_leaves_parameters_alone() -> None:
+    weight = nn.Parameter(torch.ones(2))
+    step = GuardedStep(torch.optim.Adam([weight], lr=0.1), torch.device("cpu"), fp16=False, clip=None)
+    loss = (weight * torch.tensor([1.0, float("inf")])).sum()
+    step.backward(loss)
+    assert not step.step(loss)
+    assert torch.equal(weight, torch.ones(2))
+    assert not step.optimizer.state
+    good = weight.sum()
+    step.backward(good)
+    assert step.step(good)
+    assert torch.allclose(weight, torch.full((2,), 0.9))
+
+
+def test_bad_steps_in_a_row_stop_and_name_the_checkpoint() -> None:
+    guard = BadSteps(3)
+    assert "1 in a row, 3 stop" in guard.bad(7, "generator's l_g_pix nan", None)
+    guard.good()
+    guard.bad(9, "x", None)
+    guard.bad(10, "x", None)
+    with pytest.raises(GCFSRError, match=r"3 steps in a row up to iteration 11 .* checkpoint is run/8\.state"):
+        guard.bad(11, "x", "run/8.state")
+
+
+def test_half_life_is_stylegan2s_decay() -> None:
+    assert ema_decay({"ema_half_life": 10000}, 32, 0) == pytest.approx(0.5 ** (32 / 10000))
+    assert ema_decay({"ema_half_life": 10000}, 8, 0) ** 4 == pytest.approx(0.5 ** (32 / 10000))
+    assert ema_decay({"ema_decay": 0.999}, 8, 0) == 0.999
+    early, late = (ema_decay({"ema_half_life": 1000, "ema_rampup": 0.05}, 8, seen) for seen in (80, 10**6))
+    assert early == pytest.approx(0.5 ** (8 / 4))
+    assert late == pytest.approx(0.5 ** (8 / 1000))
+
+
+def test_ema_of_parameters_and_copy_of_buffers() -> None:
+    net, average = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    with torch.no_grad():
+        net.weight.fill_(5.0)
+        net.running_mean.fill_(7.0)
+    update_ema(average, net, 0.75)
+    assert torch.equal(average.weight, torch.full((3,), 0.75 * 1 + 0.25 * 5))
+    assert torch.equal(average.running_mean, net.running_mean)

@@ -1,0 +1,205 @@
+"""The step: Eq. 6-7 by hand, gradients everywhere, losses left out, bad numbers, checkpoints of another network."""
+
+import logging
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from gcfsr_arch import GCFSR, GCFSRError, save_generator
+
+
+def test_losses_are_equations_6_and_7(tiny: ModuleType) -> None:
+    model = tiny.build(train__ssim_opt=None, train__consistency_opt=None, train__net_d_reg_every=1)
+    data = tiny.batch()
+    with torch.no_grad():
+        y = model.net_g(data["lq"], data["s"], noise="zero")
+    real = data["gt"].clone().requires_grad_(True)
+    on_real, on_fake = model.net_d(real), model.net_d(y)
+    (slope,) = torch.autograd.grad(on_real.sum(), real)
+    wanted = {
+        "l_g_pix": (y - data["gt"]).abs().mean(),
+        "l_g_gan": 0.01 * torch.log(1 + torch.exp(-on_fake)).mean(),
+        "l_d_gan": 0.01 * (torch.log(1 + torch.exp(-on_real)) + torch.log(1 + torch.exp(on_fake))).mean(),
+        "l_d_r1": 0.1 / 2 * slope.square().sum() / 4,
+        "out_d_real": on_real.mean(),
+        "out_d_fake": on_fake.mean(),
+    }
+    model.feed_data(data)
+    model.optimize_parameters(1)
+    assert dict(model.get_current_log()) == pytest.approx({k: v.item() for k, v in wanted.items()}, rel=1e-4, abs=1e-7)
+
+
+def test_lazy_r1_is_stronger_by_its_interval(tiny: ModuleType) -> None:
+    every, lazy = (tiny.build(train__net_d_reg_every=n) for n in (1, 4))
+    for model in (every, lazy):
+        model.feed_data(tiny.batch())
+        model._draw_batch()
+    tiny.train(every, 1, first=4)
+    tiny.train(lazy, 1, first=4)
+    assert lazy.latest["l_d_r1"].item() == pytest.approx(4 * every.latest["l_d_r1"].item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("changes", [{}, {"network_g__style_modulation": False}, {"network_g__blind": True}], ids=str)
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_every_parameter_receives_a_gradient(tiny: ModuleType, changes: dict[str, Any], variant: str) -> None:
+    model = tiny.build(train__noise="random", network_g__variant=variant, **changes)
+    kept_g, kept_d = tiny.record_gradients(model.step_g), tiny.record_gradients(model.step_d)
+    tiny.train(model, 2)
+    for net, kept in ((model.net_g, kept_g), (model.net_d, kept_d)):
+        for number, (name, _) in enumerate(net.named_parameters()):
+            assert kept[-1][number].abs().sum() > 0, name
+
+
+def test_the_generator_runs_once_per_iteration_and_d_judges_without_gradient(tiny: ModuleType) -> None:
+    model, calls = tiny.build(), []
+    model.net_g.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    g_grads = []
+    original = model._discriminator_step
+
+    def spy(*args: Any) -> Any:
+        g_grads.append([p.grad for p in model.net_d.parameters()])
+        return original(*args)
+
+    model._discriminator_step = spy
+    tiny.train(model, 1)
+    assert calls == [True]
+    assert all(grad is None for grad in g_grads[0])  # G's step left nothing in D
+
+
+@pytest.mark.parametrize("left", ["pixel_opt", "gan_opt", "ssim_opt", "consistency_opt"])
+def test_each_loss_alone(tiny: ModuleType, left: str) -> None:
+    others = {f"train__{key}": None for key in ("pixel_opt", "gan_opt", "ssim_opt", "consistency_opt") if key != left}
+    (log,) = tiny.train(tiny.build(**others), 1)
+    assert [key for key in log if key.startswith("l_g_")] == [
+        {"pixel_opt": "l_g_pix", "gan_opt": "l_g_gan", "ssim_opt": "l_g_ssim", "consistency_opt": "l_g_consist"}[left]
+    ]
+    assert ("l_d_gan" in log) == (left == "gan_opt")
+
+
+def test_d_iterations(tiny: ModuleType) -> None:
+    model = tiny.build(train__net_d_init_iters=2, train__net_d_iters=2)
+    moved = []
+    for iteration in range(1, 7):
+        first = [next(net.parameters()) for net in (model.net_g, model.net_d)]
+        before = [p.detach().clone() for p in first]
+        tiny.train(model, 1, first=iteration)
+        moved.append([not torch.equal(a, b) for a, b in zip(before, first, strict=True)])
+    assert [g for g, _ in moved] == [False, False, False, True, False, True]
+    assert all(d for _, d in moved)
+
+
+def test_moved_dials_are_held_by_consistency_alone(tiny: ModuleType) -> None:
+    model = tiny.build(train__mismatch={"prob": 1.0, "octaves": 1.0}, train__gan_opt=None)
+    data = tiny.batch()
+    data["s"] = torch.full((4,), 0.4)  # not at an end, where a move may end where it began
+    model.feed_data(data)
+    model.optimize_parameters(1)
+    log = dict(model.get_current_log())
+    assert log["l_g_pix"] == log["l_g_ssim"] == 0
+    assert log["l_g_consist"] > 0
+
+
+def test_bad_numbers_skip_the_step_then_stop(tiny: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
+    model = tiny.build(train__max_bad_steps=3)
+    model.last_checkpoint = "run/5.state"
+    logging.getLogger("basicsr").propagate = True
+    before = [p.clone() for net in (model.net_g, model.net_d, model.net_g_ema) for p in net.parameters()]
+    data = tiny.batch()
+    data["gt"][0, 0, 0, 0] = float("nan")
+
+    def feed(iteration: int) -> None:
+        model.feed_data(data)
+        model.optimize_parameters(iteration)
+
+    with caplog.at_level(logging.WARNING, logger="basicsr"):
+        feed(1)
+    assert "iteration 1: generator's l_g_pix nan" in caplog.text
+    after = [p for net in (model.net_g, model.net_d, model.net_g_ema) for p in net.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    tiny.train(model, 1, first=2)  # a sound step ends the row
+    feed(3)
+    feed(4)
+    with pytest.raises(GCFSRError, match=r"3 steps in a row up to iteration 5 .*run/5\.state"):
+        feed(5)
+    assert all(torch.isfinite(p).all() for p in model.net_g.parameters())
+
+
+def test_engine_state_goes_and_comes_back(tiny: ModuleType) -> None:
+    model, other = tiny.build(train__engine={"amp": "fp16"}), tiny.build(train__engine={"amp": "fp16"})
+    tiny.train(model, 2)
+    state = model.engine_state()
+    other.load_engine_state(state)
+    assert other.engine_state() == state
+    assert state["seen"] == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"network_d": None}, "network_d: train:gan_opt needs"),
+        ({"train__optim_d": None}, "train:optim_d: the discriminator has no optimiser"),
+        ({f"train__{k}_opt": None for k in ("pixel", "ssim", "gan", "consistency")}, "no loss is set"),
+        ({"train__mismatch": {"prob": 1, "octaves": 1}, "train__consistency_opt": None}, "need train:consistency_opt"),
+        ({"train__ssim_opt": {"type": "L1Loss"}}, "train:ssim_opt:type: 'L1Loss' does not belong"),
+        ({"train__ssim_opt": {"windows": 3}}, "train:ssim_opt: .*windows"),
+        ({"train__perceptual_opt": {"type": "PerceptualLoss", "vgg_path": "no.pth"}}, "vgg_path: no.pth is not a file"),
+        ({"val__metrics": {"x": {"type": "calculate_fun"}}}, "val:metrics:x:type: calculate_fun is not registered"),
+        ({"val__metrics": {"l": {"type": "calculate_lpips", "heads": "a.pth"}}}, "val:metrics:l:heads: a.pth"),
+        ({"train__engine": {"amp": "fp8"}}, "train:engine:amp"),
+    ],
+)
+def test_options_that_cannot_work_are_named(tiny: ModuleType, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(GCFSRError, match=words):
+        tiny.build(**changes)
+
+
+def test_vgg_that_cannot_be_downloaded(tiny: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    import basicsr.archs.vgg_arch as vgg_arch
+
+    def no_network(**_: Any) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(vgg_arch.vgg, "vgg19", no_network)
+    with pytest.raises(GCFSRError, match=r"cannot be had \(no network\); set train:perceptual_opt:vgg_path"):
+        tiny.build(train__perceptual_opt={"type": "PerceptualLoss", "layer_weights": {"conv1_1": 1.0}})
+
+
+def test_perceptual_loss_with_local_weights(tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import basicsr.archs.vgg_arch as vgg_arch
+    from torchvision.models import VGG
+    from torchvision.models.vgg import cfgs, make_layers
+
+    def small(**_: Any) -> VGG:  # VGG-16 without its 120 M parameters of classifier
+        net = VGG(make_layers(cfgs["D"]), num_classes=1, init_weights=False)
+        net.classifier = torch.nn.Identity()
+        return net
+
+    monkeypatch.setattr(vgg_arch.vgg, "vgg16", small)
+    net, path = small(), tmp_path / "vgg16.pth"
+    torch.save(net.state_dict(), path)
+    perceptual = {
+        "type": "PerceptualLoss", "vgg_path": str(path), "vgg_type": "vgg16", "layer_weights": {"conv4_3": 1.0},
+        "range_norm": True, "perceptual_weight": 0.01,
+    }  # fmt: skip
+    model, data = tiny.build(train__perceptual_opt=perceptual), tiny.batch()
+    with torch.no_grad():
+        y = model.net_g(data["lq"], data["s"], noise="zero")
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+        a, b = (net.features[:22](((x + 1) / 2 - mean) / std) for x in (y, data["gt"]))  # conv4_3 before its ReLU
+    model.feed_data(data)
+    model.optimize_parameters(1)
+    assert model.get_current_log()["l_g_percep"] == pytest.approx(0.01 * (a - b).abs().mean().item(), rel=1e-4)
+
+
+def test_pretrained_networks(tiny: ModuleType, tmp_path: Path) -> None:
+    net = GCFSR(32, num_style_feat=32, narrow=1 / 16)
+    save_generator(net, tmp_path / "g.safetensors")
+    model = tiny.build(path__pretrain_network_g=str(tmp_path / "g.safetensors"))
+    for mine in (model.net_g, model.net_g_ema):
+        assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), net.parameters(), strict=True))
+    save_generator(GCFSR(64, num_style_feat=32, narrow=1 / 16), tmp_path / "other.safetensors")
+    with pytest.raises(GCFSRError, match=r"other\.safetensors: key '"):
+        tiny.build(path__pretrain_network_g=str(tmp_path / "other.safetensors"))

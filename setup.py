@@ -30,7 +30,7 @@ EXTRAS = {
     "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.2"],
     "openvino": ["openvino>=2024.4"],
     "video": ["imageio-ffmpeg>=0.5"],
-    "eval": ["lpips>=0.1.4", "torchmetrics>=1.4", "torch-fidelity>=0.3.0", "matplotlib>=3.8"],
+    "eval": ["facexlib>=0.3.0", "lpips>=0.1.4", "matplotlib>=3.8", "onnxruntime>=1.18", "torch-fidelity>=0.3.0"],
     "hub": ["huggingface_hub>=0.24"],
     "spandrel": ["spandrel>=0.4.0"],
     "training": ["tensorboard>=2.16", "matplotlib>=3.8"],
@@ -48,6 +48,7 @@ EXTRAS["test"] = [
     "pytest-xdist>=3.6",
     "ruff>=0.9",
     "scikit-image>=0.22",
+    "torchmetrics>=1.4",
     "wheel>=0.43",
 ]
 

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     settings = _settings(args)
     if args.overwrite:
         Workspace(settings.out).clear()
-    with _progress(settings) as advance:
+    with _Progress() as advance:
         report = evaluate(settings, args.sheets, advance, args.title)
     names = {entry["name"] for entry in report["excluded"]}
     print(f"{len(report['pictures'])} pictures compared, {len(names)} excluded: {Path(args.out) / 'report.html'}")
@@ -127,10 +127,10 @@ def _compare(args: argparse.Namespace) -> int:
     return 0
 
 
-class _progress:
+class _Progress:
     """A progress bar on the terminal's error stream: one line for each thing that is done."""
 
-    def __init__(self, settings: Any):
+    def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 

@@ -5,6 +5,8 @@ import io
 import json
 import math
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,22 @@ def test_published_rows_stand_apart(tmp_path: Path) -> None:
     assert page.count('<tr class="published">') == 6
     assert "<script>" in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)
+
+
+def test_a_click_on_a_head_sorts(tmp_path: Path) -> None:
+    """In a real browser: first click best first, second click the other way, missing numbers last."""
+    browser = shutil.which("chromium") or pytest.skip("no chromium")
+    report = hand_made({"low": [1, 1], "none": [None, None], "high": [30, 30], "mid": [4, 4]})
+    orders = []
+    for clicks in (1, 2):
+        page = tmp_path / f"{clicks}.html"
+        again = f"<script>for (let i = 0; i < {clicks}; i++) document.querySelectorAll('th')[1].click()</script>"
+        page.write_text(html_page(report, []).replace("</body>", again + "</body>"))
+        line = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+        done = subprocess.run([*line, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120)
+        table = done.stdout.partition("<tbody>")[2].partition("</tbody>")[0]
+        orders.append(re.findall(r'<tr><td data-value="(\w+)"', table))
+    assert orders == [["high", "mid", "low", "none"], ["low", "mid", "high", "none"]]
 
 
 def test_published_numbers_are_the_papers(shared: Path) -> None:

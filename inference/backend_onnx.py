@@ -14,6 +14,7 @@ from gcfsr_inference.export import METADATA, export_onnx
 from gcfsr_inference.exported import ExportedBackend, Run, cached
 
 LOADING_FAULTS = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, RuntimeError)
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 PARTS = (".encoder.onnx", ".decoder.onnx")
 
 
@@ -31,13 +32,16 @@ def open_backend(path: Path, device: str = "cpu", dtype: str = "fp32", compiled:
     """
     if dtype != "fp32" or compiled:
         raise GCFSRError("--backend onnx: runs in fp32 and is not compiled; leave out --dtype and --compile")
+    provider = PROVIDERS.get(device)
+    if provider not in onnxruntime.get_available_providers():
+        raise GCFSRError(f"--device {device}: not available in this ONNX Runtime; use --device cpu")
     if path.suffix == ".onnx":
         stem = path.with_name(path.name.removesuffix(PARTS[0]).removesuffix(PARTS[1]))
-        encoder, decoder = (_session(stem.with_name(stem.name + part), device) for part in PARTS)
+        encoder, decoder = (_session(stem.with_name(stem.name + part), provider) for part in PARTS)
         config = _config(decoder, path)
     else:
         config, stem = cached(path, "onnx", _write, PARTS)
-        encoder, decoder = (_session(stem.with_name(stem.name + part), device) for part in PARTS)
+        encoder, decoder = (_session(stem.with_name(stem.name + part), provider) for part in PARTS)
     return ExportedBackend(config, _run(encoder), _run(decoder), "onnx")
 
 
@@ -45,10 +49,7 @@ def _write(net: GCFSR, stem: Path) -> None:
     export_onnx(net, stem.with_name(stem.name + ".onnx"))
 
 
-def _session(path: Path, device: str) -> onnxruntime.InferenceSession:
-    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(device)
-    if provider not in onnxruntime.get_available_providers():
-        raise GCFSRError(f"--device {device}: not available in this ONNX Runtime; use --device cpu")
+def _session(path: Path, provider: str) -> onnxruntime.InferenceSession:
     if not path.is_file():
         raise GCFSRError(f"{path}: no such file; export both parts with `gcfsr export --parts two`")
     options = onnxruntime.SessionOptions()

@@ -1,0 +1,42 @@
+"""`gcfsr demo`: a page with a slider, served on this computer."""
+
+import argparse
+
+DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "yunet")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-v", "--checkpoint", metavar="CHECKPOINT", help="file, bundled name, or name in the weights folder")
+    add("--detector", choices=DETECTORS, help="[the first whose weights are at hand; none: aligned faces only]")
+    add("--weights-dir", metavar="FOLDER", help="where detectors' weights lie; also $GCFSR_WEIGHTS")
+    add("--confidence", type=float, help="least score of a face in [0, 1]")
+    add("--host", default="127.0.0.1", help="address to listen on [127.0.0.1: this computer only]")
+    add("--port", type=int, default=0, help="[0: the first free one from 7860]")
+    add("--open", action="store_true", help="open the page in the browser")
+    add("--device", default="cpu", help="cpu, cuda, cuda:N, mps [cpu]")
+    add("--dtype", choices=["fp32", "bf16"], default="fp32", help="[fp32]")
+    add("--backend", default="torch", help="torch, onnx, openvino [torch]")
+
+
+def run(args: argparse.Namespace) -> None:
+    import webbrowser
+    from importlib.util import find_spec
+
+    from gcfsr_arch.errors import GCFSRError
+
+    if find_spec("gradio") is None:
+        raise GCFSRError("demo: gradio is not installed; pip install 'gcfsr[demo]'")
+    from gcfsr_inference.demo import serve
+    from gcfsr_inference.detect import build_detector, find_detector, missing_weights
+    from gcfsr_inference.restorer import Restorer
+
+    restorer = Restorer.load(args.checkpoint, args.device, args.dtype, args.backend)
+    name = args.detector or find_detector(args.weights_dir)
+    if name is None:
+        print(f"gcfsr demo: takes aligned faces only, because {missing_weights('yunet', args.weights_dir)}", flush=True)
+    detector = build_detector(name, args.weights_dir, args.confidence, args.device) if name else None
+    page = serve(restorer, detector, args.host, args.port)
+    if args.open:
+        webbrowser.open(page.local_url)
+    page.block_thread()

@@ -47,7 +47,7 @@ def augment_tone(image: np.ndarray, rng: np.random.Generator, ranges: ToneRanges
         image = np.power(image, np.float32(np.exp(rng.uniform(*np.log(ranges.gamma)))))
     if ranges.temperature is not None:
         warmth = rng.uniform(*ranges.temperature)
-        image = cv2.multiply(image, (1 - warmth, 1.0, 1 + warmth, 1.0))
+        image = cv2.transform(image, np.diag([1 - warmth, 1, 1 + warmth]))
     for change, pair in (
         (adjust_brightness, ranges.brightness),
         (adjust_contrast, ranges.contrast),
@@ -70,7 +70,7 @@ def luminance(image: np.ndarray) -> np.ndarray:
 
 def shift_color(image: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """Adds (3,) to the channels."""
-    return np.clip(cv2.add(image, (*shift.tolist(), 0.0)), 0, 1)
+    return np.clip(cv2.transform(image, np.column_stack([np.eye(3), shift])), 0, 1)
 
 
 def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
@@ -96,5 +96,4 @@ def adjust_hue(image: np.ndarray, turn: float) -> np.ndarray:
 
 
 def _blend(image: np.ndarray, other: np.ndarray | np.float32, factor: float) -> np.ndarray:
-    factor = np.float32(factor)
-    return np.clip(factor * image + (1 - factor) * other, 0, 1)
+    return np.clip(np.float32(factor) * image + np.float32(1 - factor) * other, 0, 1)

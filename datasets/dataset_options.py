@@ -110,16 +110,21 @@ class MultiFactorOptions(FaceOptions):
     factor: float | None = None
     quantize: bool = False
 
+    @property
+    def choices(self) -> tuple[float, ...]:
+        """The factors to choose from; empty if they come from a range."""
+        return self.factors or (() if self.factor is None else (self.factor,))
+
     def __post_init__(self) -> None:
         super().__post_init__()
         given = [choice for choice in (self.factors, self.factor_range, self.factor) if choice is not None]
         self._require(len(given) == 1, "factors, factor_range, factor", "given exactly once in all")
-        every = given[0] if isinstance(given[0], tuple) else given
+        every = (*self.choices, *(self.factor_range or ()))
         within = len(every) > 0 and all(1 <= factor <= min(self.max_factor, self.out_size) for factor in every)
         self._require(within, "factor", f"from 1 to max_factor {self.max_factor:g} and out_size {self.out_size}")
         self._require(self.factor_draw in ("uniform", "log"), "factor_draw", "uniform or log")
-        ordered = self.factor_range is None or list(self.factor_range) == sorted(self.factor_range)
-        self._require(ordered, "factor_range", "[smallest, largest]")
+        pair = self.factor_range or (1, 1)
+        self._require(len(pair) == 2 and pair[0] <= pair[1], "factor_range", "[smallest, largest]")
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def apply_blind(gt: np.ndarray, draw: BlindDraw, rng: np.random.Generator, kerne
 def compress(image: np.ndarray, quality: int) -> np.ndarray:
     """JPEG at a quality of 1 to 100, there and back."""
     encoded = cv2.imencode(".jpg", to_uint8(image), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.imdecode(encoded, cv2.IMREAD_COLOR).astype(np.float32) / 255
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.float32) / 255
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ LOSSLESS_ALPHA = frozenset({".png", ".tif", ".tiff", ".webp"})  # formats that `
 DEEP = frozenset({".png", ".tif", ".tiff"})  # formats that `write_image` gives 16 bits
 DECODE_FAULTS = (OSError, ValueError, SyntaxError, EOFError, TypeError, KeyError, struct.error, cv2.error, MemoryError)
 _ORIENTATION = 0x0112  # EXIF tag
+_ENDS = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND"))  # how JPEG and PNG start and end
 _PNG, _TIFF = b"\x89PNG\r\n\x1a\n", (b"II*\x00", b"MM\x00*")
 
 
@@ -85,7 +86,7 @@ def decode_bgr(data: bytes, name: str) -> np.ndarray:
         GCFSRError: the bytes are empty, truncated or no picture.
     """
     # OpenCV 4 fills the missing part of a truncated JPEG with gray and calls it a success
-    whole = not data.startswith(b"\xff\xd8") or b"\xff\xd9" in data[len(data) // 2 :]
+    whole = all(not data.startswith(start) or data.rfind(end, len(data) // 2) >= 0 for start, end in _ENDS)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data and whole else None
     if image is None:
         decode_image(data, name)  # has the better words for what is wrong

@@ -38,8 +38,6 @@ class MultiFactorDegradationDataset(FaceDataset):
 
     def _draw_factor(self, rng: np.random.Generator) -> float:
         options = self.options
-        if options.factor is not None:
-            return options.factor
-        if options.factors is not None:
-            return options.factors[rng.integers(len(options.factors))]
-        return draw_factor(rng, options.out_size, *options.factor_range, log=options.factor_draw == "log")
+        if options.factor_range is not None:
+            return draw_factor(rng, options.out_size, *options.factor_range, log=options.factor_draw == "log")
+        return options.choices[rng.integers(len(options.choices))]

@@ -45,7 +45,7 @@ def resize_matrix(source: int, target: int, dtype: type = np.float32) -> scipy.s
     row = np.broadcast_to(np.arange(target)[:, None], index.shape)
     matrix = scipy.sparse.csr_matrix((weight.ravel(), (row.ravel(), index.ravel())), shape=(target, source))
     matrix.eliminate_zeros()
-    return matrix.astype(dtype)
+    return scipy.sparse.csr_matrix(matrix, dtype=dtype)
 
 
 def resize(image: np.ndarray, size: Size) -> np.ndarray:

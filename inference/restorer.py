@@ -1,8 +1,6 @@
 """Restoring aligned faces: pictures in, pictures out, with the dial between. Photographs are in `photo`."""
 
-import hashlib
 import os
-import zlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +15,7 @@ from gcfsr_inference.arrays import check_face, network_input, picture
 from gcfsr_inference.autofactor import estimate_factor
 from gcfsr_inference.backends import Backend, choose_backend
 from gcfsr_inference.dial import check_strength, clip_factor, strength_of_factor
+from gcfsr_inference.hashes import array_hash, file_hash, picture_seed
 from gcfsr_inference.weights_registry import resolve_checkpoint
 
 NOISES = ("fixed", "random", "zero")
@@ -67,10 +66,7 @@ class Restorer:
     @cached_property
     def checkpoint_hash(self) -> str:
         """SHA-256 of the checkpoint file, "" for a network that came from no file."""
-        if self.path is None:
-            return ""
-        with open(self.path, "rb") as file:
-            return _digest(file)  # hashlib.file_digest is not in Python 3.10
+        return "" if self.path is None else file_hash(self.path)
 
     def restore(
         self,
@@ -127,7 +123,7 @@ class Restorer:
     def encode(self, image: np.ndarray) -> Any:
         """Features of one face, which do not depend on the dial; kept for the next call with the same picture."""
         check_face(image)
-        key = _array_hash(image)
+        key = array_hash(image)
         if self._cached[0] != key:
             self._cached = ("", None)  # first let go of the old ones: they are large
             self._cached = (key, self.backend.encode(network_input(image, self.out_size)))
@@ -159,8 +155,12 @@ class Restorer:
             if s is not None:
                 raise GCFSRError("decode: pass s or factor, not both")
             s = strength_of_factor(factor, self)
-        out = self.backend.decode(features, self.stack([s]), self.noise(noise, [seed]), seed)
-        return picture(out[0], np.empty((1, 1, 3), np.uint8) if like is None else like)
+        out = self.decode_tensor(features, s, noise, seed)
+        return picture(out, np.empty((1, 1, 3), np.uint8) if like is None else like)
+
+    def decode_tensor(self, features: Any, s: Strength | None, noise: str, seed: int) -> Tensor:
+        """`decode` before it becomes a picture: (3, out_size, out_size) RGB in [-1, 1] but for overshoot."""
+        return self.backend.decode(features, self.stack([s]), self.noise(noise, [seed]), seed)[0]
 
     def photo(self, image: np.ndarray, detector: str | None = None, **options: Any) -> Any:
         """Restores the faces of a whole photograph.
@@ -231,20 +231,3 @@ class Restorer:
             for generator in (torch.Generator().manual_seed(seed) for seed in seeds)
         ]
         return [torch.cat(maps) for maps in zip(*draws, strict=True)]
-
-
-def picture_seed(image: np.ndarray, seed: int, noise: str) -> int:
-    """The seed of one picture: "random" noise differs from picture to picture, whatever batch it is in."""
-    return seed + zlib.crc32(_array_hash(image).encode()) if noise == "random" else seed
-
-
-def _array_hash(image: np.ndarray) -> str:
-    head = f"{image.shape}{image.dtype}".encode()
-    return hashlib.sha256(head + np.ascontiguousarray(image).tobytes()).hexdigest()
-
-
-def _digest(file: Any) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()

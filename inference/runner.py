@@ -6,12 +6,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_inference.arrays import picture
 from gcfsr_inference.autofactor import estimate_factor
 from gcfsr_inference.consistency import Consistency, LockCost, consistency, lock
 from gcfsr_inference.dial import clip_factor, strength_of_factor
-from gcfsr_inference.restorer import Restorer, Strength, picture_seed
+from gcfsr_inference.hashes import picture_seed
+from gcfsr_inference.restorer import Restorer, Strength
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ class FaceRecord:
         batch: faces that were in the same pass (it can move the last bit of the arithmetic).
         consistency: of the result with its input, if measured.
         cost: of locking, if locked.
-        mean, spread: over the draws: mean picture and heat map, BGR; `largest_spread` is the heat map's white end
-            in 8-bit steps.
+        mean, spread: over the draws: mean picture and heat map, BGR; `largest_spread` in 8-bit steps is the heat
+            map's light end.
     """
 
     factor: float | None
@@ -116,20 +119,19 @@ class FaceRunner:
         """Mean and heat map of the spread (standard deviation, mean of channels) over noise draws; encodes once.
 
         Returns:
-            mean (S, S, 3), heat map (S, S, 3) uint8 from black (none) over violet and orange to light yellow (most),
-            and the spread in 8-bit steps that light yellow stands for.
+            mean (S, S, 3), heat map (S, S, 3) uint8 from black (none) over violet and orange to light yellow (the most,
+            but at least one 8-bit step), and the largest spread in 8-bit steps.
         """
         features = self.restorer.encode(crop)
-        total = squares = np.zeros((self.out_size, self.out_size, 3))
-        for k in range(self.settings.draws):
-            face = self.restorer.decode(features, strength, noise="random", seed=seed + k, like=crop)
-            face = keep_gray(face, crop) / np.iinfo(crop.dtype).max * 255
-            total, squares = total + face, squares + face**2
-        mean = total / self.settings.draws
-        deviation = np.sqrt(np.maximum(squares / self.settings.draws - mean**2, 0)).mean(axis=2)
+        draws = [
+            self.restorer.decode_tensor(features, strength, "random", seed + k) for k in range(self.settings.draws)
+        ]
+        stacked = torch.stack(draws).clamp(-1, 1).double() * 127.5  # (draws, 3, S, S) in 8-bit steps
+        deviation = stacked.std(0, correction=0).mean(0).cpu().numpy()
         largest = float(deviation.max())
-        heat = cv2.applyColorMap((deviation / max(largest, 1e-9) * 255).round().astype(np.uint8), cv2.COLORMAP_INFERNO)
-        return (mean / 255 * np.iinfo(crop.dtype).max).round().astype(crop.dtype), heat, largest
+        heat = (deviation / max(largest, 1.0) * 255).round().astype(np.uint8)
+        mean = keep_gray(picture(stacked.mean(0) / 127.5, crop), crop)
+        return mean, cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO), largest
 
 
 def keep_gray(restored: np.ndarray, given: np.ndarray) -> np.ndarray:

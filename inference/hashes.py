@@ -1,0 +1,27 @@
+"""Hashes of files and pictures, and the seeds that follow from them."""
+
+import hashlib
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+
+def picture_seed(image: np.ndarray, seed: int, noise: str) -> int:
+    """The seed of one picture: "random" noise differs from picture to picture, whatever batch it is in."""
+    return seed + zlib.crc32(array_hash(image).encode()) if noise == "random" else seed
+
+
+def array_hash(image: np.ndarray) -> str:
+    """SHA-256 of a picture's pixels, shape and type."""
+    head = f"{image.shape}{image.dtype}".encode()
+    return hashlib.sha256(head + np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file (hashlib.file_digest is not in Python 3.10)."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -91,7 +91,7 @@ def _one(a: dict[str, Any], b: dict[str, Any], labels: tuple[str, str], key: str
     values_a, values_b = a["values"][labels[0]][key][metric], b["values"][labels[1]][key][metric]
     numbers = [(decode(values_a[name]), decode(values_b[name])) for name in values_a if name in values_b]
     defined = [(x, y) for x, y in numbers if x is not None and y is not None]
-    test = paired_test(*(np.array(side, dtype=float) for side in (zip(*defined, strict=True) if defined else ((), ()))))
+    test = paired_test(np.array([x for x, _ in defined]), np.array([y for _, y in defined]))
     entry = a["metrics"][metric]
     return {
         "a": labels[0], "b": labels[1], "condition": key, "metric": entry["name"], "better": entry["better"],

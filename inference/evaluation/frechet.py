@@ -81,11 +81,11 @@ def frechet_of(a: Iterable[NDArray], b: Iterable[NDArray]) -> float:
     Raises:
         GCFSRError: a set has fewer than two pictures.
     """
-    sides = [_gather(iter(a)), _gather(iter(b))]
-    if all(isinstance(side, np.ndarray) for side in sides):
-        return frechet_of_few(*sides)
-    a_, b_ = (_gaussian([side]) if isinstance(side, np.ndarray) else side for side in sides)
-    return frechet_distance(a_.mean, a_.covariance, b_.mean, b_.covariance)
+    x, y = _gather(iter(a)), _gather(iter(b))
+    if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
+        return frechet_of_few(x, y)
+    x, y = (side if isinstance(side, Gaussian) else _gaussian([side]) for side in (x, y))
+    return frechet_distance(x.mean, x.covariance, y.mean, y.covariance)
 
 
 def _gather(rows: Iterator[NDArray]) -> "NDArray | Gaussian":

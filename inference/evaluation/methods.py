@@ -28,9 +28,11 @@ class Method(Protocol):
 
     def absent(self, condition: Condition) -> str | None:
         """Why the method has no result under the condition, None when it has one."""
+        ...
 
     def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
         """Results for small pictures of one size, each (*size, 3) BGR, uint8 or float in [0, 255] (NaN shows there)."""
+        ...
 
 
 def no_dial(condition: Condition) -> str | None:
@@ -38,9 +40,9 @@ def no_dial(condition: Condition) -> str | None:
     return "has no dial" if condition.turned else None
 
 
-def upsample(low: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
-    """What a network of the output's size is given: our bicubic, clipped. (h, w, 3) uint8 -> (*size, 3) in [0, 1]."""
-    return np.clip(resize(low.astype(np.float32) / 255, size), 0, 1)
+def upsample(low: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.float32]:
+    """What a network of the output's size is given: our bicubic, clipped. (h, w, 3) uint8 -> (H, W, 3) in [0, 1]."""
+    return np.clip(resize(low.astype(np.float32) / 255, (size[0], size[1])), 0, 1)
 
 
 @dataclass
@@ -70,7 +72,7 @@ class Lanczos:
     def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
         from PIL import Image as Pillow
 
-        return [np.asarray(Pillow.fromarray(low).resize(size[::-1], Pillow.Resampling.LANCZOS)) for low in lows]
+        return [np.asarray(Pillow.fromarray(low).resize((size[1], size[0]), Pillow.Resampling.LANCZOS)) for low in lows]
 
 
 @dataclass
@@ -175,7 +177,8 @@ class Network:
     def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
         import torch
 
-        x = to_tensor([upsample(low, size if self.upsampled else low.shape[:2]) for low in lows]).to(self.device)
+        given = size if self.upsampled else lows[0].shape[:2]
+        x = to_tensor([upsample(low, given) for low in lows]).to(self.device)
         try:
             with torch.inference_mode():
                 y = self.model(x * 2 - 1 if self.signed else x)

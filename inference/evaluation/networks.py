@@ -141,7 +141,7 @@ def onnx_embedding(path: Path, normalisation: str) -> Features:
 
     def run(x: Tensor) -> Tensor:
         rows = _normalised(_unit(x, "cpu"), *known[normalisation]).numpy()
-        return torch.from_numpy(np.concatenate([session.run(None, {name: row[None]})[0] for row in rows]))
+        return torch.from_numpy(np.concatenate([np.asarray(session.run(None, {name: row[None]})[0]) for row in rows]))
 
     return run
 

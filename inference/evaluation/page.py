@@ -54,7 +54,8 @@ def _cell(cell: Cell) -> str:
 
 
 def _table(table: Table, metrics: dict[str, Any]) -> str:
-    heads = "".join(f'<th data-better="{m["better"]}">{escape(arrow(m))}</th>' for m in map(metrics.get, table.metrics))
+    shown = [metrics[metric] for metric in table.metrics]
+    heads = "".join(f'<th data-better="{metric["better"]}">{escape(arrow(metric))}</th>' for metric in shown)
     rows = []
     for row in table.rows:
         name = f'<td data-value="{escape(row.label)}">{escape(row.label)}</td>'

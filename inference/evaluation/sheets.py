@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
+Image = NDArray[Any]  # (H, W, 3) BGR uint8
 
 # top, left, side of the crops, as parts of the picture: an eye and the mouth in the FFHQ layout
 CROPS = ((0.38, 0.27, 0.24), (0.62, 0.38, 0.24))

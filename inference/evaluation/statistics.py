@@ -1,6 +1,7 @@
 """Bootstrap intervals and paired tests, reproducible from a seed."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +52,8 @@ def paired_test(a: NDArray, b: NDArray, seed: int = 0) -> Paired:
     difference = b[finite] - a[finite]
     if not difference.any():  # no picture differs (or there is none): nothing to rank
         return Paired(len(difference), 0.0, (0.0, 0.0), 1.0)
-    p = float(wilcoxon(difference, zero_method="zsplit").pvalue)
-    return Paired(len(difference), float(difference.mean()), bootstrap_interval(difference, seed), p)
+    result: Any = wilcoxon(difference, zero_method="zsplit")
+    return Paired(len(difference), float(difference.mean()), bootstrap_interval(difference, seed), float(result.pvalue))
 
 
 def holm(p_values: list[float]) -> list[float]:

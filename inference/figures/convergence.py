@@ -31,7 +31,7 @@ def read_curve(path: Path, metric: str) -> Curve:
 
         rows = [row for row in read(path) if metric in (row.get("metrics") or {})]
         curve = [(row["iter"], row["metrics"][metric]) for row in rows]
-    curve = [(iteration, value) for iteration, value in curve if isinstance(value, int | float)]
+    curve = [(int(iteration), float(value)) for iteration, value in curve if isinstance(value, int | float)]
     if not curve:
         raise GCFSRError(f"{path}: no validation with the metric {metric}")
     return curve

@@ -15,8 +15,8 @@ from gcfsr_inference.figures.common import Image, make_low, restore_dials, save_
 YELLOW = (0, 220, 255)  # BGR, the paper's frame
 
 
-def best_index(values: Sequence[float | None], higher: bool) -> int | None:
-    """Where the best value stands; None when none is defined."""
+def best_index(values: Sequence[Any], higher: bool) -> int | None:
+    """Where the best of some numbers (None: not defined) stands; None when none is defined."""
     defined = [(value if higher else -value, -index) for index, value in enumerate(values) if value is not None]
     return -max(defined)[1] if defined else None
 

@@ -33,7 +33,8 @@ EXTRAS = {
     "eval": ["facexlib>=0.3.0", "lpips>=0.1.4", "matplotlib>=3.8", "onnxruntime>=1.18", "torch-fidelity>=0.3.0"],
     "hub": ["huggingface_hub>=0.24"],
     "spandrel": ["spandrel>=0.4.0"],
-    "training": ["tensorboard>=2.16", "matplotlib>=3.8"],
+    # the last three come with pip's BasicSR, not with its source
+    "training": ["tensorboard>=2.16", "matplotlib>=3.8", "lmdb>=1.4", "requests>=2.31", "tqdm>=4.66"],
 }
 EXTRAS["all"] = sorted({package for group in EXTRAS.values() for package in group})
 EXTRAS["test"] = [

@@ -61,11 +61,9 @@ def resolve_option_file(argv: list[str]) -> list[str]:
 
 
 def bundled_options() -> dict[str, Path]:
-    """The option files that come with the package: file name -> path."""
-    folders = import_module("gcfsr_options").__path__
-    return {
-        path.name: path for folder in folders if Path(folder).is_dir() for path in sorted(Path(folder).glob("*.yml"))
-    }
+    """The bundled option files: file name -> path; of two installs the one that Python would take."""
+    folders = [Path(folder) for folder in import_module("gcfsr_options").__path__]
+    return {path.name: path for folder in reversed(folders) for path in sorted(folder.glob("*.yml"))}
 
 
 def main() -> int:

@@ -38,7 +38,7 @@ $(ENV)/.core: setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(ENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install --quiet "torch>=2.5" "torchvision>=0.20"
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[training]"
 	touch $@
 
 $(ENV)/.test: $(ENV)/.core

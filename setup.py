@@ -33,8 +33,14 @@ EXTRAS = {
     "eval": ["facexlib>=0.3.0", "lpips>=0.1.4", "matplotlib>=3.8", "onnxruntime>=1.18", "torch-fidelity>=0.3.0"],
     "hub": ["huggingface_hub>=0.24"],
     "spandrel": ["spandrel>=0.4.0"],
-    # the last three come with pip's BasicSR, not with its source
-    "training": ["tensorboard>=2.16", "matplotlib>=3.8", "lmdb>=1.4", "requests>=2.31", "tqdm>=4.66"],
+    "training": [
+        "lmdb>=1.4",
+        "matplotlib>=3.8",
+        "requests>=2.31",
+        "scikit-image>=0.22",  # its astronaut is the face of `make demo`
+        'tensorboard>=2.16; python_version >= "3.13"',  # elsewhere BasicSR brings tb-nightly, the same package
+        "tqdm>=4.66",
+    ],
 }
 EXTRAS["all"] = sorted({package for group in EXTRAS.values() for package in group})
 EXTRAS["test"] = [
@@ -48,7 +54,6 @@ EXTRAS["test"] = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     "ruff>=0.9",
-    "scikit-image>=0.22",
     "torchmetrics>=1.4",
     "wheel>=0.43",
 ]

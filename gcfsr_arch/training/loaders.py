@@ -23,6 +23,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.training.randomness import seeded
+from gcfsr_datasets.check import check_data
+from gcfsr_datasets.face_dataset import FaceDataset
 
 Options = dict[str, Any]
 Batch = dict[str, Any]
@@ -72,7 +74,7 @@ class Sampler(EnlargedSampler):
 class Keyed(Dataset):
     """A data set addressed by (epoch, index), so that persistent workers know the epoch as well.
 
-    A data set without `set_epoch` draws from the global generators, if at all: they are seeded for each sample.
+    Ours have `at` for it. Others draw from the global generators, if at all: they are seeded for each sample.
     """
 
     def __init__(self, dataset: Any, seed: int) -> None:
@@ -83,9 +85,8 @@ class Keyed(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> Batch:
         epoch, index = key
-        if hasattr(self.dataset, "set_epoch"):
-            self.dataset.set_epoch(epoch)
-            return self.dataset[index]
+        if hasattr(self.dataset, "at"):
+            return self.dataset.at(epoch, index)
         with seeded(self.seed, epoch, index):
             return self.dataset[index]
 
@@ -175,7 +176,7 @@ def create_train_val_dataloader(opt: Options, logger: logging.Logger) -> tuple[A
     )
     for phase, options in opt["datasets"].items():
         if phase.split("_")[0] == "val":
-            dataset = build_dataset(options)
+            dataset = checked_dataset(options)
             val_loaders.append(
                 build_dataloader(dataset, options, opt["num_gpu"], opt["dist"], None, opt["manual_seed"])
             )
@@ -183,11 +184,23 @@ def create_train_val_dataloader(opt: Options, logger: logging.Logger) -> tuple[A
     return loader, sampler, val_loaders, epochs, total
 
 
+def checked_dataset(options: Options) -> Any:
+    """BasicSR's `build_dataset`; of one of ours a look at the headers of some pictures too.
+
+    Raises:
+        GCFSRError: a folder that is missing or empty, pictures that cannot be read or have the wrong size.
+    """
+    dataset = build_dataset(options)
+    if isinstance(dataset, FaceDataset):
+        check_data(dataset.options, batch=1).raise_if_faulty()
+    return dataset
+
+
 def train_loader(opt: Options, train: Options) -> tuple[TrainLoader, Sampler, Schedule]:
     """The training loader and sampler, standing where `opt["resume"]` (epoch, samples, iteration) says."""
     copies = 1 if opt["dist"] else max(1, opt["num_gpu"])
     batch, workers = train["batch_size_per_gpu"] * copies, train["num_worker_per_gpu"] * copies
-    dataset = build_dataset(train)
+    dataset = checked_dataset(train)
     start = opt.get("resume") or {}
     world, rank = opt["world_size"], opt["rank"]
     ratio = train.get("dataset_enlarge_ratio", 1)
@@ -198,12 +211,8 @@ def train_loader(opt: Options, train: Options) -> tuple[TrainLoader, Sampler, Sc
             f"datasets.train.batch_size_per_gpu: {schedule.batch} samples make a batch, {train.get('dataroot_gt')} has "
             f"{len(dataset)}; lower it or raise dataset_enlarge_ratio"
         )
-    # a thread may not draw from the trainer's generators, which a data set without set_epoch does
-    ahead = (
-        train.get("num_prefetch_queue", 1)
-        if train.get("prefetch_mode") == "cpu" and hasattr(dataset, "set_epoch")
-        else 0
-    )
+    # a thread may not draw from the trainer's generators, which a data set without `at` does
+    ahead = train.get("num_prefetch_queue", 1) if train.get("prefetch_mode") == "cpu" and hasattr(dataset, "at") else 0
     loader = TrainLoader(
         Keyed(dataset, opt["manual_seed"]),
         batch_size=batch,

@@ -1,6 +1,8 @@
 """The parts of an exact resume, and runs that are stopped by signals or asked to resume from something odd."""
 
+import collections
 import json
+import os
 import random
 import signal
 import subprocess
@@ -29,19 +31,16 @@ from gcfsr_arch.training.resume import plain
 
 
 class Numbers(Dataset):
-    """Returns the epoch it was told and the index."""
+    """Returns the epoch and the index it was asked for."""
 
     def __init__(self, length: int) -> None:
-        self.length, self.epoch = length, -1
+        self.length = length
 
     def __len__(self) -> int:
         return self.length
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __getitem__(self, index: int) -> tuple[int, int]:
-        return self.epoch, index
+    def at(self, epoch: int, index: int) -> tuple[int, int]:
+        return epoch, index
 
 
 class Dice(Dataset):
@@ -135,7 +134,7 @@ def test_an_error_behind_the_reading_thread_is_raised() -> None:
 
 
 class Bad(Numbers):
-    def __getitem__(self, index: int) -> tuple[int, int]:
+    def at(self, epoch: int, index: int) -> tuple[int, int]:
         raise GCFSRError("faces/1.png: damaged; remove it")
 
 
@@ -147,11 +146,9 @@ def test_an_error_in_a_worker_is_its_one_line(workers: int) -> None:
 
 
 class Killed(Numbers):
-    def __getitem__(self, index: int) -> tuple[int, int]:
-        import os
-
+    def at(self, epoch: int, index: int) -> tuple[int, int]:
         os.kill(os.getpid(), signal.SIGKILL)
-        return 0, 0
+        return epoch, index
 
 
 def test_a_killed_worker_is_told_and_not_waited_for() -> None:
@@ -189,8 +186,6 @@ def test_seeded_leaves_the_generators_alone() -> None:
 
 
 def test_plain_has_nothing_that_a_safe_reader_refuses(tmp_path: Path) -> None:
-    import collections
-
     value = {"counter": collections.Counter([3, 3]), "number": np.float64(0.1), "pair": (1, np.int64(2))}
     torch.save(plain(value), tmp_path / "x")
     assert torch.load(tmp_path / "x", weights_only=True) == {"counter": {3: 2}, "number": 0.1, "pair": [1, 2]}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.training.engine import Engine
-from gcfsr_arch.training.features import FeatureLoss
+from gcfsr_arch.training.features import FeatureDiscriminator, FeatureLoss
 from gcfsr_arch.training.losses import AdversarialLoss, ConsistencyLoss, SSIMLoss
 
 if TYPE_CHECKING:
@@ -119,11 +119,18 @@ class Criteria(nn.Module):
             if self.perceptual is not None:
                 percep, style = self.perceptual(output, batch.gt)
                 losses |= {k: v for k, v in {"l_g_percep": percep, "l_g_style": style}.items() if v is not None}
-            if self.feature is not None:
-                losses["l_g_feature"] = self.feature(output, batch.gt)
-            if judge is not None:
-                losses["l_g_gan"] = self.gan.generator(judge(output))
+            losses |= self._over_features(output, batch.gt, judge)
         return losses
+
+    def _over_features(self, output: Tensor, gt: Tensor, judge: nn.Module | None) -> dict[str, Tensor]:
+        """The feature loss and D's judgement; where both look at the same frozen features these are computed once."""
+        if self.feature is None:
+            return {} if judge is None else {"l_g_gan": self.gan.generator(judge(output))}
+        if not isinstance(judge, FeatureDiscriminator) or judge.features.source != self.feature.features.source:
+            feature = {"l_g_feature": self.feature(output, gt)}
+            return feature if judge is None else feature | {"l_g_gan": self.gan.generator(judge(output))}
+        found = judge.features(output)
+        return {"l_g_feature": self.feature.compare(found, gt), "l_g_gan": self.gan.generator(judge.score(found))}
 
 
 def on_matched(loss: nn.Module, output: Tensor, batch: "Batch") -> Tensor:

@@ -56,6 +56,7 @@ class FrozenFeatures(nn.Module):
             raise GCFSRError(f"{option}: {weights} does not hold SqueezeNet 1.1 ({fault}); give that one") from error
         self.layers = net.features[: taps[-1] + 1]
         self.taps = taps
+        self.source = (str(weights), taps)  # two that agree in it give the same features
         for module in self.layers:
             if isinstance(module, nn.ReLU):
                 module.inplace = False  # a tapped activation must survive
@@ -104,9 +105,13 @@ class FeatureLoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, output: Tensor, gt: Tensor) -> Tensor:
+        return self.compare(self.features(output), gt)
+
+    def compare(self, found: list[Tensor], gt: Tensor) -> Tensor:
+        """The loss, given the features of the output."""
         with torch.no_grad():
             wanted = self.features(gt)
-        pairs = zip(self.features(output), wanted, strict=True)
+        pairs = zip(found, wanted, strict=True)
         distances = [(unit_channels(f) - unit_channels(w)).square().sum(1).mean() for f, w in pairs]
         return self.loss_weight * torch.stack(distances).mean()
 
@@ -136,5 +141,9 @@ class FeatureDiscriminator(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, 3, H, W) RGB in [-1, 1] -> per head (N, patches) scores."""
-        pairs = zip(self.heads, self.features(x), strict=True)
+        return self.score(self.features(x))
+
+    def score(self, found: list[Tensor]) -> list[Tensor]:
+        """The scores, given the features of a picture."""
+        pairs = zip(self.heads, found, strict=True)
         return [head(unit_channels(f) * f.shape[1] ** 0.5).flatten(1) for head, f in pairs]

@@ -40,10 +40,8 @@ class Page:
             gr.Markdown(INTRO)
             with gr.Row():
                 with gr.Column(scale=2, min_width=280):
-                    photo = gr.Image(
-                        type="filepath", image_mode=None, sources=["upload", "clipboard"], height=220,
-                        label="photograph", elem_id="photo",
-                    )  # fmt: skip
+                    # Not gr.Image, which decodes by itself, to 8 bits, and hides what is wrong with a broken file.
+                    photo = gr.File(label="photograph", file_types=["image"], height=130, elem_id="photo")
                     faces = gr.CheckboxGroup([], type="index", label="faces to restore", elem_id="faces")
                     auto = gr.Checkbox(True, label="auto: each face at its own estimate", elem_id="auto")
                     dial = gr.Slider(
@@ -70,17 +68,17 @@ class Page:
 
     def open(self, path: str | None) -> tuple[Any, ...]:
         """A photograph was dropped or removed: finds its faces and restores them all at their estimates."""
+        empty = gr.update(choices=[], value=[]), True, gr.update(), gr.update(choices=[WHOLE], value=WHOLE)
+        nothing = None, *empty, None, "", gr.update(value=None, interactive=False)
         if path is None:
-            empty = gr.update(choices=[], value=[])
-            where = gr.update(choices=[WHOLE], value=WHOLE)
-            return None, empty, True, gr.update(), where, None, "", gr.update(value=None, interactive=False)
+            return nothing
         try:
             session = DemoSession(self.restorer, self.detector, path)
-            everything = list(range(len(session.faces)))
-            turns = session.turn(everything, None)
+            turns = session.turn(list(range(len(session.faces))), None)
             file = session.write()
         except GCFSRError as error:
-            raise gr.Error(str(error).replace(str(Path(path).parent) + os.sep, "")) from error
+            gr.Warning(str(error).replace(str(Path(path).parent) + os.sep, ""), title="This cannot be restored")
+            return nothing
         labels = session.labels()
         return (
             session,

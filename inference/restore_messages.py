@@ -10,7 +10,11 @@ from gcfsr_inference.runner import FaceRecord
 
 def describe(name: str, number: int, record: FaceRecord, origin: str) -> str:
     """One line about a face: the dial, and what was measured."""
-    parts = [f"factor {record.factor:.3g} ({origin})" if record.factor is not None else "strength as given"]
+    parts = ["strength as given"]
+    if record.factor is not None:
+        other = abs(record.factor / record.input_factor - 1) > 0.01 and origin == "auto"
+        estimate = f", estimated {record.input_factor:.3g}" if other else ""  # outside what the network serves
+        parts = [f"factor {record.factor:.3g} ({origin}{estimate})"]
     if record.cost:
         cost = record.cost
         parts.append(

@@ -181,6 +181,18 @@ def test_report_lock_draws_and_sidecar(restore, face, tmp_path):
     assert entry["faces"][0]["largest_spread"] > 0
 
 
+def test_auto_is_the_larger_of_cut_off_and_alignment(restore, tiny, astronaut, tmp_path):
+    from gcfsr_inference.runner import FaceRunner
+
+    runner = FaceRunner(Restorer.load(tiny))
+    sharp = np.clip(resize(astronaut / 255, (32, 32)) * 255, 0, 255).round().astype(np.uint8)
+    assert runner.estimate(sharp) == 2  # the least that the network serves
+    assert runner.estimate(sharp, scale=7.5) == 7.5
+    assert runner.estimate(sharp, scale=99) == 16
+    cv2.imwrite(str(tmp_path / "sharp.png"), sharp)
+    assert "factor 2 (auto, estimated 1" in restore("-i", tmp_path / "sharp.png", "--aligned")[1]
+
+
 def test_draws_are_the_mean_and_deviation_of_draws(tiny):
     from gcfsr_inference.runner import FaceRunner, Settings
 

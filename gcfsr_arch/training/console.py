@@ -48,7 +48,7 @@ class TrainLine:
             f"{speed:.2f} it/s, {speed * self.batch:.1f} pictures/s, data {per_data / max(per_iter, 1e-9):.0%} | "
             f"{memory:.2f} GB | {left} left"
         )
-        if self.tb_logger:
+        if self.tb_logger is not None:
             scalars = {f"losses/{k}" if k.startswith("l_") else k: v for k, v in values.items()}
             scalars |= {"lr": rates[0], "speed/iterations_per_second": speed, "memory_gb": memory}
             for key, value in scalars.items():

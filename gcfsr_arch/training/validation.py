@@ -109,7 +109,7 @@ class ValidationMixin:
             self._update_best_metric_result(name, metric, value, current_iter)
             best = self.best_metric_results[name][metric]
             lines.append(f"\t # {metric}: {value:.4f}\tBest: {best['val']:.4f} @ {best['iter']} iter")
-            if tb_logger:
+            if tb_logger is not None:
                 tb_logger.add_scalar(f"metrics/{name}/{metric}", value, current_iter)
         get_root_logger().info("\n".join(lines))
 
@@ -122,7 +122,7 @@ class ValidationMixin:
             rows.append(torch.cat([self.lq, *restored, *([self.gt] if "gt" in data else [])], dim=3))
         picture = tensor2img(torch.cat(rows, dim=2), min_max=(-1, 1))
         write_png(Path(self.opt["path"]["visualization"]) / f"grid_{name}_{current_iter}.png", picture)
-        if tb_logger:
+        if tb_logger is not None:
             tb_logger.add_image(f"grid/{name}", picture[..., ::-1].copy(), current_iter, dataformats="HWC")
 
     def _grid_dials(self) -> list[float | None]:

@@ -116,6 +116,21 @@ def test_niqe_blocks() -> None:
     assert str(validation.measured(pair, {"type": "calculate_niqe", "crop_border": 0})).startswith("not defined (NIQE")
 
 
+class Board:
+    """Takes what TensorBoard's writer would."""
+
+    def __init__(self) -> None:
+        self.scalars: dict[str, float] = {}
+        self.images: dict[str, np.ndarray] = {}
+
+    def add_scalar(self, name: str, value: float, iteration: int) -> None:
+        self.scalars[name] = value
+
+    def add_image(self, name: str, image: np.ndarray, iteration: int, dataformats: str) -> None:
+        assert dataformats == "HWC"
+        self.images[name] = image
+
+
 def test_validation_goes_on_when_a_metric_fails(
     tiny: ModuleType, squeezenet: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -128,9 +143,9 @@ def test_validation_goes_on_when_a_metric_fails(
     }
     model = tiny.build(path=paths, val={"metrics": wanted, "grid": 2, "grid_factors": [4, 32]})
     logging.getLogger("basicsr").propagate = True
-    loader, state = DataLoader(tiny.Faces()), torch.get_rng_state()
+    loader, state, board = DataLoader(tiny.Faces()), torch.get_rng_state(), Board()
     with caplog.at_level(logging.INFO, logger="basicsr"):
-        model.validation(loader, 10, None, save_img=True)
+        model.validation(loader, 10, board, save_img=True)
     assert torch.equal(torch.get_rng_state(), state)
     assert "niqe: not defined" in caplog.text
     assert "broken: failed (TypeError" in caplog.text
@@ -139,8 +154,10 @@ def test_validation_goes_on_when_a_metric_fails(
     first = dict(model.metric_results)
     model.validation(loader, 20, None)
     assert model.metric_results == first  # fixed noise: validation never moves
+    assert board.scalars == {f"metrics/five/{name}": value for name, value in first.items()}
     grid = cv2.imread(str(tmp_path / "visualization" / "grid_five_10.png"))
     assert grid.shape == (2 * 32, 4 * 32, 3)  # input, two dials, truth
+    assert np.array_equal(board.images["grid/five"], grid[..., ::-1])
     assert len(list((tmp_path / "visualization" / "five").glob("*_10.png"))) == 5
 
 

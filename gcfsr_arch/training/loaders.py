@@ -114,13 +114,6 @@ class TrainLoader(DataLoader):
             yield from read_ahead(batches, self.ahead) if self.ahead else batches
         except GCFSRError as error:  # torch wraps a worker's error in its traceback
             raise GCFSRError(str(error).rstrip().splitlines()[-1].split("GCFSRError: ")[-1]) from None
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise GCFSRError(
-                f"datasets.train: a loading process died ({str(error).splitlines()[0]}); "
-                "the machine may be short of memory: lower num_worker_per_gpu, then go on with --auto_resume"
-            ) from error
 
 
 def read_ahead(batches: Iterator[Batch], ahead: int) -> Iterator[Batch]:
@@ -143,6 +136,16 @@ def read_ahead(batches: Iterator[Batch], ahead: int) -> Iterator[Batch]:
         if batch is None:
             return
         yield batch
+
+
+def told_loading_fault(error: BaseException) -> GCFSRError | None:
+    """The words for a loading process that died, which torch raises wherever the trainer stands; None for others."""
+    if not isinstance(error, RuntimeError) or "DataLoader worker" not in str(error):
+        return None
+    return GCFSRError(
+        f"datasets.train: a loading process died ({str(error).splitlines()[0]}); the machine may be short of memory: "
+        "lower num_worker_per_gpu, then go on with --auto_resume"
+    )
 
 
 def start_worker(worker_id: int, **seeding: Any) -> None:

@@ -30,6 +30,7 @@ import yaml
 from basicsr.utils.registry import MODEL_REGISTRY
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.training.loaders import told_loading_fault
 from gcfsr_arch.training.pipeline import PIPELINE, checked_options, not_its_own_copy, overlay
 from gcfsr_arch.training.released_options import our_options
 
@@ -181,7 +182,8 @@ def for_our_models(ours: Callable[..., Any], theirs: Callable[..., Any]) -> Call
 
 def fault_in_one_line(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
     """`sys.excepthook` of a run of ours: what the user can mend stands in one line, exit status 2; the rest as ever."""
-    if not issubclass(kind, GCFSRError):
+    told = told_loading_fault(fault) or fault
+    if not isinstance(told, GCFSRError):
         return sys.__excepthook__(kind, fault, trace)
-    print(f"gcfsr: error: {fault}", file=sys.stderr)
+    print(f"gcfsr: error: {told}", file=sys.stderr)
     raise SystemExit(2)

@@ -56,7 +56,7 @@ class Runs:
 
     def __init__(self, folder: Path, server: subprocess.Popen) -> None:
         self.folder, self.server = folder, server
-        self.pid = 0
+        self.pid, self.running = 0, False
 
     def options(self, file: str = "tiny.yml", blind: bool = False, **changes: Any) -> str:
         """Writes the tiny option file with `block__key=value` changes (None removes) and returns its name."""
@@ -78,12 +78,14 @@ class Runs:
         run = {"argv": ["-opt", file, *arguments], "cwd": str(self.folder), "log": str(self.folder / log)}
         self.server.stdin.write(json.dumps(run) + "\n")
         self.server.stdin.flush()
-        self.pid = int(self.server.stdout.readline())
+        self.pid, self.running = int(self.server.stdout.readline()), True
         return self.pid
 
     def wait(self) -> int:
         """The exit status of the run that was started last."""
-        return int(self.server.stdout.readline())
+        status = int(self.server.stdout.readline())
+        self.running = False
+        return status
 
     def run(self, file: str, *arguments: str, log: str = "log") -> int:
         """Starts and waits."""
@@ -148,9 +150,12 @@ def make_runs(tmp_path_factory: pytest.TempPathFactory, fork_server: subprocess.
 
 
 @pytest.fixture
-def runs(make_runs: Callable[[], Runs]) -> Runs:
-    """One such folder."""
-    return make_runs()
+def runs(make_runs: Callable[[], Runs]) -> Iterator[Runs]:
+    """One such folder; a run that a failed test left behind is killed."""
+    made = make_runs()
+    yield made
+    if made.running:
+        made.kill()
 
 
 @pytest.fixture(scope="session")

@@ -4,17 +4,27 @@ Reads one JSON line per run from stdin: argv, cwd and log; writes the run's proc
 status (negative: the signal that killed it). A run is a process of its own in a session of its own.
 """
 
+import ctypes
 import json
 import os
 import runpy
+import signal
 import sys
 
 import basicsr.train
 import torch
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401
 
+
+def end_with_parent() -> None:
+    """Has this process killed when the one that started it ends, so that nothing outlives a test."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 SCRIPT = basicsr.train.__file__
 torch.set_num_threads(1)
+end_with_parent()
 print("ready", flush=True)
 run = None
 for line in sys.stdin:
@@ -27,6 +37,7 @@ for line in sys.stdin:
     run = None
 
 if run is not None:
+    end_with_parent()
     os.setsid()
     os.chdir(run["cwd"])
     log = os.open(run["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)

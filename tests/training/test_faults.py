@@ -135,22 +135,26 @@ def test_a_full_disk(runs: Any, small_disk: Path) -> None:
 
 
 def test_a_loading_process_that_is_killed(runs: Any) -> None:
-    file = runs.options(train__total_iter=5000, datasets__train__num_worker_per_gpu=2)
-    pid = runs.start(file)
-    runs.until("tiny 3/5000")
-    workers = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=True).stdout.split()
-    os.kill(int(workers[0]), signal.SIGKILL)
-    assert runs.wait() == 2
-    assert "a loading process died" in runs.text()
+    workers = {"datasets__train__num_worker_per_gpu": 2, "datasets__train__persistent_workers": True}
+    pid = runs.start(runs.options(train__total_iter=100, **workers))
+    runs.until("tiny 3/100")
+    os.kill(loading_processes(pid)[0], signal.SIGKILL)
+    assert runs.wait() == 2, runs.text()[-2000:]
+    assert "gcfsr: error: datasets.train: a loading process died" in runs.text()
     assert "Traceback" not in runs.text()
 
 
+def loading_processes(pid: int) -> list[int]:
+    """Ids of a process's children."""
+    return [int(line) for line in subprocess.check_output(["pgrep", "-P", str(pid)], text=True).split()]
+
+
 def test_a_killed_trainer_leaves_no_loading_process(runs: Any) -> None:
-    file = runs.options(train__total_iter=5000, datasets__train__num_worker_per_gpu=2)
-    pid = runs.start(file)
-    runs.until("tiny 3/5000")
-    workers = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=True).stdout.split()
-    assert len(workers) >= 2
+    workers = {"datasets__train__num_worker_per_gpu": 2, "datasets__train__persistent_workers": True}
+    pid = runs.start(runs.options(train__total_iter=1000, **workers))
+    runs.until("tiny 3/1000")
+    workers = loading_processes(pid)
+    assert len(workers) == 2
     runs.kill()
     end = time.monotonic() + 30
     while any(Path(f"/proc/{worker}/cmdline").exists() for worker in workers):

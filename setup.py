@@ -1,5 +1,7 @@
 """Metadata of `gcfsr`: what it needs, its commands, and which folder is imported under which name."""
 
+from pathlib import Path
+
 from setuptools import find_namespace_packages, setup
 
 # import name: folder; folders below become packages of their own
@@ -72,6 +74,8 @@ setup(
     name="gcfsr",
     version="0.1.0",
     description="Generative and controllable face super-resolution (GCFSR, CVPR 2022) for BasicSR",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
     package_dir=FOLDERS,

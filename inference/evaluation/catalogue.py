@@ -80,6 +80,10 @@ ENTRIES: dict[str, Entry] = {
         "LR consistency", True, 2, measures.lr_consistency, undefined="the blind degradation cannot be done again",
         note="PSNR in dB between the result, downscaled again, and the input",
     ),
+    "sharpness": Entry(
+        "Sharpness match", True, 3, measures.sharpness_match, undefined="both pictures are flat",
+        note="variance of the Laplacian of Y, the smaller over the larger of result and truth",
+    ),
     "mobilefacenet": Entry(
         "MobileFaceNet cosine", True, 4, partial(measures.onnx_cosine, norm="imagenet"), "MobileFaceNet.onnx",
         packages=("onnxruntime",), note="a stand-in: not the paper's ArcFace; faces must be aligned as FFHQ's are",
@@ -95,7 +99,7 @@ ENTRIES: dict[str, Entry] = {
     ),
 }  # fmt: skip
 
-PAPER = ("psnr", "ssim", "lpips", "lpips-vgg", "niqe", "fid", "arcface", "consistency")
+PAPER = ("psnr", "ssim", "lpips", "lpips-vgg", "niqe", "fid", "arcface", "consistency", "sharpness")
 STAND_INS = ("mobilefacenet", "squeezenet", "lite0")
 
 

@@ -49,6 +49,10 @@ def naturalness(weights: Path | None, device: str) -> Measure:
     return _each(lambda case: pixels.niqe(case.result))
 
 
+def sharpness_match(weights: Path | None, device: str) -> Measure:
+    return _each(lambda case: pixels.sharpness_match(case.result, case.truth))
+
+
 def lr_consistency(weights: Path | None, device: str) -> Measure:
     return _each(lambda case: None if case.blind else pixels.consistency(case.result, case.low))
 

@@ -76,6 +76,20 @@ def niqe(result: Image) -> float | None:
     return float(calculate_niqe(result, crop_border=0, input_order="HWC", convert_to="y"))
 
 
+def sharpness(image: Image) -> float:
+    """High-frequency energy: variance of the Laplacian of Y."""
+    return float(cv2.Laplacian(luma(image), cv2.CV_64F).var())
+
+
+def sharpness_match(result: Image, truth: Image) -> float | None:
+    """The smaller over the larger of the two sharpnesses, in [0, 1]; None where both are flat.
+
+    A blurred result has the share of the truth's energy that it kept; an oversharpened one falls below 1 as well.
+    """
+    low, high = sorted((sharpness(result), sharpness(truth)))
+    return low / high if high > 0 else None
+
+
 def consistency(result: Image, low: Image) -> float:
     """LR-consistency: PSNR between the result, downscaled again by bicubic (not rounded), and the input it was given.
 

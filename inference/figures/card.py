@@ -6,24 +6,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from gcfsr_datasets.image_io import write_bytes_atomic
 from gcfsr_inference.evaluation.catalogue import Entry
 from gcfsr_inference.evaluation.measures import Case, Measure
-from gcfsr_inference.evaluation.pixels import luma
+from gcfsr_inference.evaluation.pixels import sharpness
 from gcfsr_inference.evaluation.workspace import write_json
 from gcfsr_inference.figures.common import Image, in_octaves, make_low, new_figure, restore_dials, save_figure
 from gcfsr_inference.figures.strength import best_index
 
 STEPS = 9  # settings of the dial, equally far apart in octaves over the checkpoint's range
-
-
-def sharpness(image: Image) -> float:
-    """High-frequency energy: variance of the Laplacian of Y."""
-    return float(cv2.Laplacian(luma(image), cv2.CV_64F).var())
 
 
 def rising_share(energy: NDArray[np.float64]) -> float:

@@ -81,6 +81,20 @@ def test_consistency_of_the_truth_is_limited_by_rounding_alone(astronaut: np.nda
     assert pixels.consistency(255 - face, low) < 20
 
 
+def test_sharpness_match_is_the_share_of_energy_kept(astronaut: np.ndarray) -> None:
+    import cv2
+
+    face = astronaut[:256, 96:352]
+    y = pixels.luma(face)[..., 0]
+    padded = np.pad(y, 1, "reflect")
+    laplacian = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:] - 4 * y
+    assert pixels.sharpness(face) == pytest.approx(laplacian.var(), rel=1e-9)
+    blurred = cv2.GaussianBlur(face, (0, 0), 1)
+    assert pixels.sharpness_match(blurred, face) == pytest.approx(pixels.sharpness(blurred) / pixels.sharpness(face))
+    assert pixels.sharpness_match(face, blurred) == pixels.sharpness_match(blurred, face) < 0.5
+    assert pixels.sharpness_match(face * 0, face * 0) is None
+
+
 def exact_features(rng: np.random.Generator, mean: np.ndarray, covariance: np.ndarray, count: int) -> np.ndarray:
     """Features whose sample mean and covariance are exactly those given."""
     rows = rng.standard_normal((count, len(mean)))

@@ -38,10 +38,10 @@ def align(
         zoom: further magnification.
         shift: (2,) further move, shares of the side.
     """
-    (here, there), (left, right) = np.float64(eyes), np.float64(FFHQ_EYES) * SIDE
+    (here, there), (left, right) = np.array(eyes), np.array(FFHQ_EYES) * SIDE
     direction = there - here
     angle = np.degrees(np.arctan2(direction[1], direction[0])) + turn
-    scale = np.linalg.norm(right - left) / np.linalg.norm(direction) * zoom
+    scale = float(np.linalg.norm(right - left) / np.linalg.norm(direction)) * zoom
     middle = (here + there) / 2
     matrix = cv2.getRotationMatrix2D(middle.tolist(), angle, scale)
     matrix[:, 2] += (left + right) / 2 + shift * SIDE - middle
@@ -159,7 +159,7 @@ def write(canvas: np.ndarray, text: str, at: tuple[int, int], size: float) -> No
 
 def main() -> None:
     """Prepares, trains, draws."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Trains the demo network and draws what it does.")
     parser.add_argument("--data", type=Path, help="folder of face pictures to train on instead of the astronaut")
     parser.add_argument("--out", type=Path, default=Path("demo.png"), help="the picture to write")
     parser.add_argument("--work", type=Path, default=Path("build/demo"), help="folder of the run")

@@ -1,6 +1,7 @@
 """What people do wrong and what machines do to them: one clear line, exit status 2; the table is docs/faults.md."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -195,3 +196,10 @@ logger: {print_freq: 1, save_checkpoint_freq: 1, use_tb_logger: false}
     import torch
 
     assert torch.load(state, weights_only=False).keys() == {"epoch", "iter", "optimizers", "schedulers"}
+
+
+def test_the_table_names_tests_that_exist(root: Path) -> None:
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", (root / "docs/faults.md").read_text())
+    assert len(named) >= 30
+    for file, test in named:
+        assert f"def {test}(" in (root / "tests/training" / file).read_text(), f"{file}::{test}"

@@ -1,14 +1,9 @@
 """The parts of an exact resume, and runs that are stopped by signals or asked to resume from something odd."""
 
 import collections
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
-import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -210,102 +205,3 @@ def test_curves_forget_what_comes_after_and_survive_a_cut(tmp_path: Path) -> Non
     assert [row["iter"] for row in curves.read(tmp_path)] == [1, 2, 3, 4]
     with pytest.raises(GCFSRError, match="no such file"):
         curves.read(tmp_path / "elsewhere")
-
-
-# ---------------------------------------------------------------- whole runs
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_finishes_the_iteration_saves_and_says_how_to_go_on(runs: Any, number: int, status: int) -> None:
-    file = runs.options(train__total_iter=400, logger__save_checkpoint_freq=100, val__val_freq=500)
-    runs.start(file)
-    runs.until("tiny 5/400")
-    assert runs.kill(number) == status
-    text = runs.text()
-    assert "Traceback" not in text
-    (iteration,) = runs.checkpoints()
-    assert f"after iteration {iteration}; saved to" in text
-    assert text.rstrip().endswith("--auto_resume")
-    assert f"tiny {iteration}/400" in text
-    assert f"tiny {iteration + 1}/400" not in text
-    runs.options(train__total_iter=iteration + 2, logger__save_checkpoint_freq=100, val__val_freq=500)
-    assert runs.run(file, "--auto_resume", log="resumed") == 0
-    assert f"tiny {iteration + 1}/{iteration + 2}" in runs.text("resumed")
-
-
-@pytest.mark.slow
-def test_resuming_from_odd_things(runs: Any) -> None:
-    file = runs.options(train__total_iter=9, val=None, datasets__val=None, logger__keep_last=2)
-    assert runs.run(file, "--auto_resume") == 0
-    assert "a new run begins" in runs.text()
-    assert runs.checkpoints() == [6, 9]
-    states = runs.folder / "experiments/tiny/training_states"
-
-    (states / "9.state").write_bytes((states / "9.state").read_bytes()[:-500])
-    assert runs.run(file, "--auto_resume", log="damaged") == 0
-    assert "9.state: damaged" in runs.text("damaged")
-    assert "goes on from" in runs.text("damaged")
-    assert "tiny 7/9" in runs.text("damaged")
-    assert "tiny 6/9" not in runs.text("damaged")
-
-    (runs.folder / "experiments/tiny/models/net_d_9.pth").unlink()
-    own_copy = "experiments/tiny/tiny.yml"  # BasicSR's copy of the option file
-    assert runs.run(own_copy, "--auto_resume", log="missing network") == 0
-    assert "net_d_9.pth: is missing" in runs.text("missing network")
-
-    runs.options(path__resume_state="nowhere/5.state", train__total_iter=9)
-    assert runs.run(file, log="nothing") == 2
-    assert "nowhere/5.state: there is no such training state" in runs.text("nothing")
-
-    for state in states.glob("*.state"):
-        state.write_bytes(b"")
-    runs.options(train__total_iter=9)
-    assert runs.run(file, "--auto_resume", log="all damaged") == 2
-    assert "finds no sound checkpoint" in runs.text("all damaged")
-    for log in ("damaged", "missing network", "nothing", "all damaged"):
-        assert "Traceback" not in runs.text(log)
-
-
-@pytest.mark.slow
-def test_another_option_file_and_a_second_run_are_refused(runs: Any) -> None:
-    file = runs.options(train__total_iter=3)
-    assert runs.run(file) == 0
-    state = str(runs.folder / "experiments/tiny/training_states/3.state")
-    runs.options("wider.yml", name="wider", network_g__num_style_feat=16, path__resume_state=state)
-    assert runs.run("wider.yml", log="wider") == 2
-    assert "net_g_3.pth" in runs.text("wider")
-    runs.options("no_gan.yml", name="nogan", network_d=None, train__gan_opt=None, path__resume_state=state)
-    assert runs.run("no_gan.yml", log="nogan") == 2
-    assert "another option file" in runs.text("nogan")
-
-    runs.options(train__total_iter=10_000)
-    runs.start(file, "--auto_resume", log="first")
-    runs.until("tiny 4/", log="first")
-    script = find_spec("basicsr.train").origin
-    second = subprocess.run([sys.executable, script, "-opt", file], cwd=runs.folder, capture_output=True, text=True)
-    assert runs.kill() == -signal.SIGKILL
-    assert second.returncode == 2
-    assert f"process {runs.pid} of" in second.stderr
-    assert "Traceback" not in second.stderr
-
-
-@pytest.mark.slow
-def test_tensorboard_and_metrics_go_on_without_doubles(runs: Any) -> None:
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    file = runs.options(train__total_iter=12)
-    runs.start(file)
-    runs.until("tiny 8/12")
-    runs.kill()
-    time.sleep(1.1)  # event files are told apart by their second
-    assert runs.run(file, "--auto_resume") == 0
-    run = runs.folder / "experiments/tiny"
-    rows = [json.loads(line) for line in (run / curves.NAME).read_text().splitlines()]
-    assert [row["iter"] for row in rows if "losses" in row] == list(range(1, 13))
-    assert [row["iter"] for row in rows if "metrics" in row] == [6, 12, 12]
-    events = accumulator.EventAccumulator(str(runs.folder / "experiments/tb_logger/tiny"))
-    events.Reload()
-    steps = [event.step for event in events.Scalars("losses/l_g_pix")]
-    assert steps == list(range(1, 13))
-    state = torch.load(run / "training_states/12.state", weights_only=True)
-    assert state["gcfsr"]["best"]["val"]["psnr"]["iter"] in (6, 12)

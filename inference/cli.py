@@ -1,6 +1,7 @@
 """The `gcfsr` command: a table of subcommands, each imported only when it is called."""
 
 import argparse
+import os
 import sys
 from importlib import import_module
 
@@ -36,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
         usage="gcfsr [--version] COMMAND ...",
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
-    parser.add_argument("command", nargs="?", choices=list(COMMANDS), metavar="COMMAND", help="one of the commands below")
+    parser.add_argument("command", nargs="?", choices=list(COMMANDS), metavar="COMMAND", help="one of those below")
     return parser
 
 
@@ -64,6 +65,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("gcfsr: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read our output has gone (`| head`): Python must not flush into nothing at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 if __name__ == "__main__":

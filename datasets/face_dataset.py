@@ -98,13 +98,11 @@ class FaceDataset(Dataset):
         known = bool(self._failed[picture])
         self._failed[picture] = 1
         failed, count = int(self._failed.sum()), len(self._failed)
+        so_far = f"{failed} of {count} pictures failed"
         if failed > self.options.max_bad_share * count:
-            share = (
-                f"{failed} of {count} pictures failed, more than max_bad_share {self.options.max_bad_share:g} allows"
-            )
-            raise GCFSRError(f"{error}; {share}") from error
+            raise GCFSRError(f"{error}; {so_far}, more than max_bad_share {self.options.max_bad_share:g}") from error
         if not known:
-            logger.warning(f"skipped: {error} ({failed} of {count} pictures failed so far)")
+            logger.warning(f"skipped: {error} ({so_far} so far)")
 
 
 def fit(image: np.ndarray, options: FaceOptions, name: str) -> np.ndarray:

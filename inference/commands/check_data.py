@@ -8,7 +8,7 @@ import sys
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options to its parser."""
     parser.add_argument("folder", help="folder of aligned faces (with its subfolders), or an LMDB (*.lmdb)")
-    parser.add_argument("--size", type=int, metavar="N", help="the training's out_size; without it only: square")
+    parser.add_argument("--out-size", type=int, metavar="N", help="the training's out_size; without it only: square")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures in a batch of all devices together")
     parser.add_argument("--resize-gt", action="store_true", help="larger pictures are fine, as resize_gt: true has it")
 
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     from gcfsr_arch.errors import GCFSRError
     from gcfsr_datasets.check import check_folder
 
-    report = check_folder(args.folder, args.size, args.batch, args.resize_gt)
+    report = check_folder(args.folder, args.out_size, args.batch, args.resize_gt)
     if not report.faults:
         print(f"{args.folder}: {report.checked} pictures, all sound")
         return

@@ -50,11 +50,11 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command(folder: Path, tmp_path: Path):
-    done = run(str(folder), "--size", "32", "--batch", "8")
+    done = run(str(folder), "--out-size", "32", "--batch", "8")
     assert (done.returncode, done.stderr) == (0, "")
     assert "8 pictures, all sound" in done.stdout
     spoil(folder)
-    done = run(str(folder), "--size", "32")
+    done = run(str(folder), "--out-size", "32")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert sum(line.startswith(str(folder)) for line in done.stderr.splitlines()) == 5

@@ -33,7 +33,7 @@ class ValidationMixin:
         """
         for name, options in ((opt.get("val") or {}).get("metrics") or {}).items():
             if options["type"] not in METRIC_REGISTRY:
-                raise GCFSRError(f"val:metrics:{name}:type: {options['type']} is not registered; see README, Metrics")
+                raise GCFSRError(f"val:metrics:{name}:type: {options['type']} is not registered; see docs/training.md")
             for key in ("weights", "backbone", "heads"):
                 path = options.get(key)
                 if path is not None and not Path(path).expanduser().is_file():

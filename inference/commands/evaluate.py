@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report.add_argument("--groups", action="append", default=[], metavar="HOW", help="apart too: prefix, "
                         "prefix:lon_=real,gen_=generated, luminance, prefix...+luminance; repeat it")  # fmt: skip
     report.add_argument("--sheets", type=int, default=8, metavar="N", help="pictures with a sheet (default 8)")
-    report.add_argument("--title", default="Evaluation")
+    report.add_argument("--title", default="Evaluation", help="heading of the report")
     report.add_argument("--compare", nargs=2, metavar=("A.json", "B.json"), help="paired tests between two reports")
     report.add_argument("--pair", nargs=2, metavar=("LABEL_A", "LABEL_B"), help="the methods to compare")
     how = parser.add_argument_group("running")

@@ -15,7 +15,7 @@ KINDS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A subcommand for each figure."""
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="FIGURE")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="FIGURE", help="one of the figures")
     for kind, line in KINDS.items():
         sub = kinds.add_parser(kind, help=line, description=line)
         sub.add_argument("-o", "--out", required=True, metavar="FOLDER", help="where the files go")

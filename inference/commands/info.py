@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--narrow", type=float, default=1.0, help="factor on every width")
     parser.add_argument("--num-style-feat", type=int, default=512, help="length of a latent code")
     parser.add_argument("--channel-multiplier", type=float, default=2.0, help="widens the levels above 32 pixels")
-    parser.add_argument("--variant", choices=["paper", "released"], default="paper")
+    parser.add_argument("--variant", choices=["paper", "released"], default="paper", help="form of Eq. 4")
     parser.add_argument("--blind", action="store_true", help="s fixed at 1")
     parser.add_argument("--no-style-modulation", action="store_true", help="the ablation of Fig. 7")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
@@ -64,11 +64,12 @@ def configuration_of_options(path: str) -> dict[str, Any]:
     Raises:
         GCFSRError: for a file that cannot be read, has no such block, or names another network.
     """
+    import inspect
     from pathlib import Path
 
     import yaml
 
-    from gcfsr_arch.errors import GCFSRError
+    from gcfsr_arch import GCFSR, GCFSRError
     from gcfsr_arch.training.released_options import generator_options
 
     try:
@@ -81,4 +82,7 @@ def configuration_of_options(path: str) -> dict[str, Any]:
     network = generator_options(opt)
     if network.pop("type", None) != "GCFSR":
         raise GCFSRError(f"{path}: network_g: type: {opt['network_g'].get('type')} is not a network of ours; GCFSR is")
+    unknown = sorted(network.keys() - inspect.signature(GCFSR).parameters.keys())
+    if unknown:
+        raise GCFSRError(f"{path}: network_g: unknown {', '.join(unknown)}; `gcfsr check-options {path}` says more")
     return network

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets import balance
@@ -63,8 +63,6 @@ class FaceDataset(Dataset):
             GCFSRError: the picture is not square or of the wrong size; or it cannot be decoded and this is validation,
                 or more than `max_bad_share` of all pictures could not.
         """
-        if get_worker_info() is not None:
-            cv2.setNumThreads(1)  # the workers share the processors among them already
         rng = np.random.default_rng((self.options.seed, epoch if self.training else 0, index))
         image, name = self._sound_picture(self._choose(index, rng), rng)
         if self.training and self.options.use_hflip and rng.random() < 0.5:

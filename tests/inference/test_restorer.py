@@ -11,6 +11,7 @@ from gcfsr_datasets.resize import resize
 from gcfsr_inference import Restorer, estimate_factor
 from gcfsr_inference.arrays import network_input, picture, to_depth, unit_bgr
 from gcfsr_inference.backends import TorchBackend
+from gcfsr_inference.hashes import picture_seed
 
 rng = np.random.default_rng(0)
 FACE = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
@@ -66,6 +67,12 @@ def test_random_noise_depends_on_seed_and_picture(restorer):
     assert np.array_equal(same[0], same[1])
     assert not np.array_equal(same[0], same[2])
     assert not np.array_equal(restorer.noise("random", [1])[0], restorer.noise("random", [2])[0])
+
+
+def test_pictures_of_one_seed_get_noise_of_their_own_only_where_it_is_random():
+    other = np.rot90(FACE).copy()
+    assert picture_seed(FACE, 1, "random") == picture_seed(FACE.copy(), 1, "random") != picture_seed(other, 1, "random")
+    assert picture_seed(FACE, 1, "fixed") == picture_seed(other, 1, "fixed") == 1
 
 
 def test_encodes_a_picture_once(restorer, monkeypatch):

@@ -56,13 +56,16 @@ class GCFSRModel(StepMixin, ResumeMixin, ValidationMixin, SRModel):
     def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str = "params") -> None:
         """Loads a checkpoint of ours, of BasicSR or of the released code; a wrong one is named with its key."""
         bare = self.get_bare_model(net)
-        if not strict:
-            return super().load_network(net, load_path, strict, param_key)
         state, _ = read_state(load_path, prefer=(param_key, "params_ema", "params"))
+        if not strict:
+            fitting = {k: v for k, v in bare.state_dict().items() if k in state and state[k].shape == v.shape}
+            bare.load_state_dict({key: state[key] for key in fitting}, strict=False)
+            count = f"{len(fitting)} of {len(bare.state_dict())}"
+            get_root_logger().warning(f"{load_path}: {count} tensors fit and were taken")
+            return
         released = "conv_body_first.0.weight" in state or "conv_body.0.0.weight" in state
         size = self.opt["network_g"]["out_size"]
         fit(bare, state, (lambda key: released_name(key, size)) if released else None, load_path)
-        return None
 
     def init_training_settings(self) -> None:
         """Networks, EMA, losses, optimisers: everything that training needs and testing does not."""

@@ -141,10 +141,13 @@ class StepMixin:
         return self._finish("discriminator", self.step_d, logs)
 
     def _judge(self, real: Tensor, fake: Tensor) -> tuple[Logs, Logs]:
-        """D's losses on real and restored faces: one forward and one backward pass (DDP allows no second forward)."""
+        """D's losses on real and restored faces, in one forward pass but where D compares the faces of a batch."""
         with self.engine.autocast(self.device):
-            logits = self.net_d(torch.cat([real, fake]))
-        on_real, on_fake = zip(*(head.split([len(real), len(fake)]) for head in per_head(logits)), strict=True)
+            if getattr(self.get_bare_model(self.net_d), "minibatch_std", False):
+                on_real, on_fake = per_head(self.net_d(real)), per_head(self.net_d(fake))
+            else:
+                heads = per_head(self.net_d(torch.cat([real, fake])))
+                on_real, on_fake = zip(*(head.split([len(real), len(fake)]) for head in heads), strict=True)
         scores = {
             "out_d_real": torch.stack([x.detach().mean() for x in on_real]).mean(),
             "out_d_fake": torch.stack([x.detach().mean() for x in on_fake]).mean(),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from gcfsr_arch import GCFSR, GCFSRError, save_generator
+from gcfsr_arch import GCFSR, GCFSRError, load_generator, save_generator
 
 
 def test_losses_are_equations_6_and_7(tiny: ModuleType) -> None:
@@ -30,6 +30,17 @@ def test_losses_are_equations_6_and_7(tiny: ModuleType) -> None:
     model.feed_data(data)
     model.optimize_parameters(1)
     assert dict(model.get_current_log()) == pytest.approx({k: v.item() for k, v in wanted.items()}, rel=1e-4, abs=1e-7)
+
+
+def test_a_discriminator_that_compares_faces_sees_real_and_restored_apart(tiny: ModuleType) -> None:
+    model, data = tiny.build(network_d__minibatch_std=True, train__r1_reg_weight=0), tiny.batch()
+    with torch.no_grad():
+        y = model.net_g(data["lq"], data["s"], noise="zero")
+        wanted = model.net_d(data["gt"]).mean().item(), model.net_d(y).mean().item()
+    model.feed_data(data)
+    model.optimize_parameters(1)
+    log = model.get_current_log()
+    assert (log["out_d_real"], log["out_d_fake"]) == pytest.approx(wanted, abs=1e-5)
 
 
 def test_lazy_r1_is_stronger_by_its_interval(tiny: ModuleType) -> None:
@@ -203,3 +214,6 @@ def test_pretrained_networks(tiny: ModuleType, tmp_path: Path) -> None:
     save_generator(GCFSR(64, num_style_feat=32, narrow=1 / 16), tmp_path / "other.safetensors")
     with pytest.raises(GCFSRError, match=r"other\.safetensors: key '"):
         tiny.build(path__pretrain_network_g=str(tmp_path / "other.safetensors"))
+    partly = tiny.build(path={"pretrain_network_g": str(tmp_path / "other.safetensors"), "strict_load_g": False})
+    other = load_generator(tmp_path / "other.safetensors")
+    assert torch.equal(partly.net_g.levels["16"].conv.conv.weight, other.levels["16"].conv.conv.weight)

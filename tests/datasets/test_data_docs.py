@@ -1,0 +1,45 @@
+"""docs/data.md: its examples run, and its tables name every key and no other."""
+
+import re
+import shutil
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gcfsr_datasets.blind_face_dataset import BlindFaceDegradationDataset
+from gcfsr_datasets.color import ToneRanges
+from gcfsr_datasets.dataset_options import BlindOptions, MultiFactorOptions
+from gcfsr_datasets.multi_factor_dataset import MultiFactorDegradationDataset
+
+
+@pytest.fixture
+def page(root: Path) -> str:
+    return (root / "docs" / "data.md").read_text(encoding="utf-8")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.M | re.S)
+
+
+def test_tables_name_every_key(page: str):
+    rows = re.findall(r"^\| (`.*?) \|", page, re.M)
+    named = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+    assert named == {field.name for cls in (MultiFactorOptions, BlindOptions) for field in fields(cls)}
+    assert all(f"`{field.name}`" in page for field in fields(ToneRanges))
+
+
+def test_examples_run(page: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    kinds = {cls.__name__: cls for cls in (MultiFactorDegradationDataset, BlindFaceDegradationDataset)}
+    examples = [yaml.safe_load(block) for block in blocks(page, "yaml")]
+    assert {example["type"] for example in examples} == set(kinds)
+    for example in examples:
+        dataset = kinds[example["type"]]({**example, "dataroot_gt": str(folder)})
+        assert dataset[0]["lq"].shape == (3, 32, 32)
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(folder / "0.png", "face.png")
+    (code,) = blocks(page, "python")
+    exec(compile(code, "docs/data.md", "exec"), {})
+    assert Path("blind.png").is_file()

@@ -20,7 +20,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from gcfsr_arch.errors import GCFSRError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
-LOSSLESS_ALPHA = frozenset({".png", ".tif", ".tiff", ".webp"})  # formats that `write_image` gives an alpha channel
+WITH_ALPHA = frozenset({".png", ".tif", ".tiff", ".webp"})  # formats that `write_image` gives an alpha channel
 DEEP = frozenset({".png", ".tif", ".tiff"})  # formats that `write_image` gives 16 bits
 DECODE_FAULTS = (OSError, ValueError, SyntaxError, EOFError, TypeError, KeyError, struct.error, cv2.error, MemoryError)
 _ORIENTATION = 0x0112  # EXIF tag
@@ -128,7 +128,7 @@ def encode_image(
     deep = bgr.dtype == np.uint16
     if suffix not in IMAGE_SUFFIXES:
         raise GCFSRError(f"{name}: unknown suffix {suffix!r}; use one of {', '.join(sorted(IMAGE_SUFFIXES))}")
-    if alpha is not None and suffix not in LOSSLESS_ALPHA:
+    if alpha is not None and suffix not in WITH_ALPHA:
         raise GCFSRError(f"{name}: {suffix} has no alpha channel; write .png, .tiff or .webp")
     if deep and suffix not in DEEP:
         raise GCFSRError(f"{name}: {suffix} has no 16 bits; write .png or .tiff")

@@ -14,7 +14,7 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import (
     DEEP,
     IMAGE_SUFFIXES,
-    LOSSLESS_ALPHA,
+    WITH_ALPHA,
     Picture,
     decode_image,
     encode_image,
@@ -130,7 +130,7 @@ class Outputs:
         if self.ext != "auto":
             return self.ext
         own = source.path.suffix.lower() if source.path is not None and whole else ".png"
-        holds = own in IMAGE_SUFFIXES and (picture.alpha is None or own in LOSSLESS_ALPHA)
+        holds = own in IMAGE_SUFFIXES and (picture.alpha is None or own in WITH_ALPHA)
         holds = holds and (picture.bgr.dtype != np.uint16 or own in DEEP) and (picture.icc is None or own != ".bmp")
         return own if holds else ".png"
 

@@ -167,6 +167,11 @@ def test_a_folder_of_results_gives_the_numbers_of_its_pictures(truth: Path) -> N
     alone = settings(truth, f"GPEN=folder:{results / 'x4'}", out=str(truth.parent / "c"), factors="4")
     alone = evaluate(alone, sheets=0)
     assert alone["values"]["GPEN"]["x4"] == first["values"]["bicubic"]["x4"]
+    old = second["values"]["GPEN"]["x4"]["psnr"]
+    cv2.imwrite(str(results / "x4" / "gen_b.png"), np.zeros((64, 64, 3), np.uint8))  # made anew elsewhere
+    third = evaluate(settings(truth, f"GPEN=folder:{results}", out=str(truth.parent / "b")), sheets=0)
+    changed = {name for name, value in third["values"]["GPEN"]["x4"]["psnr"].items() if value != old[name]}
+    assert changed == {"gen_b"}
     with pytest.raises(GCFSRError, match="has no folder x4"):
         evaluate(settings(truth, f"folder:{results / 'x4'}", out=str(truth.parent / "d")), sheets=0)
 

@@ -4,15 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import cv2
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_inference.background import TILE, enlarge
 from gcfsr_inference.detect import Detection, Detector
 from gcfsr_inference.detect_search import search
 from gcfsr_inference.paste import align, crop_face, match_color, paste_face, scale_matrix, scale_of
-
-BACKGROUNDS = {"none": cv2.INTER_LANCZOS4, "bicubic": cv2.INTER_CUBIC, "lanczos": cv2.INTER_LANCZOS4}
 
 
 class FaceRestorer(Protocol):
@@ -40,7 +38,9 @@ class PhotoOptions:
         match_color: give each restored face its input's low frequencies.
         keep_detail: keep the detail of a face that has more pixels than the network gives (see `paste.paste_face`).
         upscale: the result's size over the picture's.
-        background: how the rest is enlarged: `bicubic`, `lanczos` or `none` (as lanczos, like GFPGAN's script).
+        background: how the rest is enlarged, see `background.enlarge`.
+        weights: folder of the background network's weights.
+        tile: side in pixels of what the background network enlarges at a time.
         batch: faces restored at a time.
         keep_crops: keep every face's pictures in the result (else they only pass through `on_face`).
     """
@@ -52,6 +52,8 @@ class PhotoOptions:
     keep_detail: bool = True
     upscale: float = 1.0
     background: str = "none"
+    weights: str | None = None
+    tile: int = TILE
     batch: int = 4
     keep_crops: bool = False
 
@@ -115,9 +117,14 @@ def restore_photo(
     """
     options = options or PhotoOptions()
     faces = find_faces(image, detector, options)
-    canvas = enlarge(image, options.upscale, options.background)
+    canvas = enlarge_background(image, options)
     restore_into(canvas, image, faces, restorer, options, on_face)
     return PhotoResult(canvas, faces)
+
+
+def enlarge_background(image: np.ndarray, options: PhotoOptions) -> np.ndarray:
+    """A copy of the picture, or of its alpha channel, enlarged as the options say."""
+    return enlarge(image, options.upscale, options.background, options.weights, options.tile)
 
 
 def find_faces(image: np.ndarray, detector: Detector, options: PhotoOptions) -> list[Face]:
@@ -153,18 +160,6 @@ def choose(found: Sequence[Detection], faces: str, shape: tuple[int, int]) -> li
             f"faces {faces}: there is no face {missing[0]}; {len(found)} found, numbered from 0, left to right"
         )
     return wanted
-
-
-def enlarge(image: np.ndarray, upscale: float, background: str = "none") -> np.ndarray:
-    """A copy of the picture (or its alpha channel), enlarged `upscale` times."""
-    if background not in BACKGROUNDS:
-        raise GCFSRError(f"background {background}: unknown; choose {', '.join(BACKGROUNDS)}")
-    if not 0 < upscale <= 16:
-        raise GCFSRError(f"upscale {upscale}: must lie in (0, 16]")
-    if upscale == 1:
-        return image.copy()
-    size = round(image.shape[1] * upscale), round(image.shape[0] * upscale)
-    return cv2.resize(image, size, interpolation=BACKGROUNDS[background] if upscale > 1 else cv2.INTER_AREA)
 
 
 def restore_into(

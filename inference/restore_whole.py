@@ -10,8 +10,9 @@ import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import Picture
+from gcfsr_inference.background import TILE
 from gcfsr_inference.detect import Detection, Detector, LandmarkFile, build_detector, find_detector, missing_weights
-from gcfsr_inference.photo import Face, PhotoOptions, enlarge, find_faces, restore_into
+from gcfsr_inference.photo import Face, PhotoOptions, enlarge_background, find_faces, restore_into
 from gcfsr_inference.restore_files import make_folder
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ def photo_options(args: Any) -> PhotoOptions:
         match_color=args.match_color,
         upscale=args.upscale,
         background=args.bg_upsampler,
+        weights=args.weights_dir,
+        tile=args.bg_tile or TILE,
         batch=args.batch,
     )
 
@@ -109,7 +112,7 @@ def restore_whole(run: "RestoreRun", loaded: "Loaded", detector: Detector) -> No
             face.factor = known.get("factor")
     if not faces:
         run.say(f"{source.name}: no face found; the picture is kept as it is")
-    canvas = enlarge(picture.bgr, options.upscale, options.background)
+    canvas = enlarge_background(picture.bgr, options)
     entries: list[dict[str, Any]] = []
     run.runner.records.clear()
 
@@ -117,7 +120,7 @@ def restore_whole(run: "RestoreRun", loaded: "Loaded", detector: Detector) -> No
         entries.append(_write(run, source, face))
 
     restore_into(canvas, picture.bgr, faces, run.runner, options, on_face)
-    alpha = None if picture.alpha is None else enlarge(picture.alpha, options.upscale, options.background)
+    alpha = None if picture.alpha is None else enlarge_background(picture.alpha, options)
     result = run.outputs.result(source, picture)
     digest = run.outputs.write(result, replace(picture, bgr=canvas, alpha=alpha))
     done = {entry["number"] for entry in entries}

@@ -16,7 +16,7 @@ import numpy as np
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.detect import Detection, Detector
 from gcfsr_inference.detect_search import search
-from gcfsr_inference.photo import Face, FaceRestorer, PhotoOptions, choose, enlarge, restore_into
+from gcfsr_inference.photo import Face, FaceRestorer, PhotoOptions, choose, enlarge_background, restore_into
 from gcfsr_inference.tracking import Track, Tracker
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".m4v", ".avi", ".webm"})
@@ -65,7 +65,7 @@ def restore_video(
         for number, (frame, tracked) in enumerate(follow(frames, detector, tracker, options.min_face), start=1):
             faces = choose_tracked(tracked, options, frame.shape[:2])
             tracks = {face.number: track for track, face in tracked}
-            canvas = enlarge(frame, options.upscale, options.background)
+            canvas = enlarge_background(frame, options)
             restore_into(canvas, frame, faces, restorer, options, dial=lambda f, new, t=tracks: t[f.number].dial(new))
             writer.write(canvas)
             with_faces += any(face.status == "restored" for face in faces)

@@ -2,7 +2,7 @@
 
 import argparse
 
-BACKGROUNDS = ("none", "bicubic", "lanczos")
+BACKGROUNDS = ("none", "bicubic", "lanczos", "realesrgan")
 DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "yunet")
 
 
@@ -53,7 +53,7 @@ def _add_photo(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("-s", "--upscale", type=float, default=1.0, help="size of the whole picture over the input's [1]")
     add("--bg_upsampler", default="none", help=f"how the rest is enlarged: {', '.join(BACKGROUNDS)} [none]")
-    add("--bg_tile", type=int, help="accepted for GFPGAN's command lines; these upsamplers need no tiles")
+    add("--bg_tile", type=int, help="realesrgan: pixels enlarged at a time [400]")
     add("--only_center_face", action="store_true", help="only the face nearest to the middle")
     add("--faces", default="all", help="all, largest, center, or numbers from left to right such as 0,2 [all]")
     add("--min-face", type=float, default=20.0, metavar="PIXELS", help="smaller ones are left [20]")

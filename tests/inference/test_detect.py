@@ -169,6 +169,14 @@ def test_faces_of_30_and_of_1500_pixels(name: str, shared: Path) -> None:
     assert sizes == pytest.approx([30, 1500], rel=0.25)
 
 
+@pytest.mark.parametrize("name", REAL)
+def test_odd_pictures_have_no_face(name: str, shared: Path) -> None:
+    detector = build_detector(name, shared / "weights")
+    for shape in ((1, 1), (10, 4000), (2000, 3)):
+        for dtype in (np.uint8, np.uint16):
+            assert search(np.zeros((*shape, 3), dtype), detector) == []
+
+
 def test_missing_weights_say_which_file_belongs_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(detect.WEIGHTS_VARIABLE, str(tmp_path / "nowhere"))
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -12,7 +12,7 @@ import pytest
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.detect import Detection, LandmarkFile, build_detector
 from gcfsr_inference.paste import TEMPLATE
-from gcfsr_inference.photo import Face, PhotoOptions, choose, enlarge, restore_photo
+from gcfsr_inference.photo import Face, PhotoOptions, choose, restore_photo
 
 
 class Brighten:
@@ -131,12 +131,6 @@ def test_an_enlarged_photograph(upscale: float, background: str, tmp_path: Path)
     expected = cv2.resize(small, result.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     assert np.abs(result.astype(int) - expected).mean() < 0.3
     assert np.abs(result.astype(int) - expected).max() < 20
-
-
-@pytest.mark.parametrize(("upscale", "background"), [(0, "none"), (float("nan"), "none"), (17, "none"), (2, "waifu")])
-def test_enlarging_out_of_range(upscale: float, background: str) -> None:
-    with pytest.raises(GCFSRError, match=r"(upscale|background) "):
-        enlarge(gray(10, 10), upscale, background)
 
 
 def test_thousands_of_detections(tmp_path: Path) -> None:

@@ -13,22 +13,22 @@ from torch import Tensor
 from gcfsr_arch import GCFSR
 from gcfsr_arch.checkpoint import fit, infer_config, released_name
 
-DEFAULT_FACTOR = 8.0
+DEFAULT_S = 0.25
 
 
 class GCFSRArch(Architecture[GCFSR]):
     """Recognises ours and the released form by their keys; arguments are read from the tensors' shapes.
 
-    spandrel hands over tensors only, without a file's metadata: `max_factor` is the one usual for the size. Aligned
-    faces go in and come out at the network's size, RGB in [0, 1].
+    Aligned faces go in and come out at the network's size, RGB in [0, 1].
 
     Args:
-        factor: the dial for every picture; s = factor / max_factor.
+        s: the dial for every picture, in [0, 1]. Not a factor: spandrel hands over tensors only, without the file's
+            metadata that says which factor s = 1 stands for.
     """
 
-    def __init__(self, factor: float = DEFAULT_FACTOR) -> None:
+    def __init__(self, s: float = DEFAULT_S) -> None:
         super().__init__(id="GCFSR", detect=lambda state: infer_config(state) is not None)
-        self.factor = factor
+        self.s = s
 
     def load(self, state_dict: dict[str, Any]) -> ImageModelDescriptor[GCFSR]:
         """The descriptor of a state dict for which `detect` is true."""
@@ -55,11 +55,10 @@ class GCFSRArch(Architecture[GCFSR]):
 
     @torch.inference_mode()
     def call(self, net: GCFSR, image: Tensor) -> Tensor:
-        """(N, 3, S, S) RGB in [0, 1] -> the same, restored at `factor` with fixed noise."""
-        s = None if net.blind else min(max(self.factor, net.min_factor), net.max_factor) / net.max_factor
-        return ((net(image * 2 - 1, s, "fixed") + 1) / 2).clamp(0, 1)
+        """(N, 3, S, S) RGB in [0, 1] -> the same, restored at `s` with fixed noise."""
+        return ((net(image * 2 - 1, None if net.blind else self.s, "fixed") + 1) / 2).clamp(0, 1)
 
 
-def register(factor: float = DEFAULT_FACTOR) -> None:
+def register(s: float = DEFAULT_S) -> None:
     """Adds GCFSR to spandrel's main registry; a second call changes nothing."""
-    MAIN_REGISTRY.add(ArchSupport.from_architecture(GCFSRArch(factor)), ignore_duplicates=True)
+    MAIN_REGISTRY.add(ArchSupport.from_architecture(GCFSRArch(s)), ignore_duplicates=True)

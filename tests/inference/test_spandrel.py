@@ -10,7 +10,7 @@ from gcfsr_arch.checkpoint import released_name
 
 spandrel = pytest.importorskip("spandrel")
 
-from gcfsr_inference.spandrel_arch import DEFAULT_FACTOR, GCFSRArch, register  # noqa: E402 - after the skip
+from gcfsr_inference.spandrel_arch import DEFAULT_S, GCFSRArch, register  # noqa: E402 - after the skip
 
 TINY = {"out_size": 32, "num_style_feat": 32, "narrow": 1 / 16}
 
@@ -32,7 +32,7 @@ def test_a_safetensors_file_is_loaded_and_called(options: dict, tmp_path: Path) 
     assert (model.purpose, model.scale, model.input_channels) == ("FaceSR", 1, 3)
     image = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        expected = ((net(image * 2 - 1, DEFAULT_FACTOR / 32, "fixed") + 1) / 2).clamp(0, 1)
+        expected = ((net(image * 2 - 1, DEFAULT_S, "fixed") + 1) / 2).clamp(0, 1)
     torch.testing.assert_close(model(image), expected)
 
 

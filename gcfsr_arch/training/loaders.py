@@ -6,9 +6,11 @@ to be thrown away, and the number of workers may change. torchdata's StatefulDat
 and of their data sets instead; there are none to keep here, and it refuses another number of workers.
 """
 
+import atexit
 import dataclasses
 import logging
 import math
+import multiprocessing
 import queue
 import signal
 import threading
@@ -148,8 +150,16 @@ def told_loading_fault(error: BaseException) -> GCFSRError | None:
     )
 
 
+def end_loading_processes() -> None:
+    """Ends those that are left when the trainer ends: they pass over SIGTERM, with which Python would wait for ever."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes their end for a fault
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
+
+
 def start_worker(worker_id: int, **seeding: Any) -> None:
-    """Seeds a loading process as BasicSR does and leaves Ctrl-C and SIGTERM to the trainer, which ends it."""
+    """Seeds a loading process as BasicSR does and leaves Ctrl-C and SIGTERM to the trainer, which finishes first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     worker_init_fn(worker_id, **seeding)
@@ -216,6 +226,8 @@ def train_loader(opt: Options, train: Options) -> tuple[TrainLoader, Sampler, Sc
         )
     # a thread may not draw from the trainer's generators, which a data set without `at` does
     ahead = train.get("num_prefetch_queue", 1) if train.get("prefetch_mode") == "cpu" and hasattr(dataset, "at") else 0
+    if workers:
+        atexit.register(end_loading_processes)
     loader = TrainLoader(
         Keyed(dataset, opt["manual_seed"]),
         batch_size=batch,

@@ -78,9 +78,8 @@ class ResumeMixin:
     def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> None:
         """Validates, records the metrics, and writes the checkpoint that waits for them."""
         if self.opt["is_train"]:
-            current_iter = min(
-                int(current_iter), int(self.opt["train"]["total_iter"])
-            )  # the trainer counts past its end
+            total = int(self.opt["train"]["total_iter"])
+            current_iter = min(int(current_iter), total)  # BasicSR's loop counts past its end
         try:
             super().validation(dataloader, current_iter, tb_logger, save_img)
         except BaseException:  # whatever ends the run here, the iteration's work is kept

@@ -152,8 +152,8 @@ def loading_processes(pid: int) -> list[int]:
 
 def test_a_killed_trainer_leaves_no_loading_process(runs: Any) -> None:
     workers = {"datasets__train__num_worker_per_gpu": 2, "datasets__train__persistent_workers": True}
-    pid = runs.start(runs.options(train__total_iter=1000, **workers))
-    runs.until("tiny 3/1000")
+    pid = runs.start(runs.options(train__total_iter=900, **workers))
+    runs.until("tiny 3/900")
     workers = loading_processes(pid)
     assert len(workers) == 2
     runs.kill()

@@ -1,6 +1,7 @@
 """Whole runs that are stopped by signals, or asked to resume from something odd."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,10 +19,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_finishes_the_iteration_saves_and_says_how_to_go_on(runs: Any, number: int, status: int) -> None:
-    file = runs.options(train__total_iter=400, logger__save_checkpoint_freq=100, val__val_freq=500)
+    """The signal goes to the loading processes too, as a terminal or a batch system sends it."""
+    workers = {"datasets__train__num_worker_per_gpu": 2, "datasets__train__persistent_workers": True}
+    file = runs.options(train__total_iter=400, logger__save_checkpoint_freq=100, val__val_freq=500, **workers)
     runs.start(file)
     runs.until("tiny 5/400")
-    assert runs.kill(number) == status
+    os.killpg(runs.pid, number)
+    assert runs.wait() == status
     text = runs.text()
     assert "Traceback" not in text
     (iteration,) = runs.checkpoints()

@@ -122,17 +122,24 @@ def test_killed_while_a_checkpoint_is_written(runs: Any, reference: Path) -> Non
 
 
 def test_two_ranks_killed_and_resumed(runs: Any) -> None:
-    """torchrun with two gloo processes; once all are killed, once a single rank is."""
+    """torchrun with two gloo processes: all killed, then stopped by SIGTERM, then a single rank killed."""
     file = runs.options()
     reference = ranks(runs, file, "reference")
-    assert reference.wait() == 0, runs.text("ranks.log")[-3000:]
+    assert reference.wait() == 0, runs.text("reference.log")[-3000:]
     (runs.folder / "experiments").rename(runs.folder / "reference")
 
     everything = ranks(runs, file, "killed")
-    runs.until("tiny 8/20", log="killed.log")
+    runs.until("tiny 5/20", log="killed.log")
     for process in (everything.pid, *children(everything)):
         os.kill(process, signal.SIGKILL)
     everything.wait()
+
+    stopped = ranks(runs, file, "stopped", "--auto_resume")
+    runs.until("tiny 8/20", log="stopped.log")
+    stopped.terminate()
+    assert stopped.wait() != 0
+    assert "stopped by SIGTERM after iteration" in runs.text("stopped.log")
+    assert runs.checkpoints()[-1] >= 8
 
     one = ranks(runs, file, "one rank killed", "--auto_resume")
     runs.until("tiny 14/20", log="one rank killed.log")

@@ -12,35 +12,38 @@ from gcfsr_arch.training.options_networks import DISCRIMINATORS, GENERATORS
 
 Fault = tuple[str, str]
 MODELS = ("GCFSRModel", "GCFSR_Model")
-METRICS = ("calculate_psnr", "calculate_ssim", "calculate_niqe")  # BasicSR's, named without loading it
+METRICS = (  # BasicSR's and ours, named without loading it
+    *("calculate_psnr", "calculate_ssim", "calculate_niqe", "calculate_lpips", "calculate_identity"),
+    *("calculate_feature_distance", "calculate_feature_frechet", "calculate_fid_gcfsr"),
+)
 
 
 def registry_faults(options: dict[str, Any]) -> list[Fault]:
     """Faults of `type` keys: names that no registry holds, and arguments that a foreign network does not take."""
     faults: list[Fault] = []
-    for place, block, known, registry in _typed_blocks(options):
+    for place, block, known, registry in typed_blocks(options):
         kind = block.get("type") if isinstance(block, dict) else None
         key = place if registry == "MODEL_REGISTRY" else f"{place}.type"
         if not isinstance(kind, str) or kind in known:
             continue
-        registered = _registered(registry)
-        if registered is None:
+        theirs = registered(registry)
+        if theirs is None:
             faults.append((key, f"{kind!r} is not one of {', '.join(known)} and BasicSR is not installed"))
-        elif kind not in registered:
-            close = difflib.get_close_matches(kind, [*known, *registered], n=1)
-            hint = (
-                f"did you mean {close[0]!r}?" if close else f"known ones are {', '.join(sorted({*known, *registered}))}"
-            )
+        elif kind not in theirs:
+            names = sorted({*known, *theirs})
+            close = difflib.get_close_matches(kind, names, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known ones are {', '.join(names)}"
             faults.append((key, f"unknown name {kind!r}, {hint}"))
         elif registry == "MODEL_REGISTRY":
-            if not any(base.__module__.startswith("gcfsr_arch.") for base in registered[kind].__mro__):
+            if not any(base.__module__.startswith("gcfsr_arch.") for base in theirs[kind].__mro__):
                 faults.append((key, f"{kind!r} is no model of gcfsr's; BasicSR reads its options unchecked"))
         elif registry == "ARCH_REGISTRY":
-            faults += [(f"{place}.{key}", why) for key, why in _argument_faults(registered[kind], block)]
+            faults += [(f"{place}.{name}", why) for name, why in _argument_faults(theirs[kind], block)]
     return faults
 
 
-def _typed_blocks(options: dict[str, Any]) -> Iterator[tuple[str, Any, tuple[str, ...], str]]:
+def typed_blocks(options: dict[str, Any]) -> Iterator[tuple[str, Any, tuple[str, ...], str]]:
+    """Every block with a `type`: its place, the block, the names that are ours, the registry of all others."""
     yield "model_type", {"type": options.get("model_type")}, MODELS, "MODEL_REGISTRY"
     yield "network_g", options.get("network_g"), tuple(GENERATORS), "ARCH_REGISTRY"
     yield "network_d", options.get("network_d"), tuple(DISCRIMINATORS), "ARCH_REGISTRY"
@@ -52,7 +55,7 @@ def _typed_blocks(options: dict[str, Any]) -> Iterator[tuple[str, Any, tuple[str
         yield f"val.metrics.{name}", block, METRICS, "METRIC_REGISTRY"
 
 
-def _registered(registry: str) -> dict[str, Any] | None:
+def registered(registry: str) -> dict[str, Any] | None:
     """Name -> class of one of BasicSR's registries with ours in it; None without BasicSR."""
     if find_spec("basicsr") is None:
         return None

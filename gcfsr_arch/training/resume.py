@@ -5,14 +5,10 @@ the place in the epoch, best metrics, counters. A checkpoint of an iteration tha
 validation, so that it holds its results too.
 """
 
-import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -24,9 +20,9 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.training import checkpoints, curves
 from gcfsr_arch.training.loaders import Schedule
 from gcfsr_arch.training.randomness import random_state, set_random_state
+from gcfsr_arch.training.stopping import StopRequest
 
 OURS = "gcfsr"  # key of the state that BasicSR does not know
-AGAIN = 3.0  # seconds after which a second signal stops the run at once; torchrun passes Ctrl-C on twice
 
 
 class ResumeMixin:
@@ -201,36 +197,6 @@ class ResumeMixin:
             self.load_engine_state(mine["engine"])
         if self.opt.get("rank", 0) < len(ranks):
             self._random = mine["random"]
-
-
-class StopRequest:
-    """Notes SIGINT and SIGTERM; the same signal again, a while later, has its usual effect."""
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        self.since = 0.0
-        self.before: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler."""
-        if self.number is None:
-            self.number, self.since = number, time.monotonic()
-            os.write(2, b"\ngcfsr: finishing this iteration, then saving; the same signal again stops at once\n")
-        elif time.monotonic() - self.since > AGAIN:
-            signal.signal(number, self.before[number])
-            os.kill(os.getpid(), number)
-
-    def agreed(self, opt: Mapping[str, Any]) -> int | None:
-        """The signal's number once any rank has one."""
-        number = self.number or 0
-        if opt["dist"]:
-            device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-            shared = torch.tensor(number, device=device)
-            dist.all_reduce(shared, op=dist.ReduceOp.MAX)
-            number = int(shared.item())
-        return number or None
 
 
 def weights(net: nn.Module) -> dict[str, torch.Tensor]:

@@ -15,6 +15,7 @@ from gcfsr_arch.training.options import check
 from gcfsr_arch.training.options_data import BlindFace, MultiFactor, Tones
 from gcfsr_arch.training.options_names import known_keys
 from gcfsr_arch.training.options_networks import Discriminator, Generator
+from gcfsr_arch.training.options_registry import registered, typed_blocks
 from gcfsr_arch.training.options_schema import Engine, Options
 from gcfsr_datasets.color import ToneRanges
 from gcfsr_datasets.dataset_options import BlindOptions, MultiFactorOptions
@@ -182,3 +183,10 @@ def test_every_key_says_what_it_is() -> None:
     }
     assert silent <= {"type", "model_type", "network_g", "network_d", "path", "train", "val", "logger", "dist_params"}
     assert described > silent
+
+
+def test_names_known_without_basicsr_are_its_registries() -> None:
+    pytest.importorskip("basicsr")
+    blocks = {registry: known for _, _, known, registry in typed_blocks(good() | {"val": {"metrics": {"p": {}}}})}
+    for registry, known in blocks.items():
+        assert set(known) <= registered(registry).keys()

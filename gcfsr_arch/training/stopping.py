@@ -1,0 +1,44 @@
+"""SIGINT and SIGTERM as a request that a training loop meets when an iteration is complete."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+AGAIN = 3.0  # seconds after which a second signal stops the run at once; torchrun passes Ctrl-C on twice
+
+
+class StopRequest:
+    """Notes SIGINT and SIGTERM; the same signal again, a while later, has its usual effect."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.since = 0.0
+        self.before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            self.before = {number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        if self.number is None:
+            self.number, self.since = number, time.monotonic()
+            os.write(2, b"\ngcfsr: finishing this iteration, then saving; the same signal again stops at once\n")
+        elif time.monotonic() - self.since > AGAIN:
+            signal.signal(number, self.before[number])
+            os.kill(os.getpid(), number)
+
+    def agreed(self, opt: Mapping[str, Any]) -> int | None:
+        """The signal's number once any rank has one."""
+        number = self.number or 0
+        if opt["dist"]:
+            device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+            shared = torch.tensor(number, device=device)
+            dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+            number = int(shared.item())
+        return number or None

@@ -1,5 +1,6 @@
 """GCFSRModel: the training step of Eq. 6-7 inside BasicSR's trainer. The loop and the loaders stay BasicSR's."""
 
+from inspect import signature
 from typing import Any
 
 import torch
@@ -46,7 +47,9 @@ class GCFSRModel(StepMixin, ResumeMixin, ValidationMixin, SRModel):
         if not self.opt["dist"]:
             return net
         devices = [torch.cuda.current_device()] if self.device.type == "cuda" else None
-        return DistributedDataParallel(net, device_ids=devices, broadcast_buffers=False)  # the buffers are constants
+        known = signature(DistributedDataParallel).parameters  # torch is about to rename the argument
+        constant = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        return DistributedDataParallel(net, device_ids=devices, **{constant: False})  # the buffers never change
 
     def print_network(self, net: nn.Module) -> None:
         """One line; the printed modules of a large network bury everything else."""

@@ -76,6 +76,8 @@ def test_factors_cover_their_range():
     rng = np.random.default_rng(0)
     drawn = np.array([draw_factor(rng, 1024, 4, 64) for _ in range(2000)])
     assert np.histogram(drawn, 6, (4, 64))[0] == pytest.approx(np.full(6, 2000 / 6), rel=0.3)
+    octaves = np.log2([draw_factor(rng, 1024, 4, 64, log=True) for _ in range(2000)])
+    assert np.histogram(octaves, 4, (2, 6))[0] == pytest.approx(np.full(4, 500), rel=0.2)
 
 
 @pytest.mark.parametrize(("sigma", "angle"), [((3.0, 3.0), 0.0), ((1.5, 7.0), 0.7), ((0.1, 9.0), -2.0)])

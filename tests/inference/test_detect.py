@@ -63,6 +63,12 @@ def test_small_and_large_faces_are_found_once_and_in_place(dtype: type) -> None:
     assert detector.largest_input <= TILE * TILE
 
 
+def test_a_small_face_on_the_border_of_two_tiles() -> None:
+    """20 pixels: seen at the picture's own size only, and there in no tile without overlap."""
+    boxes = [(TILE - 10, 600, 20), (2 * TILE - 10, 700, 20), (500, TILE - 5, 20)]
+    assert len(search(squares(2 * TILE, 3 * TILE, boxes), BlobDetector(), min_face=16)) == 3
+
+
 def test_levels_end_where_the_smallest_wanted_face_is_large_enough() -> None:
     assert levels(3000, 4000, 20) == [0.16, 0.32, 0.64, 1.0]
     assert levels(3000, 4000, 200) == [0.16]

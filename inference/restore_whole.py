@@ -58,15 +58,9 @@ def restore_video_file(run: "RestoreRun", source: "Source") -> None:
     from gcfsr_inference.video import restore_video
 
     args, outputs = run.args, run.outputs
-    refused = {
-        "--report": args.report,
-        "--sidecar": args.sidecar,
-        "--draws": args.draws,
-        "--s-map": run.mask is not None,
-    }
-    for option, given in {**refused, "--aligned": args.aligned, "-o -": outputs.to_stdout}.items():
-        if given:
-            raise GCFSRError(f"{option}: is not for videos; leave it out")
+    for key in ("report", "sidecar", "draws", "s_map", "aligned"):
+        if getattr(args, key):
+            raise GCFSRError(f"--{key.replace('_', '-')}: is not for videos; leave it out")
     if outputs.to_stdout:
         raise GCFSRError(f"{source.name}: a video is not written to standard output; name a file or folder with -o")
     detector = choose_detector(run, source)

@@ -12,8 +12,8 @@ KIND = "gcfsr restore"
 # Options that decide the result's pixels or form; the rest (where to write, what to print) is not kept.
 KEPT = (
     "checkpoint", "factor", "s", "w", "s_map", "s_levels", "device", "dtype", "backend", "compile", "noise", "seed",
-    "lock", "aligned", "upscale", "bg_upsampler", "faces", "only_center_face", "min_face", "match_color", "ext",
-    "batch", "suffix",
+    "lock", "aligned", "upscale", "bg_upsampler", "bg_tile", "faces", "only_center_face", "min_face", "match_color",
+    "ext", "batch", "suffix",
 )  # fmt: skip
 
 

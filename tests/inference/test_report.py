@@ -193,6 +193,8 @@ def test_compare_says_what_differs() -> None:
     assert verdicts == {
         ("a", "better"): "better", ("better", "a"): "worse", ("a", "same"): "no significant difference",
     }  # fmt: skip
+    report["metrics"]["psnr"]["better"] = "lower"
+    assert compare(report, report, ["a", "better"])[0]["verdict"] == "worse"
     assert "| x16 | PSNR (RGB) | a | better | +" in comparison_text(compare(report, report, ["a", "better"]))
     assert {row["difference"] for row in compare(report, report)} == {0}
 

@@ -47,7 +47,7 @@ def test_training_says_in_one_line_how_to_add_it(
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("gcfsr: error: training needs BasicSR")
-    assert "source" in done.stderr
+    assert "git clone" in done.stderr
 
 
 def test_networks_data_and_restoring_work(python: Path, tmp_path: Path, outside: dict[str, str]) -> None:

@@ -69,6 +69,8 @@ def _reason(error: OSError | RuntimeError, folder: Path) -> str:
 
 def _sync_folder(folder: Path) -> None:
     """Makes a rename or removal in `folder` last through a power failure."""
+    if os.name == "nt":  # Windows opens no folder as a file
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -152,7 +152,8 @@ def told_loading_fault(error: BaseException) -> GCFSRError | None:
 
 def end_loading_processes() -> None:
     """Ends those that are left when the trainer ends: they pass over SIGTERM, with which Python would wait for ever."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes their end for a fault
+    if hasattr(signal, "SIGCHLD"):  # not on Windows
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes their end for a fault
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()

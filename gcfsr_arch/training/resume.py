@@ -187,8 +187,7 @@ class ResumeMixin:
             return
         if ours["best"]:
             self.best_metric_results = ours["best"]
-        # states written before each rank had an entry of its own
-        ranks = ours.get("ranks") or [{"random": one, "engine": ours["engine"]} for one in ours["random"]]
+        ranks = ours["ranks"]
         if len(ranks) != self.opt.get("world_size", 1):
             message = f"The state is of {len(ranks)} process(es): the run goes on, but not bit by bit as it was."
             get_root_logger().warning(message)

@@ -168,6 +168,16 @@ def test_random_state_goes_through_a_file(tmp_path: Path) -> None:
     assert [draws() for _ in range(3)] == expected
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_random_state_holds_cuda_s_generators(tmp_path: Path) -> None:
+    torch.rand(3, device="cuda")
+    torch.save(random_state(), tmp_path / "state")
+    expected = torch.randn(5, device="cuda")
+    set_random_state(torch.load(tmp_path / "state", map_location="cpu", weights_only=True))
+    assert torch.equal(torch.randn(5, device="cuda"), expected)
+
+
 def test_seeded_leaves_the_generators_alone() -> None:
     state = random_state()
     with seeded(1, 2, 3):

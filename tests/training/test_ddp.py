@@ -11,6 +11,7 @@ import torch
 
 pytest.importorskip("basicsr")
 
+pytestmark = pytest.mark.slow
 PROGRAM = Path(__file__).with_name("tiny_step.py")
 
 

@@ -1,6 +1,7 @@
 """The network in ONNX Runtime, from a checkpoint (exported on first use) or from NAME.encoder.onnx and its decoder."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def open_backend(path: Path, device: str = "cpu", dtype: str = "fp32", compiled:
     """
     if dtype != "fp32" or compiled:
         raise GCFSRError("--backend onnx: runs in fp32 and is not compiled; leave out --dtype and --compile")
-    provider = PROVIDERS.get(device)
+    provider = PROVIDERS.get(device, "")
     if provider not in onnxruntime.get_available_providers():
         raise GCFSRError(f"--device {device}: not available in this ONNX Runtime; use --device cpu")
     if path.suffix == ".onnx":
@@ -70,7 +71,7 @@ def _config(decoder: onnxruntime.InferenceSession, path: Path) -> dict[str, Any]
 def _run(session: onnxruntime.InferenceSession) -> Run:
     names = [entry.name for entry in session.get_inputs()]
 
-    def run(inputs: Any) -> list[np.ndarray]:
-        return session.run(None, dict(zip(names, inputs, strict=True)))
+    def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [np.asarray(output) for output in session.run(None, dict(zip(names, inputs, strict=True)))]
 
     return run

@@ -8,6 +8,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import gradio as gr
+from gradio.themes import Soft
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.demo_session import DemoSession, Turn
@@ -15,7 +16,6 @@ from gcfsr_inference.detect import Detector
 from gcfsr_inference.restorer import Restorer
 
 WHOLE = "whole photograph"
-FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # none is fetched
 INTRO = """# GCFSR: restore a face, and choose how much is invented
 Drop a photograph. The **factor** says how many times fewer pixels than the result the face really has: low keeps what
 the picture shows, high generates more detail. Nothing leaves this computer."""
@@ -74,7 +74,7 @@ class Page:
             return nothing
         try:
             session = DemoSession(self.restorer, self.detector, path)
-            turns = session.turn(list(range(len(session.faces))), None)
+            turns = session.turn(list(range(len(session.subjects))), None)
             file = session.write()
         except GCFSRError as error:
             gr.Warning(str(error).replace(str(Path(path).parent) + os.sep, ""), title="This cannot be restored")
@@ -84,8 +84,8 @@ class Page:
             session,
             gr.update(choices=labels, value=labels),
             True,
-            gr.update(value=round(session.faces[0].factor * 2) / 2),
-            gr.update(choices=[WHOLE, *(f"face {face.number}" for face in session.faces)], value=WHOLE),
+            gr.update(value=round(session.subjects[0].factor * 2) / 2),
+            gr.update(choices=[WHOLE, *(f"face {face.number}" for face in session.subjects)], value=WHOLE),
             session.views(None),
             describe(turns),
             gr.update(value=str(file), interactive=True),
@@ -139,10 +139,11 @@ def serve(restorer: Restorer, detector: Detector | None, host: str = "127.0.0.1"
         GCFSRError: the port is taken or the host is not this computer's.
     """
     blocks = Page(restorer, detector).build()
+    theme = Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # none is fetched
     try:
         _, url, _ = blocks.launch(
             server_name=host, server_port=port or None, share=False, quiet=True, prevent_thread_lock=True,
-            ssr_mode=False, footer_links=[], theme=gr.themes.Soft(**FONTS), max_file_size="200mb",
+            ssr_mode=False, footer_links=[], theme=theme, max_file_size="200mb",
         )  # fmt: skip
     except OSError as error:
         raise GCFSRError(f"--host {host} --port {port}: taken or not allowed; choose others, or port 0") from error

@@ -18,11 +18,23 @@ from gcfsr_inference.consistency import Consistency, consistency
 from gcfsr_inference.detect import Detector, missing_weights
 from gcfsr_inference.dial import clip_factor, strength_of_factor
 from gcfsr_inference.paste import align, crop_face, paste_face, scale_of
-from gcfsr_inference.photo import Face, PhotoOptions, find_faces
+from gcfsr_inference.photo import PhotoOptions, find_faces
 from gcfsr_inference.restorer import Restorer
 
 VIEW = 1280  # long side in pixels of the pictures that the page shows
 ENCODED = 4  # faces whose features are kept
+
+
+@dataclass
+class Subject:
+    """A face that can be restored: its number, width in pixels, crop, place (None: the whole picture), estimate."""
+
+    number: int
+    width: float
+    crop: np.ndarray
+    matrix: np.ndarray | None
+    factor: float
+    restored: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -50,51 +62,44 @@ class DemoSession:
         self.restorer = restorer
         self.picture: Picture = read_image(path)
         self.name = Path(path).stem
-        self.faces = self._find(detector)
+        self.subjects = [self._whole()] if detector is None else self._find(detector)
         self.result = self.picture.bgr
         self._features: OrderedDict[int, Any] = OrderedDict()
         self._folder = TemporaryDirectory(prefix="gcfsr-demo-")
 
-    def _find(self, detector: Detector | None) -> list[Face]:
-        image, size = self.picture.bgr, self.restorer.out_size
-        if detector is None:
-            return [self._whole()]
-        faces = []
+    def _find(self, detector: Detector) -> list[Subject]:
+        """The faces that can be aligned."""
+        image, size, subjects = self.picture.bgr, self.restorer.out_size, []
         for face in find_faces(image, detector, PhotoOptions()):
             try:
-                face.matrix = align(face.landmarks, size)
-                face.crop = crop_face(image, face.matrix, size)
+                matrix = align(face.landmarks, size)
+                crop = crop_face(image, matrix, size)
             except GCFSRError:  # such a face cannot be chosen
                 continue
-            faces.append(self._judge(face, scale_of(face.matrix)))
-        if not faces:
+            estimate = self._estimate(crop, scale_of(matrix))
+            subjects.append(Subject(face.number, float(face.box[2] - face.box[0]), crop, matrix, estimate))
+        if not subjects:
             raise GCFSRError("no face found in this picture")
-        return faces
+        return subjects
 
-    def _whole(self) -> Face:
+    def _whole(self) -> Subject:
         """The picture itself as one aligned face."""
         height, width = self.picture.bgr.shape[:2]
         if max(height, width) > SQUARENESS * min(height, width):
-            raise GCFSRError(
-                f"{width}x{height} is no aligned face and no detector is at hand; {missing_weights('yunet')}"
-            )
+            missing = missing_weights("yunet")
+            raise GCFSRError(f"{width}x{height} is no aligned face and no detector is at hand; {missing}")
         crop = network_view(self.picture.bgr, self.restorer.out_size)
-        corner = np.array([0.0, 0.0, width, height])
-        return self._judge(Face(0, corner, np.zeros((5, 2)), 1.0, crop=crop), 1.0)
+        return Subject(0, width, crop, None, self._estimate(crop, 1.0))
 
-    def _judge(self, face: Face, scale: float) -> Face:
-        """Notes the face's estimated factor."""
-        face.factor = clip_factor(max(estimate_factor(face.crop, self.restorer.out_size), scale), self.restorer)
-        return face
+    def _estimate(self, crop: np.ndarray, scale: float) -> float:
+        return clip_factor(max(estimate_factor(crop, self.restorer.out_size), scale), self.restorer)
 
     def labels(self) -> list[str]:
         """One line per face, in order."""
-        return [
-            f"face {face.number}: {face.box[2] - face.box[0]:.0f} pixels, auto {face.factor:.1f}" for face in self.faces
-        ]
+        return [f"face {one.number}: {one.width:.0f} pixels, auto {one.factor:.1f}" for one in self.subjects]
 
     def turn(self, chosen: Sequence[int], factor: float | None) -> list[Turn]:
-        """Restores the chosen faces (indices of `faces`) into `result`; only decodes what was encoded before.
+        """Restores the chosen faces (indices of `subjects`) into `result`; only decodes what was encoded before.
 
         Args:
             chosen: indices.
@@ -102,15 +107,15 @@ class DemoSession:
         """
         canvas, turns = self.picture.bgr.copy(), []
         for index in chosen:
-            face = self.faces[index]
-            used = None if self.restorer.blind else (factor or face.factor)
+            one = self.subjects[index]
+            used = None if self.restorer.blind else (factor or one.factor)
             s = None if used is None else strength_of_factor(used, self.restorer)
-            face.restored = self.restorer.decode(self._encoded(index), s, like=face.crop)
-            turns.append(Turn(face.number, used, consistency(face.restored, face.crop, face.factor)))
-            if face.matrix is None:
-                canvas = face.restored.copy()
+            one.restored = self.restorer.decode(self._encoded(index), s, like=one.crop)
+            turns.append(Turn(one.number, used, consistency(one.restored, one.crop, one.factor)))
+            if one.matrix is None:
+                canvas = one.restored.copy()
             else:
-                paste_face(canvas, face.restored, face.crop, face.matrix)
+                paste_face(canvas, one.restored, one.crop, one.matrix)
         self.result = canvas
         return turns
 
@@ -119,19 +124,18 @@ class DemoSession:
         if index not in self._features:
             while len(self._features) >= ENCODED:
                 self._features.popitem(last=False)
-            self._features[index] = self.restorer.encode(self.faces[index].crop)
+            self._features[index] = self.restorer.encode(self.subjects[index].crop)
         self._features.move_to_end(index)
         return self._features[index]
 
     def views(self, index: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Before and after as RGB uint8 of one size: the whole photograph (None), or one aligned face."""
         if index is not None:
-            face = self.faces[index]
-            before, after = face.crop, face.crop if face.restored is None else face.restored
-        else:
-            before, after = self.picture.bgr, self.result
-            if before.shape != after.shape:  # an aligned face that has the network's size now
-                before = network_view(before, after.shape[0])
+            one = self.subjects[index]
+            return _shown(one.crop), _shown(one.crop if one.restored is None else one.restored)
+        before, after = self.picture.bgr, self.result
+        if before.shape != after.shape:  # an aligned face that has the network's size now
+            before = network_view(before, after.shape[0])
         return _shown(before), _shown(after)
 
     def write(self) -> Path:

@@ -145,6 +145,7 @@ def _to_onnx(program: torch.export.ExportedProgram, inputs: list[str], outputs: 
             program, dynamo=True, verbose=False, input_names=inputs, output_names=outputs, opset_version=OPSET
         )
         logging.getLogger("torch.onnx").setLevel(level)
+    assert converted is not None  # what the exporter gives with dynamo=True
     model = converted.model_proto
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA, json.dumps(note)
@@ -169,8 +170,8 @@ def _dial(net: GCFSR, noise: str) -> list[Tensor]:
 
 
 def _maps(net: GCFSR, noise: str, seed: int) -> list[Tensor] | None:
-    """Constant noise maps, or None where they are inputs."""
+    """Constant noise maps, none for `zero`; None where they are inputs."""
     if noise == "input":
         return None
-    maps = noise_maps(noise, net.noise_shapes(1), seed, torch.zeros(1))
-    return [] if noise == "zero" else [m for m in maps if m is not None]
+    maps = noise_maps("fixed" if noise == "fixed" else "zero", net.noise_shapes(1), seed, torch.zeros(1))
+    return [m for m in maps if m is not None]

@@ -13,7 +13,7 @@ from torch import Tensor
 import gcfsr_arch
 from gcfsr_arch import GCFSR, load_generator
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.generator import noise_maps
+from gcfsr_arch.generator import Noise, noise_maps
 
 CACHE = "~/.cache/gcfsr/exported"
 
@@ -42,7 +42,7 @@ class ExportedBackend:
         """(N, 3, out_size, out_size) RGB in [-1, 1] -> features."""
         return self.encoder([x.float().cpu().numpy()])
 
-    def decode(self, features: Any, s: Tensor | None, noise: str | list[Tensor], seed: int | None) -> Tensor:
+    def decode(self, features: Any, s: Tensor | None, noise: Noise, seed: int | None) -> Tensor:
         """Features of N pictures, or of one for all, at N strengths -> (N, 3, out_size, out_size) RGB.
 
         Raises:

@@ -181,6 +181,6 @@ def _shrink(image: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
         size = max(target[1], round(width / whole)), max(target[0], round(height / whole))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     small = resize(image.astype(np.float32), target)
-    if image.dtype != np.float32:
-        small = np.clip(np.rint(small), 0, np.iinfo(image.dtype).max)
+    if image.dtype == np.uint8 or image.dtype == np.uint16:
+        small = np.clip(np.rint(small), 0, 255 if image.dtype == np.uint8 else 65535)
     return small.astype(image.dtype), np.array([target[1] / width, target[0] / height])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -175,16 +175,14 @@ def restore_into(
 
     A face whose factor is set keeps it; otherwise it is estimated, and `dial` (face, estimate) may change it.
     """
+    ratio = np.array([canvas.shape[1] / image.shape[1], canvas.shape[0] / image.shape[0]])
     for batch in _batches((face for face in faces if face.status == "to restore"), options.batch):
-        ready = [face for face in batch if _cut(face, image, restorer, dial)]
-        outputs = (
-            restorer.restore_faces([face.crop for face in ready], [face.factor for face in ready]) if ready else []
-        )
-        for face, output in zip(ready, outputs, strict=True):
-            face.restored = match_color(output, face.crop) if options.match_color else output
-            ratio = np.array([canvas.shape[1] / image.shape[1], canvas.shape[0] / image.shape[0]])
-            paste_face(canvas, face.restored, face.crop, scale_matrix(face.matrix, ratio), options.keep_detail)
-            face.status = "restored"
+        cuts = [cut for face in batch if (cut := _cut(face, image, restorer, dial)) is not None]
+        crops, factors = [cut.crop for cut in cuts], [cut.factor for cut in cuts]
+        for cut, output in zip(cuts, restorer.restore_faces(crops, factors) if cuts else [], strict=True):
+            restored = match_color(output, cut.crop) if options.match_color else output
+            paste_face(canvas, restored, cut.crop, scale_matrix(cut.matrix, ratio), options.keep_detail)
+            cut.face.restored, cut.face.status = restored, "restored"
         for face in batch:
             if on_face is not None:
                 on_face(face)
@@ -192,18 +190,30 @@ def restore_into(
                 face.crop = face.restored = None
 
 
-def _cut(face: Face, image: np.ndarray, restorer: FaceRestorer, dial: Callable[[Face, float], float] | None) -> bool:
-    """Aligns one face and estimates its factor; a face that cannot be aligned is marked as left and False returned."""
+class _Cut(NamedTuple):
+    """A face that is ready to be restored; what it holds stands in `face` as well."""
+
+    face: Face
+    crop: np.ndarray
+    matrix: np.ndarray
+    factor: float
+
+
+def _cut(
+    face: Face, image: np.ndarray, restorer: FaceRestorer, dial: Callable[[Face, float], float] | None
+) -> _Cut | None:
+    """Aligns one face and estimates its factor; a face that cannot be aligned is marked as left and None returned."""
     try:
-        face.matrix = align(face.landmarks, restorer.out_size)
-        face.crop = crop_face(image, face.matrix, restorer.out_size)
+        matrix = align(face.landmarks, restorer.out_size)
+        crop = crop_face(image, matrix, restorer.out_size)
     except GCFSRError as error:
         face.status = f"left as it was: {error}"
-        return False
+        return None
+    face.matrix, face.crop = matrix, crop
     if face.factor is None:
-        estimate = restorer.estimate(face.crop, scale_of(face.matrix))
+        estimate = restorer.estimate(crop, scale_of(matrix))
         face.factor = estimate if dial is None else dial(face, estimate)
-    return True
+    return _Cut(face, crop, matrix, face.factor)
 
 
 def _batches(faces: Iterable[Face], size: int) -> Iterable[list[Face]]:

@@ -151,9 +151,11 @@ class VideoWriter:
             self.process = subprocess.Popen(
                 self._command(frame.shape[0], frame.shape[1]), stdin=subprocess.PIPE, stderr=self.log
             )
+        assert self.process.stdin is not None
         try:
             self.process.stdin.write(np.ascontiguousarray(frame).data)
         except BrokenPipeError as error:
+            self.process.wait()
             raise GCFSRError(f"{self.target}: cannot be written ({self._reason()})") from error
 
     def __enter__(self) -> "VideoWriter":
@@ -175,13 +177,13 @@ class VideoWriter:
             self.process.kill()
             self.process.wait()
             return
+        assert self.process.stdin is not None
         self.process.stdin.close()
         if self.process.wait() != 0:
             raise GCFSRError(f"{self.target}: cannot be written ({self._reason()})")
         os.replace(self.part, self.target)
 
     def _reason(self) -> str:
-        self.process.wait()
         self.log.seek(0)
         lines = self.log.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "ffmpeg ended early"

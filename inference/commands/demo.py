@@ -38,5 +38,5 @@ def run(args: argparse.Namespace) -> None:
     detector = build_detector(name, args.weights_dir, args.confidence, args.device) if name else None
     page = serve(restorer, detector, args.host, args.port)
     if args.open:
-        webbrowser.open(page.local_url)
+        webbrowser.open(str(page.local_url))
     page.block_thread()

@@ -70,7 +70,7 @@ def test_chosen_faces_change_and_others_do_not(restorer: Restorer, tmp_path: Pat
     before = session.picture.bgr.copy()
     (turn,) = session.turn([1], None)
     assert turn.number == 1
-    assert turn.factor == session.faces[1].factor
+    assert turn.factor == session.subjects[1].factor
     assert turn.consistency.psnr > 0
     changed = (session.result != before).any(axis=2)
     assert changed[130:230, 240:330].any()

@@ -5,6 +5,7 @@ the place in the epoch, best metrics, counters. A checkpoint of an iteration tha
 validation, so that it holds its results too.
 """
 
+import json
 import signal
 import sys
 from collections.abc import Mapping
@@ -128,7 +129,12 @@ class ResumeMixin:
         manifest = {}
         for label, networks in self.networks().items():
             path = models / f"{label}_{'latest' if iteration == -1 else iteration}.pth"
-            checkpoints.save_atomic({key: weights(self.get_bare_model(net)) for key, net in networks.items()}, path)
+            bare = {key: self.get_bare_model(net) for key, net in networks.items()}
+            content: dict[str, Any] = {key: weights(net) for key, net in bare.items()}
+            for net in bare.values():  # a generator's arguments: `load_generator` need not infer them
+                if hasattr(net, "config"):
+                    content["config"] = json.dumps(net.config)
+            checkpoints.save_atomic(content, path)
             manifest[path.name] = checkpoints.fingerprint(path)
         if iteration == -1:
             return

@@ -86,8 +86,12 @@ def option_files(pattern: str) -> list[str]:
     return sorted(path.name for path in (ROOT / "options").glob(pattern))
 
 
+def text(option_file: str) -> str:
+    return (ROOT / "options" / option_file).read_text(encoding="utf-8")
+
+
 def name_in(option_file: str) -> str:
-    return yaml.safe_load((ROOT / "options" / option_file).read_text(encoding="utf-8"))["name"]
+    return yaml.safe_load(text(option_file))["name"]
 
 
 @pytest.mark.slow
@@ -111,7 +115,8 @@ def test_every_option_file_trains(
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     run = tmp_path / "experiments" / name_in(option_file)
     assert {path.name for path in run.glob("models/net_g_*")} == {"net_g_20.pth", "net_g_latest.pth"}
-    assert load_generator(run / "models" / "net_g_20.pth").out_size == 32
+    net = load_generator(run / "models" / "net_g_20.pth")
+    assert (net.out_size, net.max_factor) == (32, FACTORS["max_factor"])  # the file stores its range of factors
     assert sorted(package.parent.iterdir()) == before, "something was written beside BasicSR"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["experiments"]
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -94,7 +95,8 @@ class Runs:
 
     def kill(self, number: int = signal.SIGKILL) -> int:
         """Sends a signal to the running one and returns its exit status."""
-        os.kill(self.pid, number)
+        with suppress(ProcessLookupError):  # it may just have ended
+            os.kill(self.pid, number)
         return self.wait()
 
     def text(self, log: str = "log") -> str:
@@ -104,7 +106,7 @@ class Runs:
 
     def until(self, words: str, log: str = "log") -> None:
         """Waits until the log holds the words."""
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while words not in self.text(log):
             assert time.monotonic() < end, f"{words!r} never came:\n{self.text(log)[-3000:]}"
             time.sleep(0.005)

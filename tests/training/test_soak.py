@@ -64,19 +64,28 @@ def reference_and_folder(runs: Any, file: str) -> Path:
 
 def test_many_kills_leave_no_trace(runs: Any) -> None:
     """One run, blind degradation, R1, flips, noise, validation: killed again and again at random moments."""
-    file = runs.options(blind=True, train__total_iter=90, val__val_freq=9)
+    file = runs.options(blind=True, train__total_iter=120, val__val_freq=12)
     reference = reference_and_folder(runs, file)
     draw = random.Random(time.time_ns())
     killed = 0
     for _ in range(KILLS):
+        before = runs.text().count("tiny ")
         runs.start(file, "--auto_resume")
-        time.sleep(draw.uniform(0.1, 2.5))
+        if draw.random() < 0.6:  # somewhere in one of the next iterations, otherwise most likely before them
+            wait_for_iterations(runs, before + draw.randint(1, 5))
+        time.sleep(draw.uniform(0, 0.3))
         status = runs.kill()
         assert status in (-signal.SIGKILL, 0), runs.text()[-3000:]
         killed += status != 0
     assert runs.run(file, "--auto_resume") == 0, runs.text()[-3000:]
     assert killed >= 20
     assert differences(runs.folder / "experiments/tiny", reference) == []
+
+
+def wait_for_iterations(runs: Any, logged: int) -> None:
+    """Waits until so many iterations stand in the log, or the run has ended."""
+    while runs.text().count("tiny ") < logged and Path(f"/proc/{runs.pid}").exists():
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")

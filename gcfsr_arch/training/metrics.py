@@ -65,12 +65,13 @@ class LPIPS(nn.Module):
         if net not in builders:
             raise GCFSRError(f"calculate_lpips: net {net!r} is not one of {', '.join(builders)}; choose one of them")
         self.taps = LPIPS_TAPS[net]
-        layers = builders[net](weights=None).features
+        with torch.device("meta"):  # the weights come from the file
+            layers = builders[net](weights=None).features
         state = load_state(backbone, "backbone")
         states = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
         weights = list(load_state(heads, "heads").values())
         try:
-            layers.load_state_dict(states)
+            layers.load_state_dict(states, assign=True)
         except RuntimeError as error:
             raise GCFSRError(f"backbone: {backbone} is no {net} state dict of torchvision; give that one") from error
         if len(weights) != len(self.taps) or any(w.ndim != 4 for w in weights):

@@ -28,7 +28,7 @@ CORE = [
 
 EXTRAS = {
     "photo": ["facexlib>=0.3.0"],
-    "demo": ["gradio>=4.44"],
+    "demo": ["gradio>=6.0"],
     "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.2"],
     "openvino": ["openvino>=2024.4"],
     "video": ["imageio-ffmpeg>=0.5"],

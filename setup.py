@@ -48,9 +48,9 @@ EXTRAS["all"] = sorted({package for group in EXTRAS.values() for package in grou
 EXTRAS["test"] = [
     *EXTRAS["all"],
     "basedpyright>=1.20",
-    "build>=1.2",
     "hypothesis>=6.100",
     "jsonschema>=4.20",
+    "packaging>=24.0",
     "playwright>=1.45",
     "pytest>=8.0",
     "pytest-timeout>=2.3",

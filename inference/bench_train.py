@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from gcfsr_arch.errors import GCFSRError
@@ -184,6 +185,7 @@ def bench_train(
         methods=methods, metrics=tuple(metrics), weights=weights, seed=budget.seed, groups=tuple(groups),
         out_size=entries[0].options["network_g"]["out_size"],
     )  # fmt: skip
+    torch.set_num_threads(budget.threads)
     report = evaluate(settings)
     bench = {
         "iterations": budget.iterations, "seed": budget.seed, "threads": budget.threads,
@@ -220,6 +222,7 @@ def bench_text(bench: dict[str, Any], report: dict[str, Any]) -> str:
     for entry in bench["entries"]:
         what = "; ".join(entry["changes"]) or "-"
         lines.append(f"| {entry['name']} | {what} | {entry['parameters']:,} | {entry['seconds']} |")
-    tests = ["## Paired tests against the first", "", comparison_text(bench["comparisons"])]
+    seeds = "One training each: the tests compare these networks, not what another seed would have given."
+    tests = ["## Paired tests against the first", "", seeds, "", comparison_text(bench["comparisons"])]
     tests = tests if bench["comparisons"] else []
     return "\n".join([*lines, "", *tests, "", markdown(report, "Evaluation").replace("\n## ", "\n### ")])

@@ -154,6 +154,19 @@ def as_generator(entry: Entry, out: Path) -> Path:
     return target
 
 
+def measure(entries: list[Entry], files: list[Path], budget: Budget, out: Path, how: tuple[Any, ...]) -> dict[str, Any]:
+    """Evaluates the networks beside bicubic; `how` is factors, metrics, weights' folder and groups."""
+    factors, metrics, weights, groups = how
+    methods = ("bicubic", *(f"{entry.name}={file}" for entry, file in zip(entries, files, strict=True)))
+    settings = Settings(
+        truth=str(budget.val), out=str(out / "evaluation"), protocol=Protocol("factors", parse_factors(factors)),
+        methods=methods, metrics=tuple(metrics), weights=weights, seed=budget.seed, groups=tuple(groups),
+        out_size=entries[0].options["network_g"]["out_size"],
+    )  # fmt: skip
+    torch.set_num_threads(budget.threads)
+    return evaluate(settings)
+
+
 def bench_train(
     paths: Sequence[str], budget: Budget, out: Path, factors: str, metrics: Sequence[str], weights: str | None,
     groups: Sequence[str] = (), tell: Any = print,
@@ -179,14 +192,7 @@ def bench_train(
         tell(f"{entry.name}: {budget.iterations} iterations")
         notes.append(train(entry, budget, out))
         files.append(as_generator(entry, out))
-    methods = ("bicubic", *(f"{entry.name}={file}" for entry, file in zip(entries, files, strict=True)))
-    settings = Settings(
-        truth=str(budget.val), out=str(out / "evaluation"), protocol=Protocol("factors", parse_factors(factors)),
-        methods=methods, metrics=tuple(metrics), weights=weights, seed=budget.seed, groups=tuple(groups),
-        out_size=entries[0].options["network_g"]["out_size"],
-    )  # fmt: skip
-    torch.set_num_threads(budget.threads)
-    report = evaluate(settings)
+    report = measure(entries, files, budget, out, (factors, metrics, weights, groups))
     bench = {
         "iterations": budget.iterations, "seed": budget.seed, "threads": budget.threads,
         "train_pictures": len(list_images(budget.train)),

@@ -1,8 +1,7 @@
-"""Fair timing: all candidates in one process, in turn, medians; and what the machine is."""
+"""Fair timing: all candidates in one process, in turn, medians; and what the machine is. Linux for memory."""
 
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -17,16 +16,20 @@ FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_tile"
 
 
 def interleaved(candidates: Mapping[str, Callable[[], object]], runs: int = 5, warmup: int = 1) -> dict[str, float]:
-    """Median seconds of each candidate; A B C A B C ..., so that a machine's drift hits all alike."""
+    """Median seconds of each candidate; A B C A B C ..., so that a machine's drift hits all alike.
+
+    With one thread it is processor time, which other programs on the machine hardly change; with more, wall time.
+    """
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     for _ in range(warmup):
         for call in candidates.values():
             call()
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(runs):
         for name, call in candidates.items():
-            start = time.perf_counter()
+            start = clock()
             call()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(clock() - start)
     return {name: statistics.median(t) for name, t in times.items()}
 
 
@@ -46,7 +49,8 @@ def peak_memory(code: str) -> float:
     """Peak resident bytes of a fresh Python process that runs `code`, less those of importing torch and gcfsr."""
 
     def run(body: str) -> int:
-        tail = "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        # VmHWM and not ru_maxrss, which a child inherits from its parent
+        tail = "\nprint(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
         head = "import torch, gcfsr_arch.generator\n"
         done = subprocess.run([sys.executable, "-c", head + body + tail], capture_output=True, text=True, check=True)
         return int(done.stdout.split()[-1]) * 1024
@@ -65,12 +69,9 @@ def machine() -> str:
     sets = " ".join(flag for flag in FLAGS if flag in flags.split())
     isa = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
     limit = f", limited to {isa}" if isa else ""
-    return f"{name} ({sets}{limit}), {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-
-def own_peak() -> int:
-    """Peak resident bytes of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    threads = torch.get_num_threads()
+    clock = "processor time of one thread" if threads == 1 else f"wall time, {threads} threads"
+    return f"{name} ({sets}{limit}), {clock}, torch {torch.__version__}"
 
 
 def table(rows: list[tuple[str, ...]]) -> str:

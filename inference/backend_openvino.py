@@ -1,7 +1,7 @@
 """The network in OpenVINO, converted from the traced graph on first use; compiled for each batch size."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -43,16 +43,24 @@ def _write(net: GCFSR, stem: Path) -> None:
         openvino.save_model(model, stem.with_name(stem.name + part), compress_to_fp16=False)
 
 
-def _runner(path: Path, precision: str) -> Run:
-    core = openvino.Core()
+@cache
+def core() -> openvino.Core:
+    """The process's only Core, kept to its end.
 
+    Each one gives the thread an alternate stack for signals and unmaps it when it goes. Of two, the one made first
+    leaves the other's end with a stack that is no longer there, and the next signal ends the process.
+    """
+    return openvino.Core()
+
+
+def _runner(path: Path, precision: str) -> Run:
     @lru_cache(maxsize=2)
     def compile_for(shapes: tuple[tuple[int, ...], ...]) -> openvino.CompiledModel:
-        model = core.read_model(path)
+        model = core().read_model(path)
         model.reshape(
             {port: openvino.PartialShape(list(shape)) for port, shape in zip(model.inputs, shapes, strict=True)}
         )
-        return core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+        return core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
 
     def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         compiled = compile_for(tuple(array.shape for array in inputs))

@@ -216,6 +216,35 @@ def test_openvino_in_bf16_is_near(checkpoint: Path, monkeypatch: pytest.MonkeyPa
     assert (backend.decode(backend.encode(x), s, "zero", 0) - expected).abs().max() < 0.05 * expected.abs().max()
 
 
+SIGNAL = """
+import os, signal, sys
+from pathlib import Path
+
+import torch
+import gcfsr_inference.exported as exported
+from gcfsr_inference.backends import choose_backend
+
+checkpoint, exported.CACHE = Path(sys.argv[1]), sys.argv[2]
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+opened = [choose_backend("openvino", checkpoint) for _ in range(2)]
+for backend in opened:
+    backend.encode(torch.zeros(1, 3, 32, 32))
+while opened:
+    del backend
+    backend = opened.pop(0)
+del backend
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_a_signal_is_handled_after_openvino_is_gone(checkpoint: Path, outside: dict[str, str]) -> None:
+    """With a Core for each network the signal has no stack to run on, and the process ends by SIGSEGV."""
+    pytest.importorskip("openvino")
+    command = [sys.executable, "-c", SIGNAL, str(checkpoint), str(checkpoint.parent / "cache")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=outside)
+    assert (done.returncode, done.stdout.strip()) == (0, "handled"), done.stderr
+
+
 def test_onnx_files_open_directly(two_parts: list[Path], tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     from gcfsr_inference.backends import choose_backend

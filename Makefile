@@ -11,8 +11,9 @@ export OMP_NUM_THREADS ?= 1
 
 .PHONY: test lint types demo nano bench-quick clean
 
+# a worker that crashes ends the run: replaced, it would leave loadgroup waiting for ever
 test: $(ENV)/.test lint types
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --max-worker-restart=0
 
 lint: $(ENV)/.test
 	$(BIN)/ruff check .

@@ -5,7 +5,6 @@ training, where speed is what counts. Arrays are BGR, as OpenCV and BasicSR have
 """
 
 import os
-import secrets
 import struct
 import warnings
 import zlib
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import write_atomic as write_bytes_atomic
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 WITH_ALPHA = frozenset({".png", ".tif", ".tiff", ".webp"})  # formats that `write_image` gives an alpha channel
@@ -144,25 +144,6 @@ def encode_image(
     options = {} if kind == "TIFF" else {"quality": quality}
     Image.fromarray(np.ascontiguousarray(pixels[..., channels])).save(buffer, kind, icc_profile=icc, **options)
     return buffer.getvalue()
-
-
-def write_bytes_atomic(path: str | os.PathLike, data: bytes) -> None:
-    """Writes beside, flushes to the disk and renames, so that `path` is whole or untouched.
-
-    Raises:
-        GCFSRError: the folder is missing, not writable, or the disk is full; nothing is left behind.
-    """
-    path = Path(path)
-    beside = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise GCFSRError(f"{path}: cannot be written ({error.strerror or error}); check the folder and disk") from error
 
 
 def list_images(folder: str | os.PathLike, recursive: bool = False) -> list[Path]:

@@ -2,26 +2,68 @@
 
 import contextlib
 import os
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from gcfsr_arch.errors import GCFSRError
 
+ALMOST_FULL = 1 << 22  # bytes: with less room left a failed write is the disk's fault
 
-def write_atomic(path: str | Path, data: bytes) -> None:
-    """Writes beside the target, syncs and renames: the file is whole or absent.
+
+def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes beside the target, syncs and renames: the file is whole, or as it was before.
 
     Raises:
-        GCFSRError: naming the file, when its folder is missing, full or not writable.
+        GCFSRError: naming the file, when its folder is missing or not writable, or the disk is full.
+    """
+    with written_beside(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def written_beside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file that takes its name, with everything in it on the disk, once the block has ended well; else it is gone.
+
+    Only a process that is killed leaves it, as `.NAME.*.partial`.
+
+    Raises:
+        GCFSRError: naming the file, where the block or the renaming raises OSError or RuntimeError.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.partial")  # hidden: listings pass over it
     try:
         with open(beside, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except OSError as error:
+        _sync_folder(path.parent)
+    except BaseException as error:
         with contextlib.suppress(OSError):
-            beside.unlink()
-        raise GCFSRError(f"{path}: it cannot be written ({error.strerror or error})") from error
+            beside.unlink(missing_ok=True)
+        if isinstance(error, OSError | RuntimeError):  # torch reports a failed write as RuntimeError
+            raise GCFSRError(f"{path}: cannot be written: {_reason(error, path.parent)}") from error
+        raise
+
+
+def _reason(error: OSError | RuntimeError, folder: Path) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    with contextlib.suppress(OSError, AttributeError):  # Windows has no statvfs
+        free = os.statvfs(folder)
+        if free.f_bavail * free.f_frsize < ALMOST_FULL:
+            return "No space left on device"
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a renaming in `folder` last through a power failure."""
+    if os.name == "nt":  # Windows opens no folder as a file
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

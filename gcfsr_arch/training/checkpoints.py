@@ -10,14 +10,14 @@ import pickle
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import written_beside
 
 MANIFEST = "gcfsr_networks"  # key of the state: {file name: {"size": bytes, "crc32": int}}
 CHUNK = 1 << 22
@@ -35,47 +35,10 @@ def save_atomic(content: Any, path: Path | str) -> None:
         GCFSRError: the file cannot be written (disk full, no permission); nothing new is left behind.
     """
     path = Path(path)
-    with _written_beside(path) as file:
-        torch.save(content, file)
-
-
-@contextmanager
-def _written_beside(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name, with everything in it on the disk, once the block has ended well."""
-    beside = path.with_name(f".{path.name}.partial")  # BasicSR's scandir passes over dot files
-    try:
+    with suppress(OSError):  # what is wrong with the folder is told by writing into it
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-        _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise GCFSRError(f"{path}: cannot be written: {_reason(error, path.parent)}") from error
-
-
-def _reason(error: OSError | RuntimeError, folder: Path) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    with suppress(OSError):
-        free = os.statvfs(folder)
-        if free.f_bavail * free.f_frsize < CHUNK:
-            return "No space left on device"
-    return str(error).splitlines()[0]
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename or removal in `folder` last through a power failure."""
-    if os.name == "nt":  # Windows opens no folder as a file
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with written_beside(path) as file:
+        torch.save(content, file)
 
 
 def fingerprint(path: Path | str) -> dict[str, int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import write_atomic
 
 NAME = "metrics.jsonl"
 Row = dict[str, Any]
@@ -62,6 +63,4 @@ def forget_after(run: Path | str, iteration: int) -> None:
     if not path.is_file():
         return
     kept = [row for row in read(run) if row["iter"] <= iteration]
-    beside = path.with_name(f".{NAME}.partial")
-    beside.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-    beside.replace(path)
+    write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept).encode())

@@ -153,11 +153,16 @@ def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(GCFSRError, match=r"a\.bin: .*No space left"):
-        write_bytes_atomic(target, b"new")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
-    assert target.read_bytes() == b"old"
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for fails, told in ((full, pytest.raises(GCFSRError, match=r"a\.bin: .*No space left")),
+                        (interrupted, pytest.raises(KeyboardInterrupt))):  # fmt: skip
+        monkeypatch.setattr("os.fsync", fails)
+        with told:
+            write_bytes_atomic(target, b"new")
+        assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+        assert target.read_bytes() == b"old"
     with pytest.raises(GCFSRError, match="cannot be written"):
         write_bytes_atomic(tmp_path / "missing" / "a.bin", b"new")
 

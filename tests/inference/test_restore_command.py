@@ -266,6 +266,6 @@ def test_help_names_what_the_issue_names(capsys):
 def test_gray_alpha_png_bytes_are_whole(restore, face, tmp_path):
     """No temporary file is left beside the results."""
     restore("-i", face, "--aligned")
-    assert not [name for name in files(tmp_path / "out") if name.endswith((".tmp", ".part"))]
+    assert not [name for name in files(tmp_path / "out") if name.endswith(".partial")]
     for path in (tmp_path / "out").rglob("*.png"):
         Image.open(io.BytesIO(path.read_bytes())).verify()

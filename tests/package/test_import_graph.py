@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 NOT_NETWORKS = ("register", "train")  # the files of gcfsr_arch/ that know BasicSR
-DATA = {"numpy", "scipy", "cv2", "PIL", "torch", "lmdb", "gcfsr_datasets", "gcfsr_arch.errors"}
+DATA = {"numpy", "scipy", "cv2", "PIL", "torch", "lmdb", "gcfsr_datasets", "gcfsr_arch.errors", "gcfsr_arch.files"}
 
 
 def imports(path: Path, everywhere: bool = True) -> Iterator[str]:

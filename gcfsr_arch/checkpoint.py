@@ -4,8 +4,7 @@ import json
 import pickle
 import re
 import warnings
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,67 +17,9 @@ from gcfsr_arch.discriminator import GCFSRDiscriminator
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import write_atomic
 from gcfsr_arch.generator import GCFSR
+from gcfsr_arch.released_names import released_name
 
 State = dict[str, Tensor]
-
-
-# our name -> the released one; {fields} are filled in by `released_name`
-_RELEASED = (
-    (r"encoder\.first\.(?P<kind>weight|bias)", "conv_body_first.{conv}"),
-    (r"encoder\.down\.(?P<size>\d+)\.(?P<kind>weight|bias)", "conv_body_down.{depth_1}.{conv_down}"),
-    (r"encoder\.top\.(?P<kind>weight|bias)", "final_conv.{conv}"),
-    (r"encoder\.skip\.(?P<size>\d+)\.(?P<kind>weight|bias)", "condition_shift.{depth}.0.{kind}"),
-    (r"encoder\.head\.down(?P<n>\d)\.(?P<kind>weight|bias)", "final_down{n}.{conv_down}"),
-    (r"encoder\.head\.linear\.(?P<kind>weight|bias)", "final_linear.{kind}"),
-    (r"modulation\.gen\.(?P<size>\d+)\.(?P<kind>weight|bias)", "condition_scale1.{depth}.{kind}"),
-    (r"modulation\.enc\.(?P<size>\d+)\.(?P<kind>weight|bias)", "condition_scale2.{depth}.{kind}"),
-    (r"levels\.16\.conv\.(?P<part>.+)", "style_conv1.{style}"),
-    (r"levels\.(?P<size>\d+)\.up\.(?P<part>.+)", "style_convs.{height_2}.{style}"),
-    (r"levels\.(?P<size>\d+)\.conv\.(?P<part>.+)", "style_convs.{height_2_1}.{style}"),
-    (r"levels\.16\.to_rgb\.(?P<part>.+)", "to_rgb1.{rgb}"),
-    (r"levels\.(?P<size>\d+)\.to_rgb\.(?P<part>.+)", "to_rgbs.{height}.{rgb}"),
-    (r"first\.(?P<kind>weight|bias)", "conv_body.0.{conv}"),
-    (r"blocks\.(?P<n>\d+)\.conv1\.(?P<kind>weight|bias)", "conv_body.{n_1}.conv1.{conv}"),
-    (r"blocks\.(?P<n>\d+)\.conv2\.(?P<kind>weight|bias)", "conv_body.{n_1}.conv2.{conv_down}"),
-    (r"blocks\.(?P<n>\d+)\.skip\.(?P<kind>weight)", "conv_body.{n_1}.skip.{conv_down}"),
-    (r"final_conv\.(?P<kind>weight|bias)", "final_conv.{conv}"),
-    (r"linear1\.(?P<kind>weight|bias)", "final_linear.0.{kind}"),
-    (r"linear2\.(?P<kind>weight|bias)", "final_linear.1.{kind}"),
-)
-_STYLE_PARTS = {
-    "conv.weight": "modulated_conv.weight",
-    "conv.style.weight": "modulated_conv.modulation.weight",
-    "conv.style.bias": "modulated_conv.modulation.bias",
-    "noise_strength": "weight",
-    "bias": "activate.bias",
-}
-_RGB_PARTS = {**_STYLE_PARTS, "bias": "bias"}
-
-
-def released_name(name: str, out_size: int) -> str:
-    """The key that the released code gives to a parameter of ours, generator or discriminator.
-
-    Encoder and modulation count from the largest level down, the generator from 32 pixels up.
-
-    Raises:
-        KeyError: the released code has no such parameter.
-    """
-    for pattern, target in _RELEASED:
-        match = re.fullmatch(pattern, name)
-        if match is None:
-            continue
-        found: dict[str, str] = match.groupdict()
-        bias = found.get("kind") == "bias"
-        size, n, part = int(found.get("size", 16)), found.get("n", "0"), found.get("part", "")
-        depth = (out_size // size).bit_length() - 1  # levels below the largest
-        height = (size // 32).bit_length() - 1  # levels above 32 pixels
-        return target.format(
-            kind=found.get("kind"), n=n, n_1=int(n) + 1, depth=depth, depth_1=depth - 1, height=height,
-            height_2=2 * height, height_2_1=2 * height + 1, style=_STYLE_PARTS.get(part), rgb=_RGB_PARTS.get(part),
-            conv="1.bias" if bias else "0.weight",  # [convolution, activation]
-            conv_down="2.bias" if bias else "1.weight",  # [blur, convolution, activation]
-        )  # fmt: skip
-    raise KeyError(name)
 
 
 def read_state(
@@ -173,24 +114,24 @@ def infer_config(state: State) -> dict[str, Any] | None:
     return config
 
 
-def fit(
-    net: nn.Module, state: State, name_of: Callable[[str], str] | None = None, path: str | Path = "the checkpoint"
-) -> None:
-    """Loads a state dict into a network, key by key.
+def fit(net: nn.Module, state: State, path: str | Path = "the checkpoint") -> None:
+    """Loads a state dict into a network, key by key; the released names are known by their first ones.
 
     Args:
         net: the network, changed in place.
-        state: parameters; leading axes of one may be there or not.
-        name_of: maps our key to the state's; None takes it as it is.
+        state: parameters, under our names or the released ones; leading axes of one may be there or not.
         path: for the error.
 
     Raises:
         GCFSRError: naming the first key that is missing, has another shape, or is too much.
     """
+    released = is_released(state)
     left = {key for key in state if not key.startswith("noises.")}  # released buffers of wrong sizes, never used
     loaded: State = {}
     for key, own in net.state_dict().items():
-        theirs = key if name_of is None else name_of(key)
+        theirs = released_name(key, getattr(net, "out_size", 0)) if released else key
+        if theirs is None:
+            raise GCFSRError(f"{path}: it is of the released form, which has no '{key}'; use variant: released")
         if theirs not in state:
             raise GCFSRError(f"{path}: key '{theirs}' is missing; it is a checkpoint of another network")
         value = state[theirs]
@@ -203,6 +144,11 @@ def fit(
     if left:
         raise GCFSRError(f"{path}: key '{min(left)}' belongs to no part of the network")
     net.load_state_dict(loaded)
+
+
+def is_released(state: State) -> bool:
+    """Whether the keys are those of the authors' generator or discriminator."""
+    return "conv_body_first.0.weight" in state or "conv_body.0.0.weight" in state
 
 
 def _core_shape(x: Tensor) -> tuple[int, ...]:
@@ -221,7 +167,6 @@ def load_generator(path: str | Path, max_factor: float | None = None, device: st
         GCFSRError: no such file, damaged, or the first key that does not fit.
     """
     state, config = read_state(path)
-    released = "conv_body_first.0.weight" in state
     config = config or infer_config(state)
     if config is None:
         raise GCFSRError(f"{path}: key '{next(iter(state))}' belongs to no generator of GCFSR")
@@ -231,19 +176,17 @@ def load_generator(path: str | Path, max_factor: float | None = None, device: st
         net = GCFSR(**config)  # an argument unknown to this version raises TypeError
     except TypeError as error:
         raise GCFSRError(f"{path}: its stored configuration does not fit ({error})") from error
-    fit(net, state, partial(released_name, out_size=net.out_size) if released else None, path)
+    fit(net, state, path)
     return net.eval().to(device)
 
 
-def load_discriminator(path: str | Path, net: GCFSRDiscriminator, out_size: int) -> None:
+def load_discriminator(path: str | Path, net: GCFSRDiscriminator) -> None:
     """Loads a discriminator's weights, ours or the released ones, into `net`.
 
     Raises:
         GCFSRError: no such file, damaged, or the first key that does not fit.
     """
-    state, _ = read_state(path)
-    released = "conv_body.0.0.weight" in state
-    fit(net, state, partial(released_name, out_size=out_size) if released else None, path)
+    fit(net, read_state(path)[0], path)
 
 
 def save_generator(net: GCFSR, path: str | Path, half: bool = False, extra: dict[str, str] | None = None) -> None:
@@ -261,4 +204,14 @@ def save_generator(net: GCFSR, path: str | Path, half: bool = False, extra: dict
     state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
     if half:
         state = {key: value.half() for key, value in state.items()}
-    write_atomic(path, save(state, {"format": "pt", "config": json.dumps(net.config), **(extra or {})}))
+    write_atomic(path, _serialised(state, {"format": "pt", "config": json.dumps(net.config), **(extra or {})}))
+
+
+def _serialised(state: State, metadata: dict[str, str]) -> bytes:
+    """The bytes of a safetensors file, the same for the same content: the library shuffles the metadata's keys."""
+    data = save(state)
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(data[8:start])}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of eight
+    return len(text).to_bytes(8, "little") + text + data[start:]

@@ -82,6 +82,17 @@ class Level(nn.Module):
         return h, self.to_rgb(h, rgb_code, skip=rgb)  # Eq. 5
 
 
+def build_levels(
+    width: dict[int, int], num_style_feat: int, style: bool, taps: Sequence[float], fuse_first: bool
+) -> nn.ModuleDict:
+    """The generator's levels by size, from 16 up, over {size: channels}."""
+    levels = nn.ModuleDict()
+    for size, channels in width.items():
+        below = width[max(16, size // 2)]
+        levels[str(size)] = Level(below, channels, num_style_feat, style, taps, size == 16, fuse_first)
+    return levels
+
+
 class GCFSR(nn.Module):
     """Generative and controllable face super-resolution (He et al., CVPR 2022).
 
@@ -140,20 +151,7 @@ class GCFSR(nn.Module):
         head = LatentHead(base, narrowed, num_latent, num_style_feat, resample_kernel) if style_modulation else None
         self.encoder = Encoder(width, resample_kernel, top_conv=released, head=head)
         self.modulation = build_modulation(variant, width, base, feature_modulation)
-        self.levels = nn.ModuleDict(
-            {
-                str(size): Level(
-                    width[max(16, size // 2)],
-                    width[size],
-                    num_style_feat,
-                    style_modulation,
-                    resample_kernel,
-                    first=size == 16,
-                    fuse_first=released,
-                )
-                for size in self.sizes
-            }
-        )
+        self.levels = build_levels(width, num_style_feat, style_modulation, resample_kernel, fuse_first=released)
 
     def noise_shapes(self, batch: int = 1) -> list[tuple[int, ...]]:
         """Shapes of the noise maps in order: 16 | 32, 32 | 64, 64 | ..."""

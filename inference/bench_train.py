@@ -149,7 +149,7 @@ def as_generator(entry: Entry, out: Path) -> Path:
     if target.exists():  # written again it would bear another hash: the order of safetensors' metadata is not fixed
         return target
     net = GCFSR(**{key: value for key, value in entry.options["network_g"].items() if key != "type"})
-    fit(net, read_state(network_file(entry, out))[0], None, network_file(entry, out))
+    fit(net, read_state(network_file(entry, out))[0], network_file(entry, out))
     save_generator(net, target)
     return target
 

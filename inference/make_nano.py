@@ -170,7 +170,7 @@ def export(checkpoint: Path, options: Path, target: Path, extra: dict[str, str])
     """
     network = yaml.safe_load(options.read_text(encoding="utf-8"))["network_g"]
     net = GCFSR(**{key: value for key, value in network.items() if key != "type"})
-    fit(net, read_state(checkpoint)[0], None, checkpoint)
+    fit(net, read_state(checkpoint)[0], checkpoint)
     target.parent.mkdir(parents=True, exist_ok=True)
     save_generator(net, target, half=True, extra=extra)
 

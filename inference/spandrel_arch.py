@@ -3,7 +3,6 @@
 What the network is lies in `gcfsr_arch`; here is only how it is recognised and called.
 """
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from spandrel import MAIN_REGISTRY, Architecture, ArchSupport, ImageModelDescrip
 from torch import Tensor
 
 from gcfsr_arch import GCFSR
-from gcfsr_arch.checkpoint import fit, infer_config, released_name
+from gcfsr_arch.checkpoint import fit, infer_config
 
 DEFAULT_S = 0.25
 
@@ -35,8 +34,7 @@ class GCFSRArch(Architecture[GCFSR]):
         config = infer_config(state_dict)
         assert config is not None
         net = GCFSR(**config).eval()
-        released = "conv_body_first.0.weight" in state_dict
-        fit(net, state_dict, partial(released_name, out_size=net.out_size) if released else None)
+        fit(net, state_dict)
         size = net.out_size
         return ImageModelDescriptor(
             net,

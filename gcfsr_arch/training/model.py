@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gcfsr_arch.allocator import keep_freed_memory
-from gcfsr_arch.checkpoint import fit, read_state, released_name
+from gcfsr_arch.checkpoint import fit, read_state
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.training import engine as eng
 from gcfsr_arch.training.criteria import Criteria
@@ -66,9 +66,7 @@ class GCFSRModel(StepMixin, ResumeMixin, ValidationMixin, SRModel):
             count = f"{len(fitting)} of {len(bare.state_dict())}"
             get_root_logger().warning(f"{load_path}: {count} tensors fit and were taken")
             return
-        released = "conv_body_first.0.weight" in state or "conv_body.0.0.weight" in state
-        size = self.opt["network_g"]["out_size"]
-        fit(bare, state, (lambda key: released_name(key, size)) if released else None, load_path)
+        fit(bare, state, load_path)
 
     def init_training_settings(self) -> None:
         """Networks, EMA, losses, optimisers: everything that training needs and testing does not."""

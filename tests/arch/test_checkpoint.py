@@ -6,10 +6,12 @@ import pickle
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from gcfsr_arch import GCFSR, GCFSRDiscriminator, GCFSRError, load_generator, save_generator
-from gcfsr_arch.checkpoint import infer_config, load_discriminator, released_name
+from gcfsr_arch.checkpoint import fit, infer_config, load_discriminator
+from gcfsr_arch.released_names import released_name
 
 
 def tiny(**options):
@@ -37,6 +39,15 @@ def test_our_safetensors_come_back_bit_for_bit(tmp_path, options):
     assert back.config == net.config
     assert not back.training
     same(net, back)
+
+
+def test_the_same_network_gives_the_same_file(tmp_path):
+    net, extra = tiny(), {"licence": "none", "data": "\u00e9t\u00e9", "author": "nobody"}
+    for name in "abcd":
+        save_generator(net, tmp_path / name, extra=extra)
+    assert len({(tmp_path / name).read_bytes() for name in "abcd"}) == 1
+    with safe_open(tmp_path / "a", "pt") as file:
+        assert file.metadata().items() >= extra.items()
 
 
 def test_half_precision_loads_as_float32(tmp_path):
@@ -80,10 +91,16 @@ def test_discriminators_load_in_both_forms(tmp_path, std):
     torch.save({released_name(k, 32): v for k, v in net.state_dict().items()}, tmp_path / "theirs.pth")
     for file in ("ours.pth", "theirs.pth"):
         back = GCFSRDiscriminator(32, narrow=1 / 32, minibatch_std=std)
-        load_discriminator(tmp_path / file, back, 32)
+        load_discriminator(tmp_path / file, back)
         assert all(
             torch.equal(a, b) for a, b in zip(net.state_dict().values(), back.state_dict().values(), strict=True)
         )
+
+
+def test_a_released_file_does_not_fit_the_papers_form():
+    theirs = {released_name(k, 64): v for k, v in tiny(variant="released").state_dict().items()}
+    with pytest.raises(GCFSRError, match=r"which has no 'modulation.*variant: released"):
+        fit(tiny(), theirs, "theirs.pth")
 
 
 class Malicious:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from gcfsr_arch import GCFSR, GCFSRDiscriminator, load_generator
-from gcfsr_arch.checkpoint import fit, released_name
+from gcfsr_arch.checkpoint import fit
+from gcfsr_arch.released_names import released_name
 
 ATOL = 2e-5
 
@@ -119,7 +120,7 @@ def test_discriminator_arrays(shared, recipe, std):
     data = {k.removeprefix(prefix): v for k, v in np.load(shared / "parity" / "dev" / "P3_disc64.npz").items()}
     net = GCFSRDiscriminator(64, minibatch_std=std)
     listing = shared / "parity" / f"disc_{'std' if std else 'no_std'}_64.state_dict.txt"
-    fit(net, drawn_state(recipe, listing), lambda key: released_name(key, 64))
+    fit(net, drawn_state(recipe, listing))
     seen = {}
     parts = {"body0": net.first, "final_conv": net.final_conv, "linear0": net.linear1}
     parts |= {f"body{i + 1}": block for i, block in enumerate(net.blocks)}

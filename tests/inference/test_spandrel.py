@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gcfsr_arch import GCFSR, save_generator
-from gcfsr_arch.checkpoint import released_name
+from gcfsr_arch.released_names import released_name
 
 spandrel = pytest.importorskip("spandrel")
 

@@ -140,10 +140,15 @@ def read_ahead(batches: Iterator[Batch], ahead: int) -> Iterator[Batch]:
         yield batch
 
 
-def told_loading_fault(error: BaseException) -> GCFSRError | None:
-    """The words for a loading process that died, which torch raises wherever the trainer stands; None for others."""
-    if not isinstance(error, RuntimeError) or "DataLoader worker" not in str(error):
+def told_loading_fault(error: BaseException | None) -> GCFSRError | None:
+    """The words for a loading process that died, which torch raises wherever the trainer stands; None for others.
+
+    That may be within the writing of a checkpoint, which gives it for its cause.
+    """
+    if error is None:
         return None
+    if not isinstance(error, RuntimeError) or "DataLoader worker" not in str(error):
+        return told_loading_fault(error.__cause__)
     return GCFSRError(
         f"datasets.train: a loading process died ({str(error).splitlines()[0]}); the machine may be short of memory: "
         "lower num_worker_per_gpu, then go on with --auto_resume"

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 pytest.importorskip("basicsr")
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import written_beside
 from gcfsr_arch.training import curves
 from gcfsr_arch.training.loaders import Keyed, Sampler, Schedule, TrainLoader, read_ahead, told_loading_fault
 from gcfsr_arch.training.randomness import random_state, seeded, set_random_state
@@ -151,6 +152,12 @@ def test_a_killed_worker_is_told_and_not_waited_for() -> None:
         next(batches(4, 2, workers=1, dataset=Killed(4)))
     assert "a loading process died" in str(told_loading_fault(caught.value))
     assert told_loading_fault(RuntimeError("another")) is None
+
+
+def test_a_killed_worker_is_told_when_it_stops_a_write(tmp_path: Path) -> None:
+    with pytest.raises(GCFSRError, match="cannot be written") as caught, written_beside(tmp_path / "15.state"):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+    assert "a loading process died" in str(told_loading_fault(caught.value))
 
 
 # ---------------------------------------------------------------- randomness

@@ -100,7 +100,21 @@ class RegisterAfter:
 
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
+        begun = half_imported("gcfsr_arch.training.")
+        for name in begun:
+            del sys.modules[name]
         try:
             import_module("gcfsr_arch.register")
         except Exception as error:  # noqa: BLE001  whatever is wrong with us, other people's BasicSR must go on
             print(f"gcfsr: not registered in BasicSR ({type(error).__name__}: {error})", file=sys.stderr)
+        for name in begun:
+            sys.modules.setdefault(name, begun[name])
+
+
+def half_imported(prefix: str) -> dict[str, ModuleType]:
+    """Modules whose import has begun and not ended: one of ours that loads BasicSR, which asks for `register` then.
+
+    Without them `register` imports whole ones, and the import machinery gives its caller what stands in `sys.modules`.
+    """
+    ours = {name: module for name, module in sys.modules.items() if name.startswith(prefix)}
+    return {name: module for name, module in ours.items() if getattr(module.__spec__, "_initializing", False)}

@@ -54,6 +54,20 @@ def test_registering_twice_and_first_is_harmless(tmp_path: Path, outside: dict[s
     assert printed(code, tmp_path, outside) == ["gcfsr_arch.training.stock"] * 2
 
 
+@pytest.mark.parametrize("name", ["criteria", "released", "stock"])
+def test_a_module_of_ours_may_be_the_first_to_load_basicsr(name: str, tmp_path: Path, outside: dict[str, str]) -> None:
+    """Its import is under way when BasicSR asks for `register`, which needs it whole."""
+    code = (
+        f"import torch, gcfsr_arch.training.{name} as first, sys, inspect, gcfsr_arch.register\n"
+        "from basicsr.utils.registry import MODEL_REGISTRY\n"
+        "ours = [v for v in vars(first).values() if getattr(v, '__module__', '').startswith('gcfsr_arch')]\n"
+        "same = all(getattr(sys.modules[v.__module__], v.__name__) is v for v in ours)\n"
+        "print([same, 'GCFSRModel' in MODEL_REGISTRY])"
+    )
+    done = python(code, tmp_path, outside)
+    assert (done.stdout, done.stderr) == ("[True, True]\n", "")
+
+
 def test_a_name_that_is_taken_stays_with_its_owner(tmp_path: Path, outside: dict[str, str]) -> None:
     code = (
         "import torch, basicsr.utils.registry as r\n"

@@ -1,4 +1,4 @@
-"""The training step itself: Eq. 6-7 over micro-batches, then the discriminator on the same faces, then the EMA."""
+"""The training step itself: Eq. 6-7 over micro-batches, the EMA, then the discriminator on the same faces."""
 
 import dataclasses
 from collections import OrderedDict
@@ -86,20 +86,25 @@ class StepMixin:
         return Batch(self.lq, self.gt, s, self.factor, matched, self.draw_noise(len(self.lq)), gain)
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """One iteration: G's step (Eq. 7 with D fixed), then D's on the same restored faces, then the EMA."""
-        train, batch = self.opt["train"], self._draw_batch()
-        update_g = current_iter > train.get("net_d_init_iters", 0) and current_iter % train.get("net_d_iters", 1) == 0
-        fakes, bad = self._generator_step(batch) if update_g or self.net_d is None else (self._restore(batch), None)
+        """One iteration: G's step (Eq. 7 with D fixed), the EMA of G, then D's step on the same restored faces.
+
+        A step that is not finite is skipped. Without G's, D does not step either, for its faces are not to be trusted;
+        without D's, G's step and its average stand.
+        """
+        train, batch, pictures = self.opt["train"], self._draw_batch(), len(self.lq) * self.opt.get("world_size", 1)
+        its_turn = current_iter > train.get("net_d_init_iters", 0) and current_iter % train.get("net_d_iters", 1) == 0
+        step_g = its_turn or self.net_d is None
+        self.seen += pictures
+        fakes, bad = self._generator_step(batch) if step_g else (self._restore(batch), None)
+        if self.with_ema and step_g and bad is None:
+            decay = eng.ema_decay(train, pictures, self.seen)
+            eng.update_ema(self.net_g_ema, self.get_bare_model(self.net_g), decay)
         if self.net_d is not None and bad is None:
             bad = self._discriminator_step(batch, fakes, current_iter)
         if bad is None:
             self.guard.good()
         elif bad != SCALE_SEARCH:
             get_root_logger().warning(self.guard.bad(current_iter, bad, self.last_checkpoint))
-        self.seen += len(self.lq) * self.opt.get("world_size", 1)
-        if self.with_ema and update_g and bad is None:
-            decay = eng.ema_decay(train, len(self.lq) * self.opt.get("world_size", 1), self.seen)
-            eng.update_ema(self.net_g_ema, self.get_bare_model(self.net_g), decay)
 
     @torch.no_grad()
     def _restore(self, batch: Batch) -> list[Tensor]:

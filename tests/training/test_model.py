@@ -138,6 +138,22 @@ def test_bad_numbers_skip_the_step_then_stop(tiny: ModuleType, caplog: pytest.Lo
     assert all(torch.isfinite(p).all() for p in model.net_g.parameters())
 
 
+def test_the_average_follows_every_step_of_the_generator(tiny: ModuleType) -> None:
+    """Also where D's step is skipped, and where there is no D at all, whose pace then does not count."""
+    model = tiny.build()
+    model._r1 = lambda real: real.new_tensor(float("nan")).requires_grad_()
+    before = [p.clone() for p in model.net_d.parameters()]
+    tiny.train(model, 1, first=2)
+    assert (model.guard.in_a_row, all(map(torch.equal, before, model.net_d.parameters()))) == (1, True)
+    alone = tiny.build(train__gan_opt=None, network_d=None, train__net_d_iters=2)
+    tiny.train(alone, 1)
+    for each in (model, alone):
+        pairs = zip(each.net_g.parameters(), each.net_g_ema.parameters(), tiny.build().net_g.parameters(), strict=True)
+        for new, average, old in pairs:
+            torch.testing.assert_close(average, (new + old) / 2)
+            assert not torch.equal(new, old) or old.abs().max() == 0
+
+
 def test_engine_state_goes_and_comes_back(tiny: ModuleType) -> None:
     model, other = tiny.build(train__engine={"amp": "fp16"}), tiny.build(train__engine={"amp": "fp16"})
     tiny.train(model, 2)

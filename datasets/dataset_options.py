@@ -40,8 +40,8 @@ class FaceOptions:
         resize_gt: bicubic-resizes square faces of another size to out_size instead of refusing them.
         use_hflip: mirrors half of the training samples.
         seed: decides every draw.
-        repeats: how often each picture stands in one epoch, with draws of its own each time (BasicSR's
-            dataset_enlarge_ratio would give the same sample again).
+        repeats: how often each picture stands in one epoch, with draws of its own each time. In a training of ours
+            BasicSR's dataset_enlarge_ratio does the same; its own loader would give the same sample again.
         max_bad_share: share of pictures that may fail before the run stops, in [0, 1].
         augment: tone and colour augmentation of the truth, before it is degraded; see `ToneRanges`.
         balance_luminance: draws training pictures evenly over the luminance of the face's middle.

@@ -59,6 +59,8 @@ class FaceDataset(Dataset):
     def at(self, epoch: int, index: int) -> dict[str, Any]:
         """A sample: `sample`'s tensors, and lq_path and gt_path, both the picture's name. Validation ignores the epoch.
 
+        An index beyond the last begins with the first picture again, with draws of its own.
+
         Raises:
             GCFSRError: the picture is not square or of the wrong size; or it cannot be decoded and this is validation,
                 or more than `max_bad_share` of all pictures could not.

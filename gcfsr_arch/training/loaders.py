@@ -62,19 +62,24 @@ class Schedule:
 
 
 class Sampler(EnlargedSampler):
-    """BasicSR's sampler, whose indices carry their epoch, without the samples that epoch `skip_epoch` has used up."""
+    """BasicSR's order of an epoch, without the samples that epoch `skip_epoch` has used up.
+
+    The keys are (epoch, place): the place runs on through the repetitions of `dataset_enlarge_ratio` where BasicSR
+    begins anew, so that each of them has draws of its own.
+    """
 
     def __init__(self, dataset: Dataset, world_size: int, rank: int, ratio: float, skip_epoch: int, skip: int) -> None:
         super().__init__(dataset, world_size, rank, ratio)
         self.skip_epoch, self.skip = skip_epoch, skip
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = torch.randperm(self.total_size, generator=torch.Generator().manual_seed(self.epoch)).tolist()
         start = self.skip if self.epoch == self.skip_epoch else 0
-        return ((self.epoch, index) for index in list(super().__iter__())[start:])
+        return ((self.epoch, place) for place in order[self.rank :: self.num_replicas][start:])
 
 
 class Keyed(Dataset):
-    """A data set addressed by (epoch, index), so that persistent workers know the epoch as well.
+    """A data set addressed by (epoch, place), so that persistent workers know the epoch as well.
 
     Ours have `at` for it. Others draw from the global generators, if at all: they are seeded for each sample.
     """
@@ -86,11 +91,11 @@ class Keyed(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, key: tuple[int, int]) -> Batch:
-        epoch, index = key
+        epoch, place = key
         if hasattr(self.dataset, "at"):
-            return self.dataset.at(epoch, index)
-        with seeded(self.seed, epoch, index):
-            return self.dataset[index]
+            return self.dataset.at(epoch, place)
+        with seeded(self.seed, epoch, place):
+            return self.dataset[place % len(self.dataset)]
 
 
 class TrainLoader(DataLoader):

@@ -12,7 +12,7 @@ LOSSES = ("pixel_opt", "ssim_opt", "perceptual_opt", "feature_opt", "consistency
 
 def cross_faults(options: dict[str, Any], is_train: bool) -> list[Fault]:
     """Faults of keys against one another: (path, what is wrong)."""
-    checks = [_blocks, _sizes, _factors, _blind, _scheduler, _losses, _loaders]
+    checks = [_blocks, _sizes, _factors, _grid, _blind, _scheduler, _losses, _loaders]
     return [fault for check in checks for fault in check(options, is_train)]
 
 
@@ -81,7 +81,7 @@ def _sizes(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
 
 def _factors(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
     size = _number(options, "network_g", "out_size")
-    own = _number(options, "network_g", "max_factor") or (size and (64 if size >= 1024 else 32))
+    own = _max_factor(options)
     for phase in _phases(options):
         place, block = f"datasets.{phase}", options["datasets"][phase]
         if _get(block, "type") != "MultiFactorDegradationDataset":
@@ -102,6 +102,20 @@ def _factors(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
             values = _numbers(block, key) or [v for v in [_number(block, key)] if v is not None]
             if values and not 1 <= min(values) <= max(values) <= min(top, size or top):
                 yield f"{place}.{key}", f"must lie between 1 and {min(top, size or top):g} (max_factor, out_size)"
+
+
+def _max_factor(options: dict[str, Any]) -> float | None:
+    """The network's factor of s = 1: its own, the released data sets' `cond_norm`, or what its size stands for."""
+    norms = [_number(options, "datasets", phase, "cond_norm") for phase in _phases(options)]
+    size = _number(options, "network_g", "out_size")
+    usual = size and (64 if size >= 1024 else 32)
+    return next(filter(None, [_number(options, "network_g", "max_factor"), *norms, usual]), None)
+
+
+def _grid(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
+    factors, top = _numbers(options, "val", "grid_factors"), _max_factor(options)
+    if factors and top and max(factors) > top and not _get(options, "network_g", "blind"):
+        yield "val.grid_factors", f"must be at most {top:g}, network_g's max_factor"
 
 
 def _blind(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:

@@ -98,6 +98,7 @@ def test_text_numbers_become_numbers() -> None:
         ("network_d", ..., "network_d", "train.gan_opt needs it"),
         ("logger", ..., "logger", "training needs it"),
         ("val", {"val_freq": 5, "metrics": {"p": {"type": "calculate_psn"}}}, "val.metrics.p.type", "'calculate_psnr'"),
+        ("val", {"val_freq": 5, "grid_factors": [4, 33]}, "val.grid_factors", "must be at most 32"),
         ("model_type", "GCFSRModle", "model_type", "'GCFSRModel'"),
         ("train.gan_opt.scale_d", "maybe", "train.gan_opt.scale_d", "boolean"),
     ],

@@ -20,6 +20,7 @@ from gcfsr_arch.training.options_cross import cross_faults
 from gcfsr_arch.training.options_names import unknown_key
 from gcfsr_arch.training.options_registry import registry_faults
 from gcfsr_arch.training.options_schema import Options
+from gcfsr_arch.training.released_options import our_options
 
 Tree = dict[str, Any]
 
@@ -33,7 +34,7 @@ class Report:
         ignored: (path, why) of keys that are accepted and not used.
         raw: the options as the user wrote them.
         options: the same with numbers made numbers; the raw ones where there are faults.
-        resolved: the same with every default filled in.
+        resolved: the same in our words where they are the authors', with every default filled in.
     """
 
     faults: list[tuple[str, str]] = field(default_factory=list)
@@ -138,8 +139,8 @@ def check(options: Tree, is_train: bool | None = None) -> Report:
     except ValidationError as error:
         report.faults = [_fault(options, one) for one in error.errors(include_url=False)]
     else:
-        report.resolved = model.model_dump(exclude_none=True)
         report.options = _converted(options, model.model_dump(exclude_unset=True))
+        report.resolved = Options.model_validate(our_options(report.options)).model_dump(exclude_none=True)
         report.ignored = list(_ignored(model))
     report.faults += registry_faults(options) + cross_faults(options, is_train)
     return report

@@ -12,8 +12,10 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.generator import GCFSR
 from gcfsr_arch.training.model import GCFSRModel
 from gcfsr_arch.training.released_options import dataset_options, our_options
+from gcfsr_datasets.dataset_options import FaceOptions
 from gcfsr_datasets.image_io import decode_bgr, list_images, read_bytes
 from gcfsr_datasets.multi_factor_dataset import MultiFactorDegradationDataset
+from gcfsr_datasets.picture_source import open_source
 from gcfsr_datasets.resize import resize
 
 
@@ -35,10 +37,19 @@ def StyleGAN2Discriminator_no_std(out_size: int, **arguments: Any) -> GCFSRDiscr
 
 
 class FFHQ_control_Dataset(MultiFactorDegradationDataset):
-    """`type: FFHQ_control_Dataset`: factors drawn from `downsample_list`, s = factor / `cond_norm`."""
+    """`type: FFHQ_control_Dataset`: factors drawn from `downsample_list`, s = factor / `cond_norm`.
+
+    The authors' blocks name no `out_size`; a training gives it the network's, elsewhere the first picture's counts.
+    """
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        super().__init__(dataset_options(opt))
+        super().__init__(dataset_options(opt, None if opt.get("out_size") else first_side(opt)))
+
+
+def first_side(opt: dict[str, Any]) -> int:
+    """The side in pixels of a data set's first picture."""
+    source = open_source(FaceOptions(opt["dataroot_gt"], 1, io_backend=opt["io_backend"]))
+    return decode_bgr(source.read(0), source.names[0]).shape[0]
 
 
 class SingleImage_GT_Dataset(Dataset[dict[str, Any]]):

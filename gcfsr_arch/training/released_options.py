@@ -8,7 +8,9 @@ Options = dict[str, Any]
 MODEL, GENERATOR, BLIND = "GCFSR_Model", "GCFSR", "GCFSR_blind"
 DISCRIMINATOR = "StyleGAN2Discriminator_no_std"
 CONTROL, SINGLE = "FFHQ_control_Dataset", "SingleImage_GT_Dataset"
-EMA_DECAY = 0.5 ** (32 / 10000)  # fixed in the released trainer
+# fixed in the released trainer, whatever its option files say
+EMA_DECAY = 0.5 ** (32 / 10000)
+BETAS = (0.0, 0.99)  # but for the exponents of lazy regularisation, which ours does without
 
 
 def our_options(opt: Options) -> Options:
@@ -19,9 +21,22 @@ def our_options(opt: Options) -> Options:
         opt["network_d"] = discriminator_options(opt["network_d"])
     size = opt["network_g"].get("out_size")
     opt["datasets"] = {phase: dataset_options(block, size) for phase, block in (opt.get("datasets") or {}).items()}
-    if opt.get("model_type") == MODEL and opt.get("train") and "ema_half_life" not in opt["train"]:
-        opt["train"].setdefault("ema_decay", EMA_DECAY)
+    if opt.get("model_type") == MODEL and opt.get("train"):
+        opt["train"] = train_options(opt["train"])
     return opt
+
+
+def train_options(train: Options) -> Options:
+    """The block `train` of a file for the released trainer, with what that trainer does unasked."""
+    train = deepcopy(train)
+    if "ema_half_life" not in train:
+        train.setdefault("ema_decay", EMA_DECAY)
+    for key in ("optim_g", "optim_d"):
+        if train.get(key):
+            train[key].setdefault("betas", list(BETAS))
+    if train.get("gan_opt"):
+        train["gan_opt"].setdefault("scale_d", False)  # R1's weight of 10 stands beside D's whole loss
+    return train
 
 
 def generator_options(opt: Options) -> Options:

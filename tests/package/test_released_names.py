@@ -114,6 +114,8 @@ def test_their_words_become_ours(faces: Path, small: Path) -> None:
     )
     assert train["out_size"] == 32
     assert ours["train"]["ema_decay"] == EMA_DECAY
+    assert ours["train"]["gan_opt"]["scale_d"] is False, "R1's weight of 10 would count as 1000"
+    assert ours["train"]["optim_g"]["betas"] == ours["train"]["optim_d"]["betas"] == [0, 0.99]
     assert our_options(ours) == ours, "a translated file is translated again"
     assert theirs == options("GCFSR", faces, small), "the argument was changed"
 
@@ -151,6 +153,30 @@ def test_small_pictures_are_grown_as_in_training(faces: Path, small: Path) -> No
     assert (sample["factor"], float(sample["s"])) == (8.0, 1.0)
     levels = (sample["lq"] + 1) * 127.5
     assert (levels - levels.round()).abs().max() < 1e-3, "not rounded to 8 bits"
+
+
+@needs_basicsr
+def test_their_data_set_works_alone_and_never_repeats_a_sample(faces: Path, small: Path) -> None:
+    """As their block has it: without an out_size, and a hundred times in an epoch."""
+    from basicsr.data import build_dataset
+
+    from gcfsr_arch.training.loaders import train_loader
+
+    block = options("GCFSR", faces, small)["datasets"]["train"] | {"phase": "train", "num_worker_per_gpu": 0}
+    data = build_dataset(dict(block))
+    assert data[0]["lq"].shape == (3, 32, 32)
+    loader, _, schedule = train_loader(
+        {"dist": False, "num_gpu": 0, "world_size": 1, "rank": 0, "manual_seed": 0, "datasets": {}}, dict(block)
+    )
+    assert schedule.epoch_samples == 100 * len(data)
+    first = str(sorted(faces.iterdir())[0])
+    seen = {
+        (float(f), float(lq[0, 3, 5]))
+        for item in loader
+        for f, lq, path in zip(item["factor"], item["lq"], item["lq_path"], strict=True)
+        if path == first
+    }
+    assert len(seen) == 4, "two factors, mirrored or not"
 
 
 @needs_basicsr

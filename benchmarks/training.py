@@ -1,4 +1,4 @@
-"""A training step against the released step's structure: `python benchmarks/training.py [--sizes 64 128 256]`.
+"""A training step against the released step's structure: `python benchmarks/training.py [--sizes 64 128] [--profile]`.
 
 Both hold the same networks and losses (L1, adversarial, R1 every 16 iterations; no perceptual term) and take turns in
 one process. The released structure builds the generator's graph in the discriminator's step too, passes real and
@@ -32,14 +32,15 @@ def plain_discriminator(net: GCFSRDiscriminator, x: Tensor) -> Tensor:
 class Step:
     """Networks, optimisers and one batch."""
 
-    def __init__(self, size: int, narrow: float) -> None:
+    def __init__(self, size: int, narrow: float, batch: int = BATCH, device: str = "cpu") -> None:
         torch.manual_seed(0)
-        self.g = GCFSR(size, narrow=narrow, variant="released", num_style_feat=128)
-        self.d = GCFSRDiscriminator(size, narrow=narrow)
+        self.device = torch.device(device)
+        self.g = GCFSR(size, narrow=narrow, variant="released", num_style_feat=round(512 * narrow)).to(self.device)
+        self.d = GCFSRDiscriminator(size, narrow=narrow).to(self.device)
         self.opt_g = torch.optim.Adam(self.g.parameters(), 2e-3, betas=(0.0, 0.99))
         self.opt_d = torch.optim.Adam(self.d.parameters(), 2e-3, betas=(0.0, 0.99))
-        self.lq, self.gt = (torch.rand(BATCH, 3, size, size) * 2 - 1 for _ in range(2))
-        self.s = torch.rand(BATCH)
+        self.lq, self.gt = (torch.rand(batch, 3, size, size).to(self.device) * 2 - 1 for _ in range(2))
+        self.s = torch.rand(batch).to(self.device)
 
     def r1(self, score: Tensor, real: Tensor) -> Tensor:
         (grad,) = torch.autograd.grad(score.sum(), real, create_graph=True)
@@ -69,14 +70,14 @@ class Step:
         lq, gt = self.lq.contiguous(memory_format=last), self.gt.contiguous(memory_format=last)
         self.d.requires_grad_(False)
         self.opt_g.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             fake = self.g(lq, self.s)
             score = self.d(fake)
         (F.l1_loss(fake.float(), gt) + 0.01 * F.softplus(-score.float()).mean()).backward()
         self.opt_g.step()
         self.d.requires_grad_(True)
         self.opt_d.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             on_real, on_fake = self.d(torch.cat([gt, fake.detach().to(gt)])).float().chunk(2)
         loss = F.softplus(on_fake).mean() + F.softplus(-on_real).mean()
         if regularise:
@@ -113,16 +114,38 @@ def measure(size: int, narrow: float, runs: int) -> tuple[str, ...]:
     return (str(size), f"{narrow:g}", *ratios, f"{error:.1e}")
 
 
+def profile(size: int, narrow: float, top: int = 8) -> list[tuple[str, ...]]:
+    """Where the time of an iteration without R1 goes: the operators with the largest share, in both structures."""
+    step = Step(size, narrow)
+    rows = []
+    for name, call in (("released structure", step.released), ("ours", step.ours)):
+        call(False)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as trace:
+            call(False)
+        events = sorted(trace.key_averages(), key=lambda event: -event.self_cpu_time_total)
+        total = sum(event.self_cpu_time_total for event in events)
+        shares = ", ".join(f"{e.key.removeprefix('aten::')} {e.self_cpu_time_total / total:.0%}" for e in events[:top])
+        rows.append((str(size), name, shares))
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256])
     parser.add_argument("--narrow", type=float, default=0.25)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--profile", action="store_true", help="shares of the operators instead of ratios")
     args = parser.parse_args()
     keep_freed_memory()
     print(f"{machine()}; batch {BATCH}; median of {args.runs}\n")
-    rows: list[tuple[str, ...]] = [("size", "narrow", "fp32, aim 2x", "bf16 autocast", "largest difference of G")]
-    print(table(rows + [measure(size, args.narrow, args.runs) for size in args.sizes]))
+    rows: list[tuple[str, ...]]
+    if args.profile:
+        rows = [("size", "structure", "share of the processor time")]
+        rows += [row for size in args.sizes for row in profile(size, args.narrow)]
+    else:
+        rows = [("size", "narrow", "fp32, aim 2x", "bf16 autocast", "largest difference of G")]
+        rows += [measure(size, args.narrow, args.runs) for size in args.sizes]
+    print(table(rows))
 
 
 if __name__ == "__main__":

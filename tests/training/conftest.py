@@ -170,3 +170,15 @@ def tiny() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def good_text() -> str:
+    """An option file without a fault."""
+    return Path(__file__).with_name("good.yml").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def good(good_text: str) -> dict[str, Any]:
+    """Its options."""
+    return yaml.safe_load(good_text)

@@ -20,34 +20,9 @@ from gcfsr_arch.training.options_schema import Engine, Options
 from gcfsr_datasets.color import ToneRanges
 from gcfsr_datasets.dataset_options import BlindOptions, MultiFactorOptions
 
-GOOD = """
-name: good
-model_type: GCFSRModel
-num_gpu: 0
-datasets:
-  train: {name: faces, type: MultiFactorDegradationDataset, dataroot_gt: faces, out_size: 64, max_factor: 32,
-          factors: [4, 8], num_worker_per_gpu: 0, batch_size_per_gpu: 2}
-network_g: {type: GCFSR, variant: paper, out_size: 64}
-network_d: {type: GCFSRDiscriminator, out_size: 64}
-path: {}
-train:
-  total_iter: 100
-  optim_g: {type: Adam, lr: 2e-3}
-  optim_d: {type: Adam, lr: 2e-3}
-  scheduler: {type: MultiStepLR, milestones: [50]}
-  pixel_opt: {type: L1Loss}
-  gan_opt: {type: GANLoss}
-logger: {print_freq: 10, save_checkpoint_freq: 5e1}
-"""
 
-
-def good() -> dict[str, Any]:
-    return yaml.safe_load(GOOD)
-
-
-def changed(path: str, value: Any) -> dict[str, Any]:
-    """The good options with one key set, or removed where the value is `...`."""
-    options = good()
+def changed(options: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """The options with one key set, or removed where the value is `...`."""
     *blocks, last = path.split(".")
     place = options
     for block in blocks:
@@ -59,13 +34,13 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return options
 
 
-def test_text_numbers_become_numbers() -> None:
-    report = check(good())
+def test_text_numbers_become_numbers(good: dict[str, Any]) -> None:
+    report = check(good)
     assert report.faults == []
     assert report.options["train"]["optim_g"]["lr"] == 0.002
     assert report.options["logger"]["save_checkpoint_freq"] == 50
     assert isinstance(report.options["logger"]["save_checkpoint_freq"], int)
-    assert list(report.options) == list(good())
+    assert list(report.options) == list(good)
 
 
 @pytest.mark.parametrize(
@@ -103,14 +78,16 @@ def test_text_numbers_become_numbers() -> None:
         ("train.gan_opt.scale_d", "maybe", "train.gan_opt.scale_d", "boolean"),
     ],
 )
-def test_a_fault_is_named_with_its_place(path: str, value: Any, place: str, words: str) -> None:
-    faults = check(changed(path, value)).faults
+def test_a_fault_is_named_with_its_place(
+    good: dict[str, Any], path: str, value: Any, place: str, words: str
+) -> None:
+    faults = check(changed(good, path, value)).faults
     assert any(where.startswith(place) and words in what for where, what in faults), faults
     assert all("\n" not in where + what for where, what in faults)
 
 
-def test_all_faults_at_once() -> None:
-    options = changed("train.totl_iter", 5)
+def test_all_faults_at_once(good: dict[str, Any]) -> None:
+    options = changed(good, "train.totl_iter", 5)
     options["network_g"]["out_size"] = 100
     options["logger"]["print_freq"] = "often"
     options["train"]["gan_opt"]["gan_type"] = "lsgan"
@@ -120,7 +97,7 @@ def test_all_faults_at_once() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.data())
-def test_a_misspelt_key_names_the_right_one(data: st.DataObject) -> None:
+def test_a_misspelt_key_names_the_right_one(good_text: str, data: st.DataObject) -> None:
     key = data.draw(st.sampled_from(sorted(known_keys()[("train",)] | known_keys()[("network_g", "GCFSR")])))
     block = "train" if key in known_keys()[("train",)] else "network_g"
     if len(key) < 5:
@@ -129,19 +106,19 @@ def test_a_misspelt_key_names_the_right_one(data: st.DataObject) -> None:
     wrong = key[:position] + key[position + 1 :]
     if wrong in known_keys()[("train",)] | known_keys()[("network_g", "GCFSR")]:
         return
-    options = good()
+    options = yaml.safe_load(good_text)
     options[block][wrong] = 1
     told = dict(check(options).faults)[f"{block}.{wrong}"]
     assert "did you mean" in told
 
 
 @pytest.mark.parametrize("section", [None, 3, [], "text"])
-def test_a_block_that_is_none_is_a_fault_and_no_crash(section: Any) -> None:
+def test_a_block_that_is_none_is_a_fault_and_no_crash(good: dict[str, Any], section: Any) -> None:
     for block in ("datasets", "network_g", "network_d", "train", "path", "val", "logger"):
-        faults = check({**good(), block: section}).faults
+        faults = check({**good, block: section}).faults
         assert faults or (section is None and block in ("network_d", "val")), block
     for phase in (None, 3, [], "text"):
-        assert check({**good(), "datasets": {"train": phase}}).faults
+        assert check({**good, "datasets": {"train": phase}}).faults
 
 
 @pytest.mark.parametrize(("kind", "schema"), [(GCFSR, Generator), (GCFSRDiscriminator, Discriminator)])
@@ -186,8 +163,8 @@ def test_every_key_says_what_it_is() -> None:
     assert described > silent
 
 
-def test_names_known_without_basicsr_are_its_registries() -> None:
+def test_names_known_without_basicsr_are_its_registries(good: dict[str, Any]) -> None:
     pytest.importorskip("basicsr")
-    blocks = {registry: known for _, _, known, registry in typed_blocks(good() | {"val": {"metrics": {"p": {}}}})}
+    blocks = {registry: known for _, _, known, registry in typed_blocks(good | {"val": {"metrics": {"p": {}}}})}
     for registry, known in blocks.items():
         assert set(known) <= registered(registry).keys()

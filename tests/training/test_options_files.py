@@ -12,33 +12,9 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.training.options import check, check_file, json_schema
 from gcfsr_inference import cli
 
-GOOD = """
-name: good
-model_type: GCFSRModel
-num_gpu: 0
-datasets:
-  train: {name: faces, type: MultiFactorDegradationDataset, dataroot_gt: faces, out_size: 64, max_factor: 32,
-          factors: [4, 8], num_worker_per_gpu: 0, batch_size_per_gpu: 2}
-network_g: {type: GCFSR, variant: paper, out_size: 64}
-network_d: {type: GCFSRDiscriminator, out_size: 64}
-path: {}
-train:
-  total_iter: 100
-  optim_g: {type: Adam, lr: 2e-3}
-  optim_d: {type: Adam, lr: 2e-3}
-  scheduler: {type: MultiStepLR, milestones: [50]}
-  pixel_opt: {type: L1Loss}
-  gan_opt: {type: GANLoss}
-logger: {print_freq: 10, save_checkpoint_freq: 5e1}
-"""
 
-
-def good() -> dict[str, Any]:
-    return yaml.safe_load(GOOD)
-
-
-def test_released_option_file_is_accepted_and_what_it_never_used_is_told() -> None:
-    options = good()
+def test_released_option_file_is_accepted_and_what_it_never_used_is_told(good: dict[str, Any]) -> None:
+    options = good
     options["model_type"] = "GCFSR_Model"
     options["network_g"].pop("variant")
     options["network_d"]["type"] = "StyleGAN2Discriminator_no_std"
@@ -56,9 +32,9 @@ def test_released_option_file_is_accepted_and_what_it_never_used_is_told() -> No
     }
 
 
-def test_a_file_is_read_and_forced_as_basicsr_does(tmp_path: Path) -> None:
+def test_a_file_is_read_and_forced_as_basicsr_does(good_text: str, tmp_path: Path) -> None:
     path = tmp_path / "good.yml"
-    path.write_text(GOOD)
+    path.write_text(good_text)
     report = check_file(
         path, ["train:total_iter=7", "train:ema_decay=9e-1", "datasets:train:factors=[8, 16]", "name=x"]
     )
@@ -99,25 +75,25 @@ def test_the_option_files_of_the_package_are_sound(root: Path) -> None:
         jsonschema.Draft202012Validator(json.loads(json_schema())).validate(plain)
 
 
-def test_json_schema_is_current_and_agrees(root: Path) -> None:
+def test_json_schema_is_current_and_agrees(good: dict[str, Any], root: Path) -> None:
     written = (root / "docs/options.schema.json").read_text()
     assert written == json_schema(), "run `gcfsr check-options --schema > docs/options.schema.json`"
     validator = jsonschema.Draft202012Validator(json.loads(written))
-    options = check(good()).options
+    options = check(good).options
     validator.validate(options)
     options["train"]["totl_iter"] = 3
     assert not validator.is_valid(options)
 
 
-def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command(good_text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "good.yml"
-    path.write_text(GOOD)
+    path.write_text(good_text)
     assert cli.main(["check-options", str(path), "--force_yml", "train:total_iter=7"]) == 0
     resolved = yaml.safe_load(capsys.readouterr().out)
     assert resolved["train"]["total_iter"] == 7
     assert resolved["network_g"]["num_style_feat"] == 512
     assert check(resolved).faults == []
-    path.write_text(GOOD.replace("total_iter", "totl_iter").replace("out_size: 64}", "out_size: 65}"))
+    path.write_text(good_text.replace("total_iter", "totl_iter").replace("out_size: 64}", "out_size: 65}"))
     assert cli.main(["check-options", str(path)]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) >= 3

@@ -3,12 +3,14 @@
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from email.parser import Parser
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
 HOMES = {
     "gcfsr_arch": "gcfsr_arch",
     "datasets": "gcfsr_datasets",
@@ -93,7 +95,7 @@ def test_entry_points(wheel: Path) -> None:
     assert "[torch.backends]\ngcfsr = gcfsr_autoload:register" in text
 
 
-def test_it_is_imported_from_outside_the_repository(target: Path, tmp_path: Path, outside: dict[str, str]) -> None:
+def test_it_is_imported_from_outside_the_repository(target: Path, run: Run) -> None:
     code = (
         "import importlib, torch, gcfsr_options\n"
         "names = 'gcfsr_autoload gcfsr_arch.generator gcfsr_datasets.degradation gcfsr_inference.cli'.split()\n"
@@ -101,22 +103,18 @@ def test_it_is_imported_from_outside_the_repository(target: Path, tmp_path: Path
         "net = importlib.import_module('gcfsr_arch').GCFSR(32, num_style_feat=16, narrow=1 / 16)\n"
         "assert net(torch.zeros(1, 3, 32, 32), 0.5).shape == (1, 3, 32, 32)\n"
     )
-    env = {**outside, "PYTHONPATH": str(target)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    done = run(sys.executable, "-c", code, PYTHONPATH=str(target))
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) == 5
     assert all(path.startswith(str(target)) for path in done.stdout.split()), done.stdout
 
 
-def test_its_command_runs_and_finds_its_option_files(target: Path, tmp_path: Path, outside: dict[str, str]) -> None:
-    env = {**outside, "PYTHONPATH": str(target)}
-    listing = subprocess.run(
-        [str(target / "bin" / "gcfsr"), "--help"], cwd=tmp_path, env=env, capture_output=True, text=True
-    )
+def test_its_command_runs_and_finds_its_option_files(target: Path, run: Run) -> None:
+    listing = run(target / "bin" / "gcfsr", "--help", PYTHONPATH=str(target))
     assert listing.returncode == 0, listing.stderr
     assert "restore" in listing.stdout
     code = "from gcfsr_arch.train import bundled_options; print(*bundled_options().values())"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    done = run(sys.executable, "-c", code, PYTHONPATH=str(target))
     found = done.stdout.split()
     assert found, done.stderr
     assert all(path.startswith(str(target)) for path in found)

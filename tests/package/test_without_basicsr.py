@@ -3,12 +3,14 @@
 import subprocess
 import sysconfig
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
 pytestmark = pytest.mark.xdist_group("without-basicsr")
 
 
@@ -30,51 +32,35 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin" / "python"
 
 
-def run(python: Path, words: list[str], cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([python, *words], cwd=cwd, env=env, capture_output=True, text=True)
-
-
-def test_basicsr_is_really_absent(python: Path, tmp_path: Path, outside: dict[str, str]) -> None:
-    done = run(python, ["-c", "import torch, basicsr"], tmp_path, outside)
+def test_basicsr_is_really_absent(python: Path, run: Run) -> None:
+    done = run(python, "-c", "import torch, basicsr")
     assert "No module named 'basicsr'" in done.stderr
 
 
 @pytest.mark.parametrize("words", [["-m", "gcfsr_inference.cli", "train"], ["-m", "gcfsr_arch.train"]])
-def test_training_says_in_one_line_how_to_add_it(
-    words: list[str], python: Path, root: Path, tmp_path: Path, outside: dict[str, str]
-) -> None:
-    done = run(python, [*words, "-opt", str(root / "options" / "train_gcfsr_demo.yml")], tmp_path, outside)
+def test_training_says_in_one_line_how_to_add_it(words: list[str], python: Path, root: Path, run: Run) -> None:
+    done = run(python, *words, "-opt", root / "options" / "train_gcfsr_demo.yml")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("gcfsr: error: training needs BasicSR")
     assert "git clone" in done.stderr
 
 
-def test_networks_data_and_restoring_work(python: Path, tmp_path: Path, outside: dict[str, str]) -> None:
+def test_networks_data_and_restoring_work(python: Path, tmp_path: Path, run: Run) -> None:
     code = (
         "from gcfsr_arch import GCFSR, save_generator\n"
         "save_generator(GCFSR(32, num_style_feat=16, narrow=1 / 16), 'tiny.safetensors')\n"
         "from gcfsr_datasets.multi_factor_dataset import MultiFactorDegradationDataset\n"
     )
-    assert run(python, ["-c", code], tmp_path, outside).returncode == 0
+    assert run(python, "-c", code).returncode == 0
     cv2.imwrite(str(tmp_path / "face.png"), np.full((8, 8, 3), 127, np.uint8))
-    restore = [
-        "-m",
-        "gcfsr_inference.cli",
-        "restore",
-        "-i",
-        "face.png",
-        "-o",
-        "out",
-        "--checkpoint",
-        "tiny.safetensors",
-    ]
-    done = run(python, [*restore, "--aligned", "--factor", "4"], tmp_path, outside)
+    words = "-m gcfsr_inference.cli restore -i face.png -o out --checkpoint tiny.safetensors --aligned --factor 4"
+    done = run(python, *words.split())
     assert done.returncode == 0, done.stderr
     assert any(cv2.imread(str(p)).shape[:2] == (32, 32) for p in (tmp_path / "out").rglob("*.png"))
 
 
-def test_commands_explain_themselves(python: Path, tmp_path: Path, outside: dict[str, str]) -> None:
+def test_commands_explain_themselves(python: Path, run: Run) -> None:
     code = (
         "import gcfsr_inference.cli as cli, contextlib\n"
         "for name in cli.COMMANDS:\n"
@@ -82,12 +68,12 @@ def test_commands_explain_themselves(python: Path, tmp_path: Path, outside: dict
         "        cli.main([name, '--help'])\n"
         "import sys; print('torch' in sys.modules)\n"
     )
-    done = run(python, ["-c", code], tmp_path, outside)
+    done = run(python, "-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("False"), "--help of a command loads torch"
 
 
-def test_info_counts(python: Path, tmp_path: Path, outside: dict[str, str]) -> None:
-    done = run(python, ["-m", "gcfsr_inference.cli", "info", "--out-size", "1024"], tmp_path, outside)
+def test_info_counts(python: Path, run: Run) -> None:
+    done = run(python, "-m", "gcfsr_inference.cli", "info", "--out-size", "1024")
     assert done.returncode == 0, done.stderr
     assert "66.63 M" in done.stdout

@@ -198,6 +198,8 @@ def create_train_val_dataloader(opt: Options, logger: logging.Logger) -> tuple[A
         f"Training set {train['name']}: {len(sampler.dataset):,} pictures, {schedule.batch} per iteration over "
         f"{opt['world_size']} process(es), {per_epoch:,} iterations per epoch, {total:,} iterations in all."
     )
+    if opt["num_gpu"] > 1 and not opt["dist"]:
+        logger.warning(f"One of {opt['num_gpu']} GPUs is used: torchrun with --launcher pytorch takes them all.")
     for phase, options in opt["datasets"].items():
         if phase.split("_")[0] == "val":
             dataset = checked_dataset(options)
@@ -222,8 +224,7 @@ def checked_dataset(options: Options) -> Any:
 
 def train_loader(opt: Options, train: Options) -> tuple[TrainLoader, Sampler, Schedule]:
     """The training loader and sampler, standing where `opt["resume"]` (epoch, samples, iteration) says."""
-    copies = 1 if opt["dist"] else max(1, opt["num_gpu"])
-    batch, workers = train["batch_size_per_gpu"] * copies, train["num_worker_per_gpu"] * copies
+    batch, workers = train["batch_size_per_gpu"], train["num_worker_per_gpu"]  # one device a process, as everywhere
     dataset = checked_dataset(train)
     start = opt.get("resume") or {}
     world, rank = opt["world_size"], opt["rank"]

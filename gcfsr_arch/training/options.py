@@ -20,6 +20,7 @@ from gcfsr_arch.training.options_cross import cross_faults
 from gcfsr_arch.training.options_names import unknown_key
 from gcfsr_arch.training.options_registry import registry_faults
 from gcfsr_arch.training.options_schema import Options
+from gcfsr_arch.training.options_types import why_unused
 from gcfsr_arch.training.released_options import our_options
 
 Tree = dict[str, Any]
@@ -192,9 +193,9 @@ def _ignored(model: BaseModel, place: tuple[str, ...] = ()) -> Iterator[tuple[st
     """Keys in use that nothing reads."""
     for name in sorted(model.model_fields_set):
         value = getattr(model, name)
-        extra = type(model).model_fields[name].json_schema_extra if name in type(model).model_fields else None
-        if isinstance(extra, dict) and "ignored" in extra:
-            yield ".".join((*place, name)), str(extra["ignored"])
+        info = type(model).model_fields.get(name)
+        if info is not None and (reason := why_unused(info)) is not None:
+            yield ".".join((*place, name)), reason
         members = value.items() if isinstance(value, dict) else [("", value)]
         for key, member in members:
             if isinstance(member, BaseModel):

@@ -8,14 +8,18 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel, Tag
 
 from gcfsr_arch.training.options_schema import Options
+from gcfsr_arch.training.options_types import why_unused
 
 Path_ = tuple[str, ...]
 
 
 @cache
 def known_keys() -> dict[Path_, frozenset[str]]:
-    """Every block of the schema: its place (`*` for free names, a union member by its type) -> its keys."""
-    return {place: frozenset(model.model_fields) for place, model in _blocks(Options, ())}
+    """Every block of the schema: its place (`*` for free names, a union member by its type) -> its keys in use."""
+    return {
+        place: frozenset(name for name, info in model.model_fields.items() if why_unused(info) is None)
+        for place, model in _blocks(Options, ())
+    }
 
 
 def _blocks(model: type[BaseModel], place: Path_) -> Iterator[tuple[Path_, type[BaseModel]]]:

@@ -19,10 +19,12 @@ from gcfsr_arch.training.options_networks import (
 from gcfsr_arch.training.options_types import (
     Count,
     Float,
+    Gpus,
     Int,
     Name,
     NaturalInt,
     OpenSection,
+    Phase,
     Positive,
     Section,
     Weight,
@@ -206,10 +208,10 @@ class Options(Section):
 
     name: Name = Field(description="Name of the run and of its folder.")
     model_type: str = Field(description="GCFSRModel, GCFSR_Model (the released code's), or a model derived from them.")
-    num_gpu: NaturalInt | Literal["auto"] = Field(description="GPUs of this process; 0 for the CPU.")
+    num_gpu: Gpus = Field(description="0 for the CPU; a process uses one GPU, torchrun starts one for each.")
     manual_seed: NaturalInt | None = Field(None, description="Seed of everything; without it a random one.")
     scale: Any = unused("pictures come at output size")
-    datasets: dict[Annotated[str, Field(pattern=r"^(train|(val|test)(_\w+)?)$")], Dataset] = Field(
+    datasets: dict[Phase, Dataset] = Field(
         description="train, val, val_2, ..., test, test_2, ..."
     )
     network_g: NetworkG

@@ -1,8 +1,10 @@
 """Building blocks of the option schema: strict sections, numbers that may come as text, keys that nothing uses."""
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WrapValidator
+from pydantic.fields import FieldInfo
 
 
 class Section(BaseModel):
@@ -44,6 +46,18 @@ def _power_of_two(size: int) -> int:
     return size
 
 
+def told(words: str) -> WrapValidator:
+    """Says these words of whatever is wrong with a value, where pydantic would cite a pattern or each type in turn."""
+
+    def judged(value: Any, judge: Callable[[Any], Any]) -> Any:
+        try:
+            return judge(value)
+        except ValidationError:
+            raise ValueError(words) from None
+
+    return WrapValidator(judged)
+
+
 Float = Annotated[float, BeforeValidator(_number)]
 Int = Annotated[int, BeforeValidator(_whole)]
 Positive = Annotated[Float, Field(gt=0)]
@@ -52,7 +66,9 @@ Share = Annotated[Float, Field(ge=0, le=1)]
 Count = Annotated[Int, Field(ge=1)]
 NaturalInt = Annotated[Int, Field(ge=0)]
 Size = Annotated[Int, AfterValidator(_power_of_two)]
-Name = Annotated[str, Field(min_length=1, pattern=r"^[^/\\]+$")]
+Name = Annotated[str, Field(min_length=1, pattern=r"^[^/\\]+$"), told("should be a plain name without slashes")]
+Phase = Annotated[str, Field(pattern=r"^(train|(val|test)(_\w+)?)$"), told("should be train, val, val_2, test, ...")]
+Gpus = Annotated[NaturalInt | Literal["auto"], told("should be a whole number from 0, or 'auto'")]
 
 
 def _ascending(pair: list[float]) -> list[float]:
@@ -68,3 +84,9 @@ PositiveRange = Annotated[list[Positive], Field(min_length=2, max_length=2), Aft
 def unused(reason: str) -> Any:
     """A key that is accepted and reported as ignored, because files in use carry it."""
     return Field(default=None, description=f"Ignored: {reason}.", json_schema_extra={"ignored": reason})
+
+
+def why_unused(info: FieldInfo) -> str | None:
+    """The reason of an `unused` key; None for a key that something reads."""
+    extra = info.json_schema_extra
+    return str(extra["ignored"]) if isinstance(extra, dict) and "ignored" in extra else None

@@ -63,6 +63,8 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[Options, argpa
     with replaced(vars(basicsr_options), init_dist=init_dist, yaml=checked, ordered_yaml=lambda: (None, None)):
         opt, args = _parse_options(root_path, is_train=is_train)
     overlay(opt, report)
+    if opt["num_gpu"] and not torch.cuda.is_available():
+        raise GCFSRError(f"{file}: num_gpu: is {opt['num_gpu']}, but there is no CUDA device; set 0 or auto")
     opt = our_options(opt)
     place_run(opt, raw.get("path") or {})
     if is_train:

@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +47,11 @@ def fails(runs: Any, *words: str, log: str = "log", **changes: Any) -> str:
             ("datasets.train.out",),
         ),
         ({"path__pretrain_network_g": "nowhere.pth"}, ("nowhere.pth",)),
+        pytest.param(
+            {"num_gpu": 1},
+            ("num_gpu", "no CUDA device"),
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
+        ),
         ({"train__pixel_opt": None, "train__gan_opt": None}, ("has no loss",)),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, get_args
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.blind_parameters import BlindRanges
 from gcfsr_datasets.color import ToneRanges
+from gcfsr_datasets.placement import PlacementRanges
 
 Pair = tuple[float, float]
 Options = TypeVar("Options", bound="FaceOptions")
@@ -33,7 +34,7 @@ class FaceOptions:
         out_size: side of the pictures in pixels.
         name: names the data set in errors and logs.
         phase: "train" draws by (seed, epoch, index) and skips pictures that fail; "val" and "test" draw by (seed,
-            index), never flip, augment or balance, and stop at a picture that fails.
+            index), never flip, augment, misplace or balance, and stop at a picture that fails.
         io_backend: {"type": "disk" | "lmdb"}.
         meta_info_file: text file with one picture a line (what follows a blank is ignored); without it all pictures.
         exclude_list: text file with one name (with or without suffix) a line: pictures held out.
@@ -44,6 +45,7 @@ class FaceOptions:
             BasicSR's dataset_enlarge_ratio does the same; its own loader would give the same sample again.
         max_bad_share: share of pictures that may fail before the run stops, in [0, 1].
         augment: tone and colour augmentation of the truth, before it is degraded; see `ToneRanges`.
+        misplace: moves the truth off the place that alignment gives a face, before that; see `PlacementRanges`.
         balance_luminance: draws training pictures evenly over the luminance of the face's middle.
         luminance_cache: file that keeps these luminances; without it they are measured at every start.
     """
@@ -61,6 +63,7 @@ class FaceOptions:
     repeats: int = 1
     max_bad_share: float = 0.01
     augment: ToneRanges | None = None
+    misplace: PlacementRanges | None = None
     balance_luminance: bool = False
     luminance_cache: str | None = None
 
@@ -74,9 +77,9 @@ class FaceOptions:
         return read_block(cls, opt, f"datasets: {opt.get('name', 'faces')}", LOADER_KEYS)
 
     def __post_init__(self) -> None:
-        if isinstance(self.augment, dict):
-            tones = read_block(ToneRanges, self.augment, f"datasets: {self.name}: augment")
-            object.__setattr__(self, "augment", tones)
+        for key, ranges in (("augment", ToneRanges), ("misplace", PlacementRanges)):
+            if isinstance(block := getattr(self, key), dict):
+                object.__setattr__(self, key, read_block(ranges, block, f"datasets: {self.name}: {key}"))
         backend = self.io_backend.get("type")
         self._require(self.out_size >= 1, "out_size", "a positive number of pixels")
         self._require(backend in ("disk", "lmdb"), "io_backend: type", "disk or lmdb")

@@ -16,6 +16,7 @@ from gcfsr_datasets.dataset_options import FaceOptions
 from gcfsr_datasets.degradation import to_uint8
 from gcfsr_datasets.image_io import decode_bgr
 from gcfsr_datasets.picture_source import open_source
+from gcfsr_datasets.placement import misplace
 from gcfsr_datasets.resize import resize
 
 logger = logging.getLogger("basicsr.gcfsr_datasets")  # below BasicSR's logger, so its console and file get the words
@@ -69,6 +70,8 @@ class FaceDataset(Dataset):
         image, name = self._sound_picture(self._choose(index, rng), rng)
         if self.training and self.options.use_hflip and rng.random() < 0.5:
             image = cv2.flip(image, 1)
+        if self.training and self.options.misplace is not None:
+            image = misplace(image, rng, self.options.misplace)
         if self.training and self.options.augment is not None:
             image = augment_tone(image.astype(np.float32) / 255, rng, self.options.augment)
         return {**self.sample(image, rng), "lq_path": name, "gt_path": name}

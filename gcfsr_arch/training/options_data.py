@@ -60,6 +60,15 @@ class Tones(Section):
     prob: Share = Field(1.0, description="Probability that a sample is augmented.")
 
 
+class Placement(Section):
+    """Misplacement of the truth before it is degraded, by the names of `gcfsr_datasets.placement.PlacementRanges`."""
+
+    scale: PositiveRange | None = Field(None, description="Size of the face relative to the aligned one.")
+    shift: Range | None = Field(None, description="Share of the side, drawn for either axis.")
+    rotate: Range | None = Field(None, description="Degrees, counter-clockwise.")
+    prob: Share = Field(1.0, description="Probability that a sample is misplaced.")
+
+
 class FaceFolder(Loader):
     """Keys that both of our data sets know; `gcfsr_datasets.dataset_options` says more of each."""
 
@@ -74,6 +83,7 @@ class FaceFolder(Loader):
     repeats: Count = Field(1, description="How often a picture stands in an epoch, with draws of its own each time.")
     max_bad_share: Share = Field(0.01, description="Share of unreadable pictures above which the run stops.")
     augment: Tones | None = Field(None, description="Tone and colour augmentation of the truth.")
+    misplace: Placement | None = Field(None, description="Moves the truth off the place alignment gives a face.")
     balance_luminance: bool = Field(False, description="Draw training pictures evenly over the faces' luminance.")
     luminance_cache: str | None = Field(None, description="File that keeps the luminances.")
     mean: HalfTriple | None = Field(None, description="Only 0.5: the networks live in [-1, 1].")

@@ -12,6 +12,7 @@ from gcfsr_datasets.blind_face_dataset import BlindFaceDegradationDataset
 from gcfsr_datasets.color import ToneRanges
 from gcfsr_datasets.dataset_options import BlindOptions, MultiFactorOptions
 from gcfsr_datasets.multi_factor_dataset import MultiFactorDegradationDataset
+from gcfsr_datasets.placement import PlacementRanges
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def test_tables_name_every_key(page: str):
     rows = re.findall(r"^\| (`.*?) \|", page, re.M)
     named = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
     assert named == {field.name for cls in (MultiFactorOptions, BlindOptions) for field in fields(cls)}
-    assert all(f"`{field.name}`" in page for field in fields(ToneRanges))
+    assert all(f"`{field.name}`" in page for cls in (ToneRanges, PlacementRanges) for field in fields(cls))
 
 
 def test_examples_run(page: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

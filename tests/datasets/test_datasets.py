@@ -23,6 +23,7 @@ KINDS = {
     "blind": (BlindFaceDegradationDataset, {"color_jitter_prob": 0.5, "color_jitter_pt_prob": 0.5}),
 }
 TONES = {"gamma": [0.7, 1.4], "contrast": [0.8, 1.2], "saturation": [0.5, 1.2], "temperature": [-0.1, 0.1]}
+PLACES = {"scale": [0.8, 1.2], "shift": [-0.1, 0.1], "rotate": [-20, 20]}
 Tensors = dict[str, torch.Tensor]
 
 
@@ -54,7 +55,7 @@ def equal(first: list[Any], second: list[Any]) -> bool:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_do_not_depend_on_workers(folder: Path, kind: str):
-    dataset = make(folder, kind, augment=TONES, balance_luminance=True, repeats=2)
+    dataset = make(folder, kind, augment=TONES, misplace=PLACES, balance_luminance=True, repeats=2)
     alone = DataLoader(dataset, 4)
     workers = DataLoader(dataset, 4, num_workers=2)
     lasting = DataLoader(dataset, 4, num_workers=2, persistent_workers=True)
@@ -63,7 +64,8 @@ def test_samples_do_not_depend_on_workers(folder: Path, kind: str):
     for loader in (workers, lasting):
         assert equal(epoch_of(dataset, 0, loader), first)
         assert equal(epoch_of(dataset, 1, loader), second)  # the epoch reaches workers that are already running
-    assert equal([dataset.at(1, 3)], [make(folder, kind, augment=TONES, balance_luminance=True, repeats=2).at(1, 3)])
+    again = make(folder, kind, augment=TONES, misplace=PLACES, balance_luminance=True, repeats=2)
+    assert equal([dataset.at(1, 3)], [again.at(1, 3)])
     assert not equal(first, epoch_of(dataset, 0, DataLoader(make(folder, kind, seed=1, repeats=2), 4)))
 
 
@@ -76,10 +78,10 @@ def test_spawned_workers_see_the_epoch(folder: Path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_validation_never_moves(folder: Path, kind: str):
-    dataset = make(folder, kind, phase="val", augment=TONES, balance_luminance=True)
+    dataset = make(folder, kind, phase="val", augment=TONES, misplace=PLACES, balance_luminance=True)
     first, later = ([dataset.at(epoch, index) for index in range(8)] for epoch in (0, 5))
     assert equal(first, later)
-    for number, sample in enumerate(first):  # neither flipped nor coloured nor exchanged
+    for number, sample in enumerate(first):  # neither flipped nor moved nor coloured nor exchanged
         truth = cv2.imread(str(folder / f"{number}.png"))[..., ::-1].transpose(2, 0, 1)
         np.testing.assert_allclose((sample["gt"].numpy() + 1) * 127.5, truth, atol=1e-3)
 
@@ -220,6 +222,7 @@ def test_even_weights():
         ({"io_backend": {"type": "disc"}}, "disk or lmdb"),
         ({"augment": {"gama": [1, 2]}}, "augment: gama is not an option; did you mean gamma"),
         ({"augment": {"gamma": [2, 1]}}, "augment: gamma"),
+        ({"misplace": {"scale": [0, 1]}}, "misplace: scale"),
         ({"repeats": 0}, "repeats must be at least 1"),
         ({"meta_info_file": "none.txt"}, r"none\.txt: No such file"),
         ({"dataroot_gt": "/none/faces"}, "/none/faces: no such folder"),

@@ -23,6 +23,7 @@ from gcfsr_datasets.degradation import (
     small_size,
 )
 from gcfsr_datasets.face_dataset import to_planes
+from gcfsr_datasets.placement import PlacementRanges, misplace
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +164,20 @@ def test_hue_equals_torchvision(gt: np.ndarray, turn: float):
     rgb = torch.from_numpy(gt[..., ::-1].transpose(2, 0, 1).copy())
     expected = tv.adjust_hue(rgb, turn).numpy().transpose(1, 2, 0)[..., ::-1]
     np.testing.assert_allclose(color.adjust_hue(gt, turn), expected, atol=1e-4)
+
+
+def test_misplaced_faces_are_where_they_were_sent(gt: np.ndarray):
+    rng, face = np.random.default_rng(0), (255 * gt).astype(np.uint8)
+    turned = misplace(face, rng, PlacementRanges(rotate=(90, 90)))
+    np.testing.assert_array_equal(turned, np.rot90(face))
+    moved = misplace(face, rng, PlacementRanges(shift=(0.25, 0.25)))
+    by = face.shape[0] // 4
+    np.testing.assert_array_equal(moved[by:, by:], face[:-by, :-by])
+    smaller = PlacementRanges(scale=(0.5, 0.5))
+    half = misplace(face, rng, smaller)
+    np.testing.assert_array_equal(half, np.rot90(misplace(np.rot90(face, 2), rng, smaller), 2))
+    assert half[by:-by, by:-by].mean() == pytest.approx(face.mean(), abs=2)
+    np.testing.assert_array_equal(misplace(face, rng, PlacementRanges(rotate=(90, 90), prob=0)), face)
 
 
 def test_tones(gt: np.ndarray):

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from gcfsr_arch.discriminator import GCFSRDiscriminator
 from gcfsr_arch.generator import GCFSR
 from gcfsr_arch.training.options import check
-from gcfsr_arch.training.options_data import BlindFace, MultiFactor, Tones
+from gcfsr_arch.training.options_data import BlindFace, MultiFactor, Placement, Tones
 from gcfsr_arch.training.options_names import known_keys
 from gcfsr_arch.training.options_networks import Discriminator, Generator
 from gcfsr_arch.training.options_registry import registered, typed_blocks
 from gcfsr_arch.training.options_schema import Engine, Options
 from gcfsr_datasets.color import ToneRanges
 from gcfsr_datasets.dataset_options import BlindOptions, MultiFactorOptions
+from gcfsr_datasets.placement import PlacementRanges
 
 
 def changed(options: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -135,7 +136,13 @@ def test_schema_of_a_network_is_its_signature(kind: type, schema: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "schema"), [(MultiFactorOptions, MultiFactor), (BlindOptions, BlindFace), (ToneRanges, Tones)]
+    ("kind", "schema"),
+    [
+        (MultiFactorOptions, MultiFactor),
+        (BlindOptions, BlindFace),
+        (ToneRanges, Tones),
+        (PlacementRanges, Placement),
+    ],
 )
 def test_schema_of_a_data_set_is_its_dataclass(kind: Any, schema: Any) -> None:
     known = {spec.name: spec for spec in fields(kind)}

@@ -1,0 +1,48 @@
+"""Where the face lies in its picture: moved from the place that the alignment gives it."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_datasets.color import Pair
+
+
+@dataclass(frozen=True)
+class PlacementRanges:
+    """Ranges of the misplacement; each is drawn uniformly, scale in its logarithm. None: left alone.
+
+    Attributes:
+        scale: size of the face relative to the aligned one; below 1 the surroundings are mirrored into the picture.
+        shift: share of the picture's side, drawn for either axis.
+        rotate: degrees, counter-clockwise.
+        prob: probability that a sample is misplaced at all.
+    """
+
+    scale: Pair | None = None
+    shift: Pair | None = None
+    rotate: Pair | None = None
+    prob: float = 1.0
+
+    def __post_init__(self) -> None:
+        lowest = {"scale": 0.1, "shift": -1.0, "rotate": -180.0}
+        for key, least in lowest.items():
+            pair = getattr(self, key)
+            if pair is not None and not (len(pair) == 2 and least <= pair[0] <= pair[1]):
+                raise GCFSRError(
+                    f"misplace: {key}: {list(pair)} is no range from {least:g} up; give [smallest, largest]"
+                )
+
+
+def misplace(image: np.ndarray, rng: np.random.Generator, ranges: PlacementRanges) -> np.ndarray:
+    """Draws and applies rotation, scale and shift to a square picture (S, S, 3) uint8; returns such a picture."""
+    if rng.random() >= ranges.prob:
+        return image
+    side = image.shape[0]
+    scale = np.exp(rng.uniform(*np.log(ranges.scale or (1.0, 1.0))))
+    angle = rng.uniform(*ranges.rotate or (0.0, 0.0))
+    shift = rng.uniform(*ranges.shift or (0.0, 0.0), size=2)
+    matrix = cv2.getRotationMatrix2D(((side - 1) / 2,) * 2, angle, scale)
+    matrix[:, 2] += side * shift
+    return cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)

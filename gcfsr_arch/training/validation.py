@@ -108,7 +108,8 @@ class ValidationMixin:
             self.metric_results[metric] = value
             self._update_best_metric_result(name, metric, value, current_iter)
             best = self.best_metric_results[name][metric]
-            lines.append(f"\t # {metric}: {value:.4f}\tBest: {best['val']:.4f} @ {best['iter']} iter")
+            so_far = f"\tBest: {best['val']:.4f} @ {best['iter']} iter" if self.is_train else ""
+            lines.append(f"\t # {metric}: {value:.4f}{so_far}")
             if tb_logger is not None:
                 tb_logger.add_scalar(f"metrics/{name}/{metric}", value, current_iter)
         get_root_logger().info("\n".join(lines))

@@ -128,6 +128,7 @@ def test_every_test_file_tests(option_file: str, faces: Path, tmp_path: Path, ou
     done = program(str(script), shrunk(ROOT / "options" / option_file, faces, 20), tmp_path, outside)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     assert list((tmp_path / "results" / name_in(option_file) / "visualization").rglob("*.png"))
+    assert "Best" not in done.stdout + done.stderr, "a test has no best iteration"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results"]
 
 

@@ -1,4 +1,4 @@
-"""Inference against the released code: `python benchmarks/inference.py [--sizes 512 1024] [--runs 5]`.
+"""Inference against the released code: `python benchmarks/inference.py [--sizes 512 1024] [--runs 5] [--compile]`.
 
 The reference (reference.py) and the network hold the same parameters and take turns in one process. The roofline is
 the time that the network's multiply-adds alone take at the convolution peak measured in the same process. The reference
@@ -8,6 +8,7 @@ allocates as any process does; ours keeps freed memory, as `gcfsr restore` does 
 import argparse
 import ctypes
 import os
+import time
 from collections.abc import Callable
 
 import torch
@@ -103,10 +104,27 @@ def measure(size: int, runs: int, peak: float) -> list[tuple[str, ...]]:
     return [(str(size), *row) for row in rows]
 
 
+def measure_compiled(size: int, runs: int) -> list[tuple[str, ...]]:
+    """What `torch.compile` costs once and gives from then on."""
+    net, x, noise = build(size)
+    compiled = torch.compile(net)
+    start = time.perf_counter()
+    compiled(x, 0.5, noise=noise)
+    first = time.perf_counter() - start
+    calls = {"eager": lambda: net(x, 0.5, noise=noise), "compiled": lambda: compiled(x, 0.5, noise=noise)}
+    seconds = interleaved(calls, runs)
+    ratio, passes = seconds["eager"] / seconds["compiled"], first / seconds["eager"]
+    return [
+        (str(size), "compiled, times the speed of eager", "", f"{ratio:.2f}x"),
+        (str(size), "compiling, once", "", f"{first:.0f} s, as {passes:.0f} eager passes"),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024])
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--compile", action="store_true", help="torch.compile instead of the reference")
     args = parser.parse_args()
     keep_freed_memory()
     peak = convolution_peak()
@@ -114,7 +132,7 @@ def main() -> None:
     rows: list[tuple[str, ...]] = [("size", "what", "aim", "measured")]
     with torch.inference_mode():
         for size in args.sizes:
-            rows += measure(size, args.runs, peak)
+            rows += measure_compiled(size, args.runs) if args.compile else measure(size, args.runs, peak)
     print(table(rows))
 
 

@@ -34,12 +34,7 @@ def enlarge(
     Raises:
         GCFSRError: a value out of range, or Real-ESRGAN's weights or spandrel are missing.
     """
-    if background not in BACKGROUNDS:
-        raise GCFSRError(f"background {background}: unknown; choose {', '.join(BACKGROUNDS)}")
-    if not 0 < upscale <= 16:
-        raise GCFSRError(f"upscale {upscale}: must lie in (0, 16]")
-    if tile < 2 * OVERLAP:
-        raise GCFSRError(f"tile {tile}: at least {2 * OVERLAP} pixels")
+    check_enlargement(upscale, background, tile)
     size = max(1, round(image.shape[1] * upscale)), max(1, round(image.shape[0] * upscale))
     if background == "realesrgan" and image.ndim == 3:
         image = _in_tiles(image, load_network(find_network(weights)), tile)
@@ -47,6 +42,16 @@ def enlarge(
         return image.copy()
     method = INTERPOLATIONS.get(background, cv2.INTER_LANCZOS4)
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if image.shape[1] > size[0] else method)
+
+
+def check_enlargement(upscale: float, background: str, tile: int) -> None:
+    """Raises GCFSRError where one of `enlarge`'s arguments is out of range."""
+    if background not in BACKGROUNDS:
+        raise GCFSRError(f"background {background}: unknown; choose {', '.join(BACKGROUNDS)}")
+    if not 0 < upscale <= 16:
+        raise GCFSRError(f"upscale {upscale}: must lie in (0, 16]")
+    if tile < 2 * OVERLAP:
+        raise GCFSRError(f"tile {tile}: at least {2 * OVERLAP} pixels")
 
 
 def find_network(weights: str | None = None) -> Path:

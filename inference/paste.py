@@ -58,12 +58,12 @@ def crop_face(image: np.ndarray, matrix: np.ndarray, out_size: int) -> np.ndarra
     """Cuts the aligned face out of a picture; a face larger than `out_size` is shrunk without aliasing.
 
     Args:
-        image: (H, W, 3) uint8 or uint16.
+        image: (H, W, 3) uint8 or uint16, or (H, W) float32.
         matrix: (2, 3) from `align`.
         out_size: side of the aligned face.
 
     Returns:
-        (out_size, out_size, 3) of the same dtype. Places outside the picture mirror it.
+        (out_size, out_size[, 3]) of the same dtype. Places outside the picture mirror it.
 
     Raises:
         GCFSRError: the face lies outside the picture.

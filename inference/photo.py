@@ -7,9 +7,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.background import TILE, enlarge
-from gcfsr_inference.detect import Detection, Detector
+from gcfsr_inference.background import TILE, check_enlargement, enlarge
+from gcfsr_inference.detect import Detector
 from gcfsr_inference.detect_search import search
+from gcfsr_inference.face_choice import choose, parse_numbers
 from gcfsr_inference.paste import align, crop_face, match_color, paste_face, scale_matrix, scale_of
 
 
@@ -22,8 +23,10 @@ class FaceRestorer(Protocol):
         """The factor to use for one aligned face that was enlarged `scale` times by its alignment."""
         ...
 
-    def restore_faces(self, crops: Sequence[np.ndarray], factors: Sequence[float]) -> list[np.ndarray]:
-        """Restores a batch, each face at its own factor."""
+    def restore_faces(
+        self, crops: Sequence[np.ndarray], factors: Sequence[float], maps: Sequence[np.ndarray] | None = None
+    ) -> list[np.ndarray]:
+        """Restores a batch, each face at its own factor, or by its own map of strengths (out_size, out_size)."""
         ...
 
 
@@ -43,6 +46,9 @@ class PhotoOptions:
         tile: side in pixels of what the background network enlarges at a time.
         batch: faces restored at a time.
         keep_crops: keep every face's pictures in the result (else they only pass through `on_face`).
+
+    Raises:
+        GCFSRError: one of them is out of range.
     """
 
     faces: str = "all"
@@ -56,6 +62,15 @@ class PhotoOptions:
     tile: int = TILE
     batch: int = 4
     keep_crops: bool = False
+
+    def __post_init__(self) -> None:
+        if self.faces not in ("all", "largest", "center"):
+            parse_numbers(self.faces)
+        if not 0 <= self.min_face < float("inf"):
+            raise GCFSRError(f"min-face {self.min_face:g}: pixels, 0 or more")
+        if self.batch < 1:
+            raise GCFSRError(f"batch {self.batch}: at least 1")
+        check_enlargement(self.upscale, self.background, self.tile)
 
 
 @dataclass
@@ -102,6 +117,7 @@ def restore_photo(
     detector: Detector,
     options: PhotoOptions | None = None,
     on_face: Callable[[Face], None] | None = None,
+    strengths: np.ndarray | None = None,
 ) -> PhotoResult:
     """Restores the faces of one photograph.
 
@@ -111,14 +127,17 @@ def restore_photo(
         detector: from `detect.build_detector`.
         options: see `PhotoOptions`.
         on_face: called with each face once it is restored or left, with its crops.
+        strengths: (H, W) in [0, 1] over the picture instead of a factor for each face.
 
     Raises:
-        GCFSRError: options out of range, or a face number that does not exist.
+        GCFSRError: a face number that does not exist, or strengths of another size.
     """
     options = options or PhotoOptions()
+    if strengths is not None and strengths.shape != image.shape[:2]:
+        raise GCFSRError(f"s: a map of {strengths.shape}; the picture's height and width are {image.shape[:2]}")
     faces = find_faces(image, detector, options)
     canvas = enlarge_background(image, options)
-    restore_into(canvas, image, faces, restorer, options, on_face)
+    restore_into(canvas, image, faces, restorer, options, on_face, strengths=strengths)
     return PhotoResult(canvas, faces)
 
 
@@ -140,28 +159,6 @@ def find_faces(image: np.ndarray, detector: Detector, options: PhotoOptions) -> 
     return faces
 
 
-def choose(found: Sequence[Detection], faces: str, shape: tuple[int, int]) -> list[int]:
-    """The numbers of the faces that `faces` names (`all`, `largest`, `center` or `0,2`), for a picture of `shape`."""
-    numbers = list(range(len(found)))
-    if faces == "all" or not found:
-        return numbers
-    if faces == "largest":
-        return [max(numbers, key=lambda number: found[number].size)]
-    if faces == "center":
-        middle = np.array([shape[1], shape[0]]) / 2
-        return [min(numbers, key=lambda n: np.linalg.norm(found[n].box.reshape(2, 2).mean(axis=0) - middle))]
-    try:
-        wanted = sorted({int(number) for number in faces.split(",")})
-    except ValueError as error:
-        raise GCFSRError(f"faces {faces}: give all, largest, center or numbers such as 0,2") from error
-    missing = [number for number in wanted if number not in numbers]
-    if missing:
-        raise GCFSRError(
-            f"faces {faces}: there is no face {missing[0]}; {len(found)} found, numbered from 0, left to right"
-        )
-    return wanted
-
-
 def restore_into(
     canvas: np.ndarray,
     image: np.ndarray,
@@ -170,16 +167,19 @@ def restore_into(
     options: PhotoOptions,
     on_face: Callable[[Face], None] | None = None,
     dial: Callable[[Face, float], float] | None = None,
+    strengths: np.ndarray | None = None,
 ) -> None:
     """Restores the faces marked `to restore` of `image` and pastes them into `canvas`, its enlarged copy, in place.
 
-    A face whose factor is set keeps it; otherwise it is estimated, and `dial` (face, estimate) may change it.
+    A face whose factor is set keeps it; otherwise it is estimated, and `dial` (face, estimate) may change it. With
+    `strengths`, (H, W) float32 in [0, 1] over `image`, each face is restored by its own part of that map instead.
     """
     ratio = np.array([canvas.shape[1] / image.shape[1], canvas.shape[0] / image.shape[0]])
     for batch in _batches((face for face in faces if face.status == "to restore"), options.batch):
         cuts = [cut for face in batch if (cut := _cut(face, image, restorer, dial)) is not None]
         crops, factors = [cut.crop for cut in cuts], [cut.factor for cut in cuts]
-        for cut, output in zip(cuts, restorer.restore_faces(crops, factors) if cuts else [], strict=True):
+        maps = {} if strengths is None else {"maps": [_part(strengths, cut.matrix, restorer.out_size) for cut in cuts]}
+        for cut, output in zip(cuts, restorer.restore_faces(crops, factors, **maps) if cuts else [], strict=True):
             restored = match_color(output, cut.crop) if options.match_color else output
             paste_face(canvas, restored, cut.crop, scale_matrix(cut.matrix, ratio), options.keep_detail)
             cut.face.restored, cut.face.status = restored, "restored"
@@ -214,6 +214,12 @@ def _cut(
         estimate = restorer.estimate(crop, scale_of(matrix))
         face.factor = estimate if dial is None else dial(face, estimate)
     return _Cut(face, crop, matrix, face.factor)
+
+
+def _part(strengths: np.ndarray, matrix: np.ndarray, out_size: int) -> np.ndarray:
+    """An aligned face's part of a map of strengths, (out_size, out_size), within the map's own range."""
+    part = crop_face(strengths.astype(np.float32), matrix, out_size)
+    return part.clip(strengths.min(), strengths.max())  # bicubic overshoots at edges
 
 
 def _batches(faces: Iterable[Face], size: int) -> Iterable[list[Face]]:

@@ -25,6 +25,7 @@ from gcfsr_datasets.image_io import (
 
 FOLDERS = ("cropped_faces", "restored_faces", "cmp", "restored_imgs", "spread")
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"})
+NAMES_FILE = IMAGE_SUFFIXES | VIDEO_SUFFIXES | {".gif"}  # an output so named is meant as a file, written or refused
 STDIN = "-"
 
 
@@ -70,9 +71,13 @@ def gather(inputs: Sequence[str], recursive: bool = False) -> list[Source]:
             found.append((path, Path(path.name)))
     once = Counter(relative.with_suffix("") for _, relative in found)
     sources = [Source(path, _stem(relative, once[relative.with_suffix("")] > 1)) for path, relative in found]
-    twice = [stem for stem, count in Counter(source.stem for source in sources).items() if count > 1]
-    if twice:
-        raise GCFSRError(f"{twice[0]}: two inputs would be written under this name; give their common folder instead")
+    first: dict[Path, Source] = {}
+    for source in sources:
+        other = first.setdefault(source.stem, source)
+        if other is not source:
+            raise GCFSRError(
+                f"{other.name} and {source.name}: both would be written as {source.stem}; give their common folder"
+            )
     return sources
 
 
@@ -98,9 +103,11 @@ class Outputs:
     def __init__(self, out: str, suffix: str | None, ext: str, sources: Sequence[Source]) -> None:
         self.to_stdout = out == STDIN
         self.root = Path(out)
+        if suffix and set(suffix) & {"/", "\\", "\0"}:
+            raise GCFSRError(f"--suffix {suffix!r}: stands behind a file's name and cannot hold a slash")
         self.tail = f"_{suffix}" if suffix else ""
         self.ext = ext if ext == "auto" else f".{ext.lstrip('.').lower()}"
-        is_file = self.root.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and not self.root.is_dir()
+        is_file = self.root.suffix.lower() in NAMES_FILE and not self.root.is_dir()
         self.single = self.root if is_file and not self.to_stdout else None
         if self.ext != "auto" and self.ext not in IMAGE_SUFFIXES:
             raise GCFSRError(f"--ext {ext}: auto, png, jpg, webp, tiff or bmp")

@@ -5,16 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from gcfsr_inference.runner import FaceRecord
 
 
 def describe(name: str, number: int, record: FaceRecord, origin: str) -> str:
     """One line about a face: the dial, and what was measured."""
-    parts = ["strength as given"]
-    if record.factor is not None:
-        other = abs(record.factor / record.input_factor - 1) > 0.01 and origin == "auto"
-        estimate = f", estimated {record.input_factor:.3g}" if other else ""  # outside what the network serves
-        parts = [f"factor {record.factor:.3g} ({origin}{estimate})"]
+    parts = [_dial(record, origin)]
     if record.cost:
         cost = record.cost
         parts.append(
@@ -31,6 +29,20 @@ def describe(name: str, number: int, record: FaceRecord, origin: str) -> str:
     if record.largest_spread is not None:
         parts.append(f"spread up to {record.largest_spread:.1f}/255")
     return f"{name} face {number}: {'; '.join(parts)}"
+
+
+def _dial(record: FaceRecord, origin: str) -> str:
+    """The factor and how it came about, or the strength that was given."""
+    if record.factor is not None:
+        other = abs(record.factor / record.input_factor - 1) > 0.01 and origin == "auto"
+        estimate = f", estimated {record.input_factor:.3g}" if other else ""  # outside what the network serves
+        return f"factor {record.factor:.3g} ({origin}{estimate})"
+    if record.strength is None:
+        return "blind, without a dial"
+    values = np.asarray(record.strength)
+    where = ("", " by level", " by place")[values.ndim]
+    span = f"{values.min():.3g}" if values.ndim == 0 else f"{values.min():.3g} to {values.max():.3g}"
+    return f"s {span}{where} (given)"
 
 
 @contextmanager

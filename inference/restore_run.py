@@ -13,9 +13,11 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import Picture, read_image
 from gcfsr_inference import sidecar
 from gcfsr_inference.arrays import SQUARENESS, alpha_at, check_face, network_view
+from gcfsr_inference.detect import missing_weights
 from gcfsr_inference.dial import check_strength, parse_levels, strength_map, strength_of_factor, strength_of_fidelity
 from gcfsr_inference.restore_files import Outputs, Source, gather, make_folder
 from gcfsr_inference.restore_messages import describe, progress
+from gcfsr_inference.restore_whole import detector_for, open_detector, photo_options, restore_whole
 from gcfsr_inference.restorer import Restorer, Strength
 from gcfsr_inference.runner import FaceRecord, FaceRunner, Settings
 
@@ -53,6 +55,9 @@ class RestoreRun:
         if self.past:
             expected = self.past["checkpoint_sha256"]
             sidecar.verify(str(self.restorer.path), "the checkpoint", expected, self.restorer.checkpoint_hash)
+        photo_options(args)  # raises where one is out of range
+        known = args.aligned or (self.past and not self.sources[0].is_video)
+        self.detector = None if known else open_detector(args)
         self.mask = read_image(args.s_map).bgr if args.s_map else None
         self.runner = FaceRunner(self.restorer, self._settings())
         self.queue: list[Loaded] = []
@@ -76,10 +81,7 @@ class RestoreRun:
             return strength_of_fidelity(args.w, restorer)
         if args.s_levels is not None:
             return parse_levels(args.s_levels, restorer.sizes)
-        if self.mask is not None:
-            lowest = restorer.min_factor / restorer.max_factor
-            return strength_map(self.mask, self.mask.shape[:2], lowest, 1.0, args.s_map)
-        return None
+        return None if self.mask is None else self.strengths(Picture(self.mask))
 
     def run(self) -> int:
         """Restores everything; returns 0, or 2 where an input failed."""
@@ -104,10 +106,10 @@ class RestoreRun:
             self.failures.append(text if text.startswith(source.name) else f"{source.name}: {text}")
 
     def _take(self, source: Source) -> None:
-        if source.is_video:
-            from gcfsr_inference.restore_whole import restore_video_file
+        if source.path is not None and source.is_video:
+            from gcfsr_inference.restore_clip import restore_clip
 
-            restore_video_file(self, source)
+            restore_clip(self, source, source.path)
             return
         picture, digest = source.read()
         if self.past:
@@ -116,24 +118,26 @@ class RestoreRun:
             self.say(f"{source.name}: {picture.note} is restored")
         loaded = Loaded(source, picture, digest)
         if not self.args.aligned:
-            from gcfsr_inference.restore_whole import choose_detector, restore_whole
-
-            detector = choose_detector(self, source)
+            detector = detector_for(self, source)
             if detector is not None:
                 restore_whole(self, loaded, detector)
                 return
             self._assume_aligned(loaded)
         check_face(picture.bgr, source.name)
-        if self.mask is not None and self.mask.shape[:2] != picture.bgr.shape[:2]:
-            strength_map(self.mask, picture.bgr.shape[:2], 0, 1, self.args.s_map)  # raises: it names both sizes
+        self.strengths(picture)  # raises where the mask has another size
         self.queue.append(loaded)
 
-    def _assume_aligned(self, loaded: Loaded) -> None:
-        from gcfsr_inference.detect import missing_weights
+    def strengths(self, picture: Picture) -> np.ndarray | None:
+        """`--s-map` over a whole picture, (H, W) float32; None without one. Raises GCFSRError for another size."""
+        if self.mask is None:
+            return None
+        lowest = self.restorer.min_factor / self.restorer.max_factor
+        return strength_map(self.mask, picture.bgr.shape[:2], lowest, 1.0, self.args.s_map)
 
+    def _assume_aligned(self, loaded: Loaded) -> None:
         height, width = loaded.picture.bgr.shape[:2]
         if max(height, width) > SQUARENESS * min(height, width):
-            missing = missing_weights("yunet")
+            missing = missing_weights("yunet", self.args.weights_dir)
             raise GCFSRError(f"{width}x{height} is no aligned face and no detector is at hand; {missing}")
         loaded.assumed = True
         self.say(f"{loaded.source.name}: no detector's weights are at hand, so it is taken as one aligned face")
@@ -165,12 +169,16 @@ class RestoreRun:
         if whole != result:
             digest = self.outputs.write(whole, restored)
         self.write_face(source, 0, network_view(loaded.picture.bgr, self.restorer.out_size), face, record, result)
-        self.finish(loaded, whole, digest, [record.as_dict()], aligned=True)
+        self.finish(source, loaded.digest, whole, digest, [record.as_dict()], aligned=True)
 
     def write_face(
-        self, source: Source, number: int, crop: np.ndarray, face: np.ndarray, record: FaceRecord, result: Path | None
-    ) -> None:
-        """Writes what lies beside a restored face (crop, comparison, draws) and states its factor."""
+        self, source: Source, number: int, crop: np.ndarray, face: np.ndarray, record: FaceRecord, result: Path | None,
+        mark: str = "",
+    ) -> None:  # fmt: skip
+        """Writes what lies beside a restored face (crop, comparison, draws) and states its factor.
+
+        `mark` tells the faces of one result apart where there are no sub-folders.
+        """
         outputs = self.outputs
         folders = not (outputs.single or outputs.to_stdout)
         if folders:
@@ -178,18 +186,18 @@ class RestoreRun:
             outputs.write(outputs.path("cmp", source, number), Picture(np.hstack([crop, face])))
         for part, picture in (("_mean", record.mean), ("_spread", record.spread)):
             if picture is not None and not outputs.to_stdout:
-                beside = outputs.beside(source, result, f"{part}.png")
+                beside = outputs.beside(source, result, f"{mark}{part}.png")
                 path = outputs.path("spread", source, number, part=part) if folders else beside
                 outputs.write(path, Picture(picture))
         self.say(describe(source.name, number, record, self.settings_name()))
 
     def finish(
-        self, loaded: Loaded, output: Path | None, digest: str, faces: list[dict[str, Any]], aligned: bool
-    ) -> None:
+        self, source: Source, input_hash: str, output: Path | None, output_hash: str, faces: list[dict[str, Any]],
+        aligned: bool,
+    ) -> None:  # fmt: skip
         """Stores the report's entry of one input and, if wanted, its sidecar."""
-        source = loaded.source
-        hashes = loaded.digest, self.restorer.checkpoint_hash
-        content = sidecar.build(self.args, source.path, *hashes, faces, output, digest, aligned)
+        hashes = input_hash, self.restorer.checkpoint_hash
+        content = sidecar.build(self.args, source.path, *hashes, faces, output, output_hash, aligned)
         self.report.append({"input": source.name, "output": str(output or "-"), "faces": faces})
         if self.args.sidecar and output is not None:
             self.outputs.write_bytes(output.with_suffix(".json"), sidecar.dump(content))
@@ -204,7 +212,7 @@ class RestoreRun:
 
     def _store_report(self) -> None:
         outputs = self.outputs
-        if outputs.to_stdout:
+        if outputs.to_stdout or not self.report:
             return
         path = outputs.beside(self.sources[0], outputs.single, ".report.json")
         outputs.write_bytes(path if outputs.single else outputs.root / "report.json", sidecar.dump(self.report))

@@ -168,7 +168,7 @@ class Restorer:
         Args:
             image: (H, W, 3) BGR, uint8 or uint16.
             detector: one of `detect.DETECTORS`; None takes the first whose weights are at hand.
-            options: of `photo.PhotoOptions`, and of the dial: factor, s, noise, seed.
+            options: of `photo.PhotoOptions`, and of the dial: factor, s, noise, seed; a map `s` lies over the picture.
 
         Returns:
             `photo.PhotoResult`: `.image` and `.faces`.

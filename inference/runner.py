@@ -52,6 +52,7 @@ class FaceRecord:
         cost: of locking, if locked.
         mean, spread: over the draws: mean picture and heat map, BGR; `largest_spread` in 8-bit steps is the heat
             map's light end.
+        strength: what was given instead of a factor: a number, one per level, or the face's map (S, S).
     """
 
     factor: float | None
@@ -63,12 +64,15 @@ class FaceRecord:
     mean: np.ndarray | None = field(default=None, repr=False)
     spread: np.ndarray | None = field(default=None, repr=False)
     largest_spread: float | None = None
+    strength: Strength | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """The numbers, for JSON."""
         numbers: dict[str, Any] = {
             "factor": self.factor, "input_factor": round(self.input_factor, 3), "seed": self.seed, "batch": self.batch,
         }  # fmt: skip
+        if isinstance(self.strength, float):
+            numbers["s"] = self.strength
         if self.consistency:
             numbers["consistency"] = asdict(self.consistency)
         if self.cost:
@@ -94,16 +98,22 @@ class FaceRunner:
             return float(self.settings.factor)
         return clip_factor(max(estimate_factor(crop, self.out_size), scale), self.restorer)
 
-    def restore_faces(self, crops: Sequence[np.ndarray], factors: Sequence[float]) -> list[np.ndarray]:
-        """Restores a batch, each face at its own factor; gray faces stay gray. Appends to `records`."""
+    def restore_faces(
+        self, crops: Sequence[np.ndarray], factors: Sequence[float], maps: Sequence[np.ndarray] | None = None
+    ) -> list[np.ndarray]:
+        """Restores a batch, each face at its own factor or by its own map of strengths; gray faces stay gray.
+
+        Appends to `records`.
+        """
         settings, direct = self.settings, self.settings.s is not None or self.restorer.blind
-        strengths = [settings.s if direct else strength_of_factor(f, self.restorer) for f in factors]
+        strengths = maps or [settings.s if direct else strength_of_factor(f, self.restorer) for f in factors]
         seeds = [picture_seed(crop, settings.seed, settings.noise) for crop in crops]
         results = []
         outputs = self.restorer.run_batch(crops, strengths, settings.noise, seeds)
         for crop, factor, strength, seed, output in zip(crops, factors, strengths, seeds, outputs, strict=True):
             result = keep_gray(output, crop)
             record = FaceRecord(None if direct else factor, estimate_factor(crop, self.out_size), seed, len(crops))
+            record.strength = strength if direct else None
             shrink = max(record.input_factor, self.restorer.min_factor)  # a sharper input leaves nothing to restore
             if settings.lock:
                 result, record.cost = lock(result, crop, shrink)
@@ -154,4 +164,6 @@ def restore_photograph(restorer: Restorer, image: np.ndarray, detector: str | No
         chosen = PhotoOptions(**options)
     except TypeError as error:
         raise GCFSRError(f"photo: {str(error).split('() ')[-1]}") from None
-    return restore_photo(image, FaceRunner(restorer, Settings(**dial)), build_detector(name), chosen)
+    settings = Settings(**dial)
+    strengths = settings.s if isinstance(settings.s, np.ndarray) and settings.s.ndim == 2 else None
+    return restore_photo(image, FaceRunner(restorer, settings), build_detector(name), chosen, strengths=strengths)

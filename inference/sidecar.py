@@ -13,7 +13,7 @@ KIND = "gcfsr restore"
 KEPT = (
     "checkpoint", "factor", "s", "w", "s_map", "s_levels", "device", "dtype", "backend", "compile", "noise", "seed",
     "lock", "aligned", "upscale", "bg_upsampler", "bg_tile", "faces", "only_center_face", "min_face", "match_color",
-    "ext", "batch", "suffix",
+    "ext", "batch", "suffix", "detector", "confidence", "landmarks",
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def build(
     home = Path() if output is None else output.parent
     options = {key: getattr(args, key) for key in KEPT if getattr(args, key, None) is not None}
     options["aligned"] = aligned
-    for key in ("checkpoint", "s_map"):
+    for key in ("checkpoint", "s_map", "landmarks"):
         if key in options and Path(options[key]).is_file():
             options[key] = _relative(Path(options[key]), home)
     return {
@@ -62,7 +62,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
         if content["kind"] != KIND:
             raise KeyError("kind")
         options, source = content["options"], content["input"]
-        for holder, key in ((options, "checkpoint"), (options, "s_map"), (source, "path")):
+        for holder, key in ((options, "checkpoint"), (options, "s_map"), (options, "landmarks"), (source, "path")):
             if holder.get(key) and (path.parent / holder[key]).is_file():
                 holder[key] = os.path.normpath(path.parent / holder[key])
         _ = content["checkpoint_sha256"], content["version"], source["sha256"], content["faces"]

@@ -16,7 +16,8 @@ import numpy as np
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.detect import Detection, Detector
 from gcfsr_inference.detect_search import search
-from gcfsr_inference.photo import Face, FaceRestorer, PhotoOptions, choose, enlarge_background, restore_into
+from gcfsr_inference.face_choice import choose, parse_numbers
+from gcfsr_inference.photo import Face, FaceRestorer, PhotoOptions, enlarge_background, restore_into
 from gcfsr_inference.tracking import Track, Tracker
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".m4v", ".avi", ".webm"})
@@ -100,10 +101,7 @@ def choose_tracked(tracked: Sequence[tuple[Track, Face]], options: PhotoOptions,
         chosen = choose([Detection(face.box, face.landmarks, face.score) for face in faces], options.faces, shape)
         wanted = {faces[index].number for index in chosen}
     else:
-        try:
-            wanted = {int(number) for number in options.faces.split(",")}
-        except ValueError as error:
-            raise GCFSRError(f"faces {options.faces}: give all, largest, center or numbers such as 0,2") from error
+        wanted = set(parse_numbers(options.faces))
     for face in [face for face in faces if face.number in wanted][: options.max_faces]:
         face.status = "to restore"
     return faces

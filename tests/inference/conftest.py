@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+
+from gcfsr_inference.cli import main
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +26,28 @@ def astronaut() -> np.ndarray:
     """scikit-image's astronaut (public domain): (256, 256, 3) BGR uint8 around the face."""
     data = pytest.importorskip("skimage.data")
     return np.ascontiguousarray(data.astronaut()[0:256, 96:352, ::-1])
+
+
+@pytest.fixture
+def face(tmp_path: Path) -> Path:
+    """A file of 20x20 pixels of smooth noise."""
+    path = tmp_path / "in" / "face.png"
+    path.parent.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    cv2.imwrite(str(path), cv2.GaussianBlur(noise, (5, 5), 0))
+    return path
+
+
+@pytest.fixture
+def restore(tiny, tmp_path, capsys):
+    """Runs `gcfsr restore` in this process: arguments -> (status, standard output, standard error)."""
+
+    def call(*args, checkpoint=tiny, out=tmp_path / "out"):
+        given = [] if checkpoint is None else ["--checkpoint", str(checkpoint)]
+        status = main(["restore", *map(str, args), "-o", str(out), *given])
+        return status, *capsys.readouterr()
+
+    return call
 
 
 @pytest.fixture

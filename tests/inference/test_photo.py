@@ -11,8 +11,9 @@ import pytest
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.detect import Detection, LandmarkFile, build_detector
+from gcfsr_inference.face_choice import choose
 from gcfsr_inference.paste import TEMPLATE
-from gcfsr_inference.photo import Face, PhotoOptions, choose, restore_photo
+from gcfsr_inference.photo import Face, PhotoOptions, restore_photo
 
 
 class Brighten:
@@ -184,3 +185,24 @@ def test_real_photographs(shared: Path) -> None:
             pad = 0.9 * max(right - left, bottom - top)
             far[max(0, int(top - pad)) : int(bottom + pad), max(0, int(left - pad)) : int(right + pad)] = False
         np.testing.assert_array_equal(result.image[far], image[far])
+
+
+def test_a_map_of_strengths_reaches_each_face_where_it_lies(tmp_path: Path) -> None:
+    """Left of x = 300 it is 0.2, right of it 0.8; a face's map goes from one to the other where the face crosses it."""
+
+    class Mapped(Brighten):
+        def restore_faces(self, crops, factors, maps=None):
+            self.maps = [*getattr(self, "maps", []), *maps]
+            return super().restore_faces(crops, factors)
+
+    strengths, restorer = np.full((400, 600), 0.2, np.float32), Mapped()
+    strengths[:, 300:] = 0.8
+    restore_photo(gray(), restorer, landmark_file(tmp_path / "f.json", FACES), strengths=strengths)
+    assert [part.shape for part in restorer.maps] == [(64, 64)] * 3
+    left, middle, right = restorer.maps
+    assert (left.min(), left.max()) == pytest.approx((0.2, 0.2))
+    assert (right.min(), right.max()) == pytest.approx((0.8, 0.8))
+    assert (middle.min(), middle.max()) == pytest.approx((0.2, 0.8))  # bicubic would overshoot
+    np.testing.assert_allclose(middle.mean(axis=0)[[0, 29, 35, 63]], [0.2, 0.2, 0.8, 0.8], atol=1e-3)
+    with pytest.raises(GCFSRError, match="a map of"):
+        restore_photo(gray(), restorer, landmark_file(tmp_path / "f.json", FACES), strengths=strengths[:9])

@@ -18,27 +18,7 @@ from gcfsr_inference.cli import main
 
 pytestmark = pytest.mark.usefixtures("no_weights")
 rng = np.random.default_rng(0)
-FACE = cv2.GaussianBlur(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8), (5, 5), 0)
-
-
-@pytest.fixture
-def face(tmp_path: Path) -> Path:
-    path = tmp_path / "in" / "face.png"
-    path.parent.mkdir()
-    cv2.imwrite(str(path), FACE)
-    return path
-
-
-@pytest.fixture
-def restore(tiny, tmp_path, capsys):
-    """Runs the command in this process: arguments -> (status, standard output, standard error)."""
-
-    def call(*args, checkpoint=tiny, out=tmp_path / "out"):
-        given = [] if checkpoint is None else ["--checkpoint", str(checkpoint)]
-        status = main(["restore", *map(str, args), "-o", str(out), *given])
-        return status, *capsys.readouterr()
-
-    return call
+FACE = cv2.GaussianBlur(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8), (5, 5), 0)  # what `face` holds
 
 
 def files(folder: Path) -> set[str]:
@@ -204,40 +184,6 @@ def test_draws_are_the_mean_and_deviation_of_draws(tiny):
     spread = draws.std(0).mean(2)
     assert largest == pytest.approx(spread.max(), abs=0.5)  # the draws here are rounded to whole steps
     assert heat[np.unravel_index(spread.argmax(), spread.shape)].sum() > 600  # the light end of the map
-
-
-def test_the_same_command_gives_the_same_bytes(restore, face, tmp_path):
-    for out in ("a", "b"):
-        assert restore("-i", face, "--aligned", "--noise", "random", out=tmp_path / f"{out}.png")[0] == 0
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert restore("-i", face, "--aligned", "--noise", "random", "--seed", 1, out=tmp_path / "c.png")[0] == 0
-    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "c.png").read_bytes()
-
-
-def test_a_sidecar_makes_the_same_bytes_again(restore, face, tmp_path):
-    other = face.with_name("other.png")
-    cv2.imwrite(str(other), FACE[:16, :16])
-    options = ("--noise", "random", "--lock", "--sidecar", "--batch", 2, "--seed", 3)
-    assert restore("-i", face, other, "--aligned", *options)[0] == 0
-    for name in ("face_00", "other_00"):
-        before = tmp_path / "out" / "restored_faces" / f"{name}.png"
-        again = tmp_path / f"{name}.png"
-        assert restore("--from-sidecar", before.with_suffix(".json"), checkpoint=None, out=again)[0] == 0
-        assert again.read_bytes() == before.read_bytes()
-
-
-def test_a_sidecar_does_not_fit_anything_else(restore, face, tiny_blind, tmp_path):
-    assert restore("-i", face, "--aligned", "--sidecar")[0] == 0
-    side = tmp_path / "out" / "restored_faces" / "face_00.json"
-    status, _, err = restore("--from-sidecar", side, checkpoint=tiny_blind)
-    assert (status, "checkpoint is not the one" in err) == (2, True)
-    cv2.imwrite(str(face), FACE // 2)
-    status, _, err = restore("--from-sidecar", side, checkpoint=None)
-    assert (status, "input is not the one" in err) == (2, True)
-    for broken in ('{"kind": "x"}', "[1]", "{"):
-        side.write_text(broken)
-        status, _, err = restore("--from-sidecar", side, checkpoint=None)
-        assert (status, "not a sidecar" in err) == (2, True)
 
 
 def test_where_nothing_is_bundled_the_option_is_named(restore, face, monkeypatch):

@@ -145,7 +145,7 @@ def test_one_file_for_several_inputs(refused, face, tmp_path):
 def test_two_inputs_of_one_name(refused, face, tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "face.png").write_bytes(face.read_bytes())
-    assert "two inputs" in refused("-i", face, tmp_path / "sub" / "face.png", "--aligned")
+    assert "both would be written as face_png" in refused("-i", face, tmp_path / "sub" / "face.png", "--aligned")
 
 
 def test_a_format_that_cannot_hold_it(refused, tmp_path):

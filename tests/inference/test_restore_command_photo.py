@@ -1,7 +1,6 @@
 """`gcfsr restore` on photographs and videos: the files around `photo` and `video`, which have tests of their own."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import cv2
@@ -95,16 +94,80 @@ def test_a_face_that_cannot_be_aligned_is_left_and_reported(restore, photo, tmp_
         (("--bg_upsampler", "realesrgan"), "realesrgan"),
         (("-s", 0), "upscale"),
         (("-s", "nan"), "upscale"),
-        (("--s-map", "MASK"), "--aligned"),
+        (("--min-face", "nan"), "min-face"),
+        (("--min-face", -1), "min-face"),
+        (("--bg_upsampler", "magic"), "magic"),
+        (("--bg_tile", 1), "tile 1"),
+        (("--suffix", "../x"), "slash"),
+        (("--detector", "yunet"), "--landmarks"),
     ],
 )
 def test_options_out_of_range(restore, photo, tmp_path, options, words):
-    options = [str(photo) if option == "MASK" else option for option in options]
     status, _, err = restore("-i", photo, *options)
     assert status == 2
     assert len(err.strip().splitlines()) == 1
     assert words in err
     assert not list((tmp_path / "out").rglob("*.*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--detector", "magic"), "magic"),
+        (("--detector", "yunet"), "face_detection_yunet"),
+        (("--detector", "landmarks"), "--landmarks"),
+        (("--landmarks", "no such.json"), "no such.json"),
+        (("--faces", "some"), "faces some"),
+        (("--confidence", 2, "--detector", "yunet"), "confidence"),
+    ],
+)
+def test_a_wrong_option_is_said_once_whatever_the_number_of_pictures(restore, photo, options, words):
+    other = photo.with_name("other.png")
+    other.write_bytes(photo.read_bytes())
+    status, _, err = restore("-i", photo, other, *options, landmarks=False)
+    assert status == 2
+    assert len(err.strip().splitlines()) == 1
+    assert words in err
+    assert "inputs failed" not in err
+
+
+def test_a_map_of_strengths_over_the_whole_picture(restore, photo, tmp_path):
+    """White is the largest factor, black the least; half of each turns the two halves of the face apart."""
+    mask = tmp_path / "mask.png"
+    expected = {}
+    for name, factor in (("black", 2), ("white", 16)):
+        assert restore("-i", photo, "--factor", factor, out=tmp_path / f"{name}.png")[0] == 0
+        expected[name] = pixels(tmp_path / f"{name}.png").astype(int)
+        cv2.imwrite(str(mask), np.full((300, 300), 255 * (name == "white"), np.uint8))
+        status, out, err = restore("-i", photo, "--s-map", mask, out=tmp_path / "mapped.png")
+        assert status == 0, err
+        assert "by place (given)" in out
+        assert np.abs(pixels(tmp_path / "mapped.png") - expected[name]).max() <= 1
+    half = np.zeros((300, 300), np.uint8)
+    half[:, 143:] = 255  # the nose is at 140
+    cv2.imwrite(str(mask), half)
+    assert restore("-i", photo, "--s-map", mask, out=tmp_path / "mapped.png")[0] == 0
+    mapped = pixels(tmp_path / "mapped.png").astype(int)
+    for side, near, far in ((np.s_[60:190, :110], "black", "white"), (np.s_[60:190, 175:], "white", "black")):
+        assert np.abs(mapped - expected[near])[side].mean() < np.abs(mapped - expected[far])[side].mean()
+    cv2.imwrite(str(mask), half[:200])
+    assert "300x200" in restore("-i", photo, "--s-map", mask)[2]
+
+
+def test_draws_of_several_faces_in_one_folder_have_names_of_their_own(restore, photo, tmp_path):
+    faces = [[[x - 80 + dx, y] for x, y in LANDMARKS] for dx in (-20, 20)]
+    (tmp_path / "faces.json").write_text(json.dumps(faces))
+    status, out, err = restore("-i", photo, "--draws", 2, "--s", 0.5, out=tmp_path / "one" / "x.png")
+    assert status == 0, err
+    assert "face 1: s 0.5 (given); spread" in out
+    found = {path.name for path in (tmp_path / "one").iterdir()}
+    assert found == {"x.png", *(f"x_{face}_{part}.png" for face in ("00", "01") for part in ("mean", "spread"))}
+
+
+def test_a_report_of_nothing_is_not_written(restore, photo, tmp_path):
+    photo.write_text("no picture")
+    assert restore("-i", photo, "--report")[0] == 2
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_with_a_real_detector(restore, shared, tmp_path):
@@ -114,18 +177,3 @@ def test_with_a_real_detector(restore, shared, tmp_path):
     assert status == 0, err
     assert out.count(": factor") == 1
     assert len(list((tmp_path / "out" / "restored_faces").iterdir())) == 1
-
-
-def test_a_video(restore, photo, tmp_path):
-    ffmpeg = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
-    clip = tmp_path / "in" / "clip.mp4"
-    subprocess.run(
-        [ffmpeg, "-y", "-v", "error", "-loop", "1", "-i", str(photo), "-t", "0.3", "-r", "10", str(clip)], check=True
-    )
-    status, out, err = restore("-i", clip)
-    assert status == 0, err
-    assert "3 frames, 1 faces, restored in 3" in out
-    assert (tmp_path / "out/restored_imgs/clip.mp4").stat().st_size > 1000
-    assert "output is the input" in restore("-i", clip, out=clip)[2]
-    assert "not for videos" in restore("-i", clip, "--report")[2]
-    assert "face_detection_yunet" in restore("-i", clip, landmarks=False)[2]

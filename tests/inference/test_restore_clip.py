@@ -1,0 +1,62 @@
+"""`gcfsr restore` on a clip: the video, its report, its sidecar. What happens to the frames is tested with `video`."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import cv2
+import pytest
+
+pytestmark = pytest.mark.usefixtures("no_weights")
+LANDMARKS = [[120, 102], [167, 103], [140, 125], [119, 143], [160, 144]]  # of the picture below, found by YuNet
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """Three frames of scikit-image's astronaut, and her landmarks in faces.json."""
+    ffmpeg = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
+    picture, path = tmp_path / "in" / "frame.png", tmp_path / "in" / "clip.mp4"
+    picture.parent.mkdir()
+    cv2.imwrite(str(picture), pytest.importorskip("skimage.data").astronaut()[:300, 80:380, ::-1])
+    still = ["-loop", "1", "-i", str(picture), "-t", "0.3", "-r", "10"]
+    subprocess.run([ffmpeg, "-y", "-v", "error", *still, str(path)], check=True)
+    (tmp_path / "faces.json").write_text(json.dumps([LANDMARKS]))
+    return path
+
+
+@pytest.fixture
+def by_hand(tmp_path: Path) -> tuple[str, ...]:
+    return "--landmarks", str(tmp_path / "faces.json")
+
+
+def test_a_clip(restore, clip, by_hand, tmp_path):
+    status, out, err = restore("-i", clip, *by_hand)
+    assert status == 0, err
+    assert "3 frames, 1 faces, restored in 3" in out
+    assert "face 0: frames 1 to 3; factor" in out
+    assert (tmp_path / "out/restored_imgs/clip.mp4").stat().st_size > 1000
+    assert "output is the input" in restore("-i", clip, *by_hand, out=clip)[2]
+    assert "not for videos" in restore("-i", clip, *by_hand, "--draws", 2)[2]
+    assert "face_detection_yunet" in restore("-i", clip)[2]
+
+
+def test_a_report_of_the_followed_faces(restore, clip, by_hand, tmp_path):
+    status, out, err = restore("-i", clip, *by_hand, "--report", "--lock", "--factor", 4)
+    assert status == 0, err
+    assert "factor 4 on average (given); consistency" in out
+    (entry,) = json.loads((tmp_path / "out" / "report.json").read_text())
+    (face,) = entry["faces"]
+    assert (face["number"], face["frames"], face["first"], face["last"], face["factor"]) == (0, 3, 1, 3, 4)
+    assert 0 < face["consistency"]["mean"] < 0.5 <= face["consistency"]["largest"]
+
+
+def test_a_sidecar_makes_the_same_bytes_again(restore, clip, by_hand, tmp_path):
+    options = ("--sidecar", "--noise", "random", "--seed", 3, "--s", 0.4)
+    assert restore("-i", clip, *by_hand, *options)[0] == 0
+    before = tmp_path / "out" / "restored_imgs" / "clip.mp4"
+    side = before.with_suffix(".json")
+    status, _, err = restore("--from-sidecar", side, checkpoint=None, out=tmp_path / "again.mp4")
+    assert status == 0, err
+    assert (tmp_path / "again.mp4").read_bytes() == before.read_bytes()
+    clip.write_bytes(clip.read_bytes() + b"more")
+    assert "input is not the one" in restore("--from-sidecar", side, checkpoint=None)[2]

@@ -10,26 +10,22 @@ import atexit
 import dataclasses
 import logging
 import math
-import multiprocessing
-import queue
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import torch
-from basicsr.data import build_dataloader, build_dataset, worker_init_fn
+from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.data_sampler import EnlargedSampler
 from torch.utils.data import DataLoader, Dataset
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.training.loading import Batch, end_loading_processes, read_ahead, start_worker
 from gcfsr_arch.training.randomness import seeded
 from gcfsr_datasets.check import check_data
 from gcfsr_datasets.face_dataset import FaceDataset
 
 Options = dict[str, Any]
-Batch = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,59 +117,6 @@ class TrainLoader(DataLoader):
             yield from read_ahead(batches, self.ahead) if self.ahead else batches
         except GCFSRError as error:  # torch wraps a worker's error in its traceback
             raise GCFSRError(str(error).rstrip().splitlines()[-1].split("GCFSRError: ")[-1]) from None
-
-
-def read_ahead(batches: Iterator[Batch], ahead: int) -> Iterator[Batch]:
-    """The same batches, read by a thread; what fails in the thread is raised here instead of waiting for ever."""
-    ready: queue.Queue[tuple[Batch | None, BaseException | None]] = queue.Queue(ahead)
-
-    def read() -> None:
-        try:
-            for batch in batches:
-                ready.put((batch, None))
-            ready.put((None, None))
-        except BaseException as error:  # noqa: BLE001 - carried to the reader, which raises it
-            ready.put((None, error))
-
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        batch, error = ready.get()
-        if error is not None:
-            raise error
-        if batch is None:
-            return
-        yield batch
-
-
-def told_loading_fault(error: BaseException | None) -> GCFSRError | None:
-    """The words for a loading process that died, which torch raises wherever the trainer stands; None for others.
-
-    That may be within the writing of a checkpoint, which gives it for its cause.
-    """
-    if error is None:
-        return None
-    if not isinstance(error, RuntimeError) or "DataLoader worker" not in str(error):
-        return told_loading_fault(error.__cause__)
-    return GCFSRError(
-        f"datasets.train: a loading process died ({str(error).splitlines()[0]}); the machine may be short of memory: "
-        "lower num_worker_per_gpu, then go on with --auto_resume"
-    )
-
-
-def end_loading_processes() -> None:
-    """Ends those that are left when the trainer ends: they pass over SIGTERM, with which Python would wait for ever."""
-    if hasattr(signal, "SIGCHLD"):  # not on Windows
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes their end for a fault
-    for process in multiprocessing.active_children():
-        if process.daemon:
-            process.kill()
-
-
-def start_worker(worker_id: int, **seeding: Any) -> None:
-    """Seeds a loading process as BasicSR does and leaves Ctrl-C and SIGTERM to the trainer, which finishes first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    worker_init_fn(worker_id, **seeding)
 
 
 # ---------------------------------------------------------------- what BasicSR's pipeline calls

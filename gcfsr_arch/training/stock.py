@@ -30,7 +30,7 @@ import yaml
 from basicsr.utils.registry import MODEL_REGISTRY
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.training.loaders import told_loading_fault
+from gcfsr_arch.training.loading import told_loading_fault
 from gcfsr_arch.training.pipeline import PIPELINE, checked_options, not_its_own_copy, overlay
 from gcfsr_arch.training.released_options import our_options
 

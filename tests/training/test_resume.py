@@ -19,7 +19,8 @@ pytest.importorskip("basicsr")
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import written_beside
 from gcfsr_arch.training import curves
-from gcfsr_arch.training.loaders import Keyed, Sampler, Schedule, TrainLoader, read_ahead, told_loading_fault
+from gcfsr_arch.training.loaders import Keyed, Sampler, Schedule, TrainLoader
+from gcfsr_arch.training.loading import read_ahead, told_loading_fault
 from gcfsr_arch.training.randomness import random_state, seeded, set_random_state
 from gcfsr_arch.training.resume import plain
 

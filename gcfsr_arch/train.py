@@ -32,9 +32,12 @@ def run_pipeline(argv: list[str], is_train: bool = True) -> None:
     gcfsr_autoload.install()
     if find_spec("basicsr") is None:
         raise GCFSRError(WITHOUT_BASICSR)
+    argv = resolve_option_file(argv)
+    if "-opt" in argv[:-1]:  # a file that is no YAML names no model type, so BasicSR would be left to read it
+        import_module("gcfsr_arch.training.options").read_yaml(Path(argv[argv.index("-opt") + 1]))
     import_module("gcfsr_arch.register")
     name = "train" if is_train else "test"
-    sys.argv = [f"gcfsr {name}", *resolve_option_file(argv)]
+    sys.argv = [f"gcfsr {name}", *argv]
     pipeline = import_module(f"basicsr.{name}")
     getattr(pipeline, f"{name}_pipeline")(str(Path.cwd()))
 

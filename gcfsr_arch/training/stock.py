@@ -153,9 +153,19 @@ def init_dist(launcher: str, backend: str = "nccl", **kwargs: Any) -> None:
 
 
 def place_run(opt: Options, raw_path: Options) -> None:
-    """Sets every folder of the run; `raw_path` is the block `path` as the user wrote it."""
+    """Sets every folder of the run; `raw_path` is the block `path` as the user wrote it.
+
+    Raises:
+        GCFSRError: the folder of runs cannot be made or written into.
+    """
     kind = "experiments" if opt["is_train"] else "results"
     parent = Path(raw_path.get(f"{kind}_root") or kind).expanduser().absolute()
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GCFSRError(f"path.{kind}_root: {parent} cannot be made ({error.strerror})") from error
+    if not os.access(parent, os.W_OK):
+        raise GCFSRError(f"path.{kind}_root: {parent} cannot be written into; choose another folder")
     run = parent / opt["name"]
     for key in ("experiments_root", "results_root"):
         opt["path"].pop(key, None)

@@ -158,10 +158,12 @@ def test_torchrun_starts_two_ranks_without_a_gpu(faces: Path, tmp_path: Path, ou
     ("words", "named"),
     [
         (["-opt", "nowhere.yml"], "nowhere.yml"),
+        (["-opt", "torn.yml"], "torn.yml: is no YAML"),
         (["-opt", "train_gcfsr_demo.yml", "--launcher", "pytorch"], "torchrun"),
     ],
 )
 def test_a_fault_is_one_line(words: list[str], named: str, tmp_path: Path, outside: dict[str, str]) -> None:
+    (tmp_path / "torn.yml").write_text("name: x\nmodel_type: GCFSRModel\n\tnum_gpu: 0\n")
     done = program("-m gcfsr_inference.cli", ["train", *words], tmp_path, outside)
     assert done.returncode == 2
     assert named in done.stderr.splitlines()[-1]

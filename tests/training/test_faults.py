@@ -53,6 +53,7 @@ def fails(runs: Any, *words: str, log: str = "log", **changes: Any) -> str:
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
         ),
         ({"train__pixel_opt": None, "train__gan_opt": None}, ("has no loss",)),
+        ({"path__experiments_root": "tiny.yml/runs"}, ("path.experiments_root", "cannot be made")),
     ],
 )
 def test_options_and_folders(runs: Any, changes: dict[str, Any], words: tuple[str, ...]) -> None:

@@ -1,6 +1,5 @@
 """The authors' names in BasicSR's registries, each a thin adapter to ours; `released_options` holds what they mean."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,11 @@ from gcfsr_arch.generator import GCFSR
 from gcfsr_arch.training.model import GCFSRModel
 from gcfsr_arch.training.released_options import dataset_options, our_options
 from gcfsr_datasets.dataset_options import FaceOptions
-from gcfsr_datasets.image_io import decode_bgr, list_images, read_bytes
+from gcfsr_datasets.degradation import to_8bit
+from gcfsr_datasets.face_dataset import to_planes
+from gcfsr_datasets.image_io import decode_bgr
 from gcfsr_datasets.multi_factor_dataset import MultiFactorDegradationDataset
-from gcfsr_datasets.picture_source import open_source
+from gcfsr_datasets.picture_source import PictureSource, open_source
 from gcfsr_datasets.resize import resize
 
 
@@ -48,43 +49,44 @@ class FFHQ_control_Dataset(MultiFactorDegradationDataset):
 
 def first_side(opt: dict[str, Any]) -> int:
     """The side in pixels of a data set's first picture."""
-    source = open_source(FaceOptions(opt["dataroot_gt"], 1, io_backend=opt["io_backend"]))
+    source = pictures(opt, opt["dataroot_gt"])
     return decode_bgr(source.read(0), source.names[0]).shape[0]
+
+
+def pictures(opt: dict[str, Any], root: str) -> PictureSource:
+    """The pictures of a block of `datasets:`."""
+    backend = opt.get("io_backend") or {"type": "disk"}
+    return open_source(FaceOptions(root, 1, io_backend=backend, meta_info_file=opt.get("meta_info_file")))
 
 
 class SingleImage_GT_Dataset(Dataset[dict[str, Any]]):
     """`type: SingleImage_GT_Dataset`: small pictures without a truth, for validation.
 
     Args:
-        opt: `dataroot_lq` (a folder of square pictures), `out_size`, `cond_norm`; optional `meta_info_file` (one name a
-            line). Each picture is resized to `out_size` and rounded to 8 bits as in training; its factor is out_size /
-            its size, s = factor / cond_norm.
+        opt: `dataroot_lq` (a folder or LMDB of square pictures), `out_size`, `cond_norm`; optional `io_backend` and
+            `meta_info_file` (one name a line). Each picture is resized to `out_size` and rounded to 8 bits; its factor
+            is out_size / its size, s = factor / cond_norm.
 
     Raises:
-        GCFSRError: the folder is missing or empty; on reading, a picture is damaged, not square or too large.
+        GCFSRError: the folder or list is missing or empty; on reading, a picture is damaged, not square or too large.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt
         self.out_size, self.max_factor = int(opt["out_size"]), float(opt["cond_norm"])
-        root, names = Path(opt["dataroot_lq"]), opt.get("meta_info_file")
-        if names is None:
-            self.paths = list_images(root)
-        else:
-            self.paths = [root / line.split(" ")[0] for line in Path(names).read_text(encoding="utf-8").splitlines()]
+        self.source = pictures(opt, opt["dataroot_lq"])
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.source.names)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        path = str(self.paths[index])
-        bgr = decode_bgr(read_bytes(path), path)
+        path = self.source.names[index]
+        bgr = decode_bgr(self.source.read(index), path)
         height, width = bgr.shape[:2]
         if height != width or width > self.out_size:
             raise GCFSRError(f"{path}: {width}x{height} pixels; it must be square and at most {self.out_size} wide")
         grown = resize(bgr.astype(np.float32) / 255, (self.out_size, self.out_size))
-        rounded = np.clip(np.rint(grown * 255), 0, 255) / 255  # (S, S, 3) BGR in [0, 1]
-        lq = torch.from_numpy(np.ascontiguousarray(rounded[..., ::-1].transpose(2, 0, 1), np.float32)) * 2 - 1
+        lq = torch.from_numpy(to_planes(to_8bit(grown, 0.0)))  # (3, S, S) RGB in [-1, 1]
         factor = self.out_size / width
         s = torch.tensor(factor / self.max_factor, dtype=torch.float32)
-        return {"lq": lq, "s": s, "factor": factor, "lq_path": path}  # lq (3, S, S) RGB in [-1, 1]
+        return {"lq": lq, "s": s, "factor": factor, "lq_path": path}

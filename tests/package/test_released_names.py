@@ -10,7 +10,7 @@ import cv2
 import pytest
 import yaml
 
-from gcfsr_arch import GCFSR, GCFSRDiscriminator, load_generator
+from gcfsr_arch import GCFSR, GCFSRDiscriminator, GCFSRError, load_generator
 from gcfsr_arch.training.released_options import EMA_DECAY, our_options
 
 needs_basicsr = pytest.mark.skipif(find_spec("basicsr") is None, reason="BasicSR is not installed")
@@ -153,6 +153,8 @@ def test_small_pictures_are_grown_as_in_training(faces: Path, small: Path) -> No
     assert (sample["factor"], float(sample["s"])) == (8.0, 1.0)
     levels = (sample["lq"] + 1) * 127.5
     assert (levels - levels.round()).abs().max() < 1e-3, "not rounded to 8 bits"
+    with pytest.raises(GCFSRError, match=r"none\.txt"):
+        build_dataset({**data.opt, "meta_info_file": "none.txt"})
 
 
 @needs_basicsr

@@ -6,7 +6,8 @@ from typing import Any
 from gcfsr_datasets.image_io import write_bytes_atomic, write_image
 from gcfsr_inference.evaluation.assemble import assemble
 from gcfsr_inference.evaluation.page import html_page
-from gcfsr_inference.evaluation.run import Advance, Evaluation, Settings
+from gcfsr_inference.evaluation.run import Advance, Evaluation
+from gcfsr_inference.evaluation.settings import Settings
 from gcfsr_inference.evaluation.sheets import choose, sheet
 from gcfsr_inference.evaluation.tables import condition_title
 from gcfsr_inference.evaluation.text import csv_text, markdown

@@ -31,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     task.add_argument("--out", metavar="FOLDER", help="report, inputs and results; a run goes on where it was stopped")
     task.add_argument("--protocol", help="celeba-1024-x64 (Table 2, Fig. 1), blind-512 (Table 3), adv-512 (Table 4)")
     task.add_argument("--factors", help="instead of a protocol: 4,8,24.5,32@48 (@: the dial), blind")
+    task.add_argument("--blind", metavar="OPTIONS.yml", help="option file with the ranges of the blind degradation "
+                      "(default: GFPGAN's, for 512 pixels)")  # fmt: skip
     task.add_argument("--method", action="append", default=[], metavar="[LABEL=]SPEC", help="see below; repeat it")
     task.add_argument("--out-size", type=int, metavar="N", help="bring the square truth to NxN by bicubic")
     task.add_argument("--include", action="append", default=[], metavar="PATTERN", help="only such names: 'lon_*'")
@@ -87,13 +89,16 @@ def run(args: argparse.Namespace) -> int:
     print(f"{len(report['pictures'])} pictures compared, {len(names)} excluded: {Path(args.out) / 'report.html'}")
     for line in not_computed(report):
         print(line)
+    if not report["pictures"]:
+        raise GCFSRError(f"{Path(args.out) / 'report.md'}: no picture was left to compare; it says why")
     return 0
 
 
 def _settings(args: argparse.Namespace) -> Any:
     from gcfsr_inference.evaluate import Settings
     from gcfsr_inference.evaluation.catalogue import default_metrics
-    from gcfsr_inference.evaluation.conditions import find_protocol
+    from gcfsr_inference.evaluation.conditions import GFPGAN_RANGES, find_protocol
+    from gcfsr_inference.evaluation.inputs import read_blind_ranges
 
     metrics = args.metrics.split(",") if args.metrics else default_metrics(args.weights)
     return Settings(
@@ -113,6 +118,7 @@ def _settings(args: argparse.Namespace) -> Any:
         include=tuple(args.include),
         limit=args.limit,
         groups=tuple(args.groups),
+        blind=read_blind_ranges(args.blind) if args.blind else GFPGAN_RANGES,
     )
 
 

@@ -2,12 +2,14 @@
 
 import platform
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gcfsr_inference.evaluation.conditions import GFPGAN_RANGES
 from gcfsr_inference.evaluation.frechet import RELIABLE, frechet_of
 from gcfsr_inference.evaluation.groups import make_groups
 from gcfsr_inference.evaluation.run import Evaluation
@@ -40,13 +42,15 @@ def assemble(evaluation: Evaluation) -> dict[str, Any]:
         key: {name: evaluation.space.low(key, name) for name in names}
         for key in dict.fromkeys(condition.input_key for condition in conditions)
     }
+    as_published = settings.size == settings.protocol.out_size and settings.blind == GFPGAN_RANGES
     groups = make_groups(settings.groups, evaluation.truth, names)
     return {
         "format": FORMAT,
         "protocol": settings.protocol.name,
-        "published": settings.protocol.published,
+        "published": settings.protocol.published if as_published else None,
         "seed": settings.seed,
-        "out_size": settings.out_size or settings.protocol.out_size,
+        "out_size": settings.size,
+        "blind": asdict(settings.blind) if settings.is_blind else None,
         "versions": versions(),
         "conditions": [condition.as_dict() for condition in conditions],
         "pictures": {name: evaluation.sources[name] for name in names},

@@ -63,7 +63,7 @@ ENTRIES: dict[str, Entry] = {
     ),
     "niqe": Entry(
         "NIQE", False, 2, measures.naturalness, packages=("basicsr",),
-        undefined="the picture holds fewer than two blocks of 96x96", note="BasicSR's, on Y; no reference",
+        undefined="the picture is flat or holds fewer than two blocks of 96x96", note="BasicSR's, on Y; no reference",
     ),
     "fid": Entry(
         "FID", False, 2, measures.inception, "pt_inception-2015-12-05-6726825d.pth",

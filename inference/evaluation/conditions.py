@@ -3,6 +3,9 @@
 from dataclasses import asdict, dataclass
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_datasets.blind_parameters import BlindRanges
+
+GFPGAN_RANGES = BlindRanges()  # of the blind degradation, for 512 pixels
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The degraded inputs: made once by the data code, from a seed, saved as 8-bit PNG; every method sees the same."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.blind_parameters import BlindRanges
+from gcfsr_datasets.dataset_options import read_block
 from gcfsr_datasets.degradation import degrade_blind, small_size, to_uint8
 from gcfsr_datasets.resize import resize
-from gcfsr_inference.evaluation.conditions import Condition
+from gcfsr_inference.evaluation.conditions import GFPGAN_RANGES, Condition
 from gcfsr_inference.evaluation.workspace import Workspace, read_bgr, save_picture
 
 
@@ -34,14 +35,39 @@ def to_size(image: NDArray[np.uint8], size: int, name: str) -> NDArray[np.uint8]
     return image if height == size else to_uint8(resize(image.astype(np.float32) / 255, (size, size)))
 
 
-def degrade(truth: NDArray[np.uint8], condition: Condition, seed: int, name: str) -> NDArray[np.uint8]:
+def read_blind_ranges(path: str | Path) -> BlindRanges:
+    """The ranges of the blind degradation with which an option file trains.
+
+    Raises:
+        GCFSRError: no such file, no YAML, no data set with the blind degradation in it, or a range that is none.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise GCFSRError(f"{path}: {error.strerror}; name an option file") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise GCFSRError(f"{path}: no option file; it must be YAML") from error
+    sets = content.get("datasets") if isinstance(content, dict) else None
+    blocks = [block for block in sets.values() if isinstance(block, dict)] if isinstance(sets, dict) else []
+    blind = [block for block in blocks if block.get("type") == "BlindFaceDegradationDataset"]
+    if not blind:
+        raise GCFSRError(f"{path}: has no data set of type BlindFaceDegradationDataset")
+    known = {spec.name for spec in fields(BlindRanges)}
+    return read_block(BlindRanges, {key: value for key, value in blind[0].items() if key in known}, str(path))
+
+
+def degrade(
+    truth: NDArray[np.uint8], condition: Condition, seed: int, name: str, blind: BlindRanges = GFPGAN_RANGES
+) -> NDArray[np.uint8]:
     """One input. (H, W, 3) BGR uint8 -> (H / factor, W / factor, 3), or (H, W, 3) for the blind degradation.
 
     The small picture is rounded to 8 bits, as a user's own would be.
     """
     gt = truth.astype(np.float32) / 255
     if condition.factor is None:
-        return to_uint8(degrade_blind(gt, np.random.default_rng(picture_seed(seed, name)), BlindRanges()))
+        return to_uint8(degrade_blind(gt, np.random.default_rng(picture_seed(seed, name)), blind))
     height, width = (small_size(side, condition.factor) for side in truth.shape[:2])
     return to_uint8(resize(gt, (height, width)))
 
@@ -56,6 +82,7 @@ class Preparation:
     conditions: tuple[Condition, ...]
     seed: int
     root: Path
+    blind: BlindRanges
 
 
 def prepare(item: Preparation) -> str | None:
@@ -73,5 +100,5 @@ def prepare(item: Preparation) -> str | None:
     except GCFSRError as error:
         return str(error)
     for condition, path in lows.items():
-        save_picture(path, degrade(truth, condition, item.seed, item.name))
+        save_picture(path, degrade(truth, condition, item.seed, item.name, item.blind))
     return None

@@ -206,7 +206,8 @@ class Function:
         try:
             return [self.function(low, condition.factor, size) for low in lows]
         except Exception as error:  # whatever the user's function raises
-            raise GCFSRError(f"python:{self.identity['function']}: {type(error).__name__}: {error}") from error
+            reason = " ".join(str(error).split())  # OpenCV's has several lines
+            raise GCFSRError(f"python:{self.identity['function']}: {type(error).__name__}: {reason}") from error
 
 
 def to_tensor(images: Sequence[Image]) -> Any:

@@ -1,6 +1,7 @@
 """Metrics of pixels: PSNR, SSIM, NIQE, and how far a result is from its own input. Framework-free pure functions."""
 
 import math
+import warnings
 
 import cv2
 import numpy as np
@@ -67,13 +68,22 @@ def niqe_is_defined(height: int, width: int) -> bool:
 
 
 def niqe(result: Image) -> float | None:
-    """BasicSR's NIQE on Y (no reference, lower is better), or None where it is not defined (`niqe_is_defined`)."""
+    """BasicSR's NIQE on Y (no reference, lower is better), or None where it is not defined.
+
+    That is where `niqe_is_defined` says so, and in a flat picture, whose features have no distribution.
+    """
     if not niqe_is_defined(*result.shape[:2]):
         return None
     gcfsr_autoload.install()  # BasicSR imports on today's torchvision only with it
     from basicsr.metrics.niqe import calculate_niqe
 
-    return float(calculate_niqe(result, crop_border=0, input_order="HWC", convert_to="y"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing, where a picture is flat
+            value = float(calculate_niqe(result, crop_border=0, input_order="HWC", convert_to="y"))
+    except np.linalg.LinAlgError:
+        return None
+    return value if np.isfinite(value) else None
 
 
 def sharpness(image: Image) -> float:

@@ -9,35 +9,13 @@ import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.evaluation.catalogue import availability, entry_of, weights_folders
-from gcfsr_inference.evaluation.conditions import Condition, Protocol
+from gcfsr_inference.evaluation.conditions import Condition
 from gcfsr_inference.evaluation.inputs import Preparation, prepare
 from gcfsr_inference.evaluation.methods import Folder, Method
 from gcfsr_inference.evaluation.score import Planned, Scored, Task, Values, Workers, score, size_fault
+from gcfsr_inference.evaluation.settings import Settings
 from gcfsr_inference.evaluation.specs import build_method, file_hash
 from gcfsr_inference.evaluation.workspace import Workspace, by_stem, chunks, read_bgr, save_picture
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What `gcfsr evaluate` is asked for; see its `--help` for each."""
-
-    truth: str
-    out: str
-    protocol: Protocol
-    methods: tuple[str, ...]
-    metrics: tuple[str, ...]
-    weights: str | None = None
-    download: bool = False
-    seed: int = 0
-    batch: int = 4
-    jobs: int = 1
-    device: str = "cpu"
-    on_bad: str = "error"
-    out_size: int | None = None
-    include: tuple[str, ...] = ()
-    limit: int | None = None
-    groups: tuple[str, ...] = ()
-
 
 Advance = Callable[[str, int, int], None]  # what is being done, how many pictures more are done, of how many
 
@@ -112,13 +90,13 @@ class Evaluation:
         settings = self.settings
         found = by_stem(settings.truth, settings.include)
         found = dict(list(found.items())[: settings.limit])
-        size = settings.out_size or settings.protocol.out_size
+        size = settings.size
         self.sources = {name: file_hash(path) for name, path in found.items()}
-        self.space.claim("run.json", {"seed": settings.seed, "out_size": size}, "pictures")
+        self.space.claim("run.json", settings.inputs_identity(), "pictures")
         self.space.claim_pictures(self.sources)
         by_input = {condition.input_key: condition for condition in settings.protocol.conditions}
         items = [
-            Preparation(name, path, size, tuple(by_input.values()), settings.seed, self.space.root)
+            Preparation(name, path, size, tuple(by_input.values()), settings.seed, self.space.root, settings.blind)
             for name, path in found.items()
         ]
         for item, fault in zip(items, workers.map(prepare, items), strict=True):

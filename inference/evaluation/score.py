@@ -140,9 +140,7 @@ class Values:
         known = self.lines.get(name)
         if known is None or known.digest != digest:
             return True
-        return any(
-            not root.features(p.id, digest).exists() if p.of_set else p.id not in known.values for p in plan
-        )
+        return any(not root.features(p.id, digest).exists() if p.of_set else p.id not in known.values for p in plan)
 
     def add(self, scored: Iterable[Scored]) -> None:
         """Appends pictures without a fault."""

@@ -43,6 +43,10 @@ def provenance(report: dict[str, Any]) -> list[str]:
         f"Truth sha256 {report['truth_sha256'][:16]}.",
         "Inputs sha256 " + ", ".join(f"{key} {digest[:16]}" for key, digest in report["input_sha256"].items()) + ".",
     ]
+    if ranges := report.get("blind"):
+        told = ("blur_sigma", "downsample_range", "noise_range", "jpeg_range")
+        spans = (f"{key} {'none' if ranges[key] is None else '{:g} to {:g}'.format(*ranges[key])}" for key in told)
+        lines.append(f"Blind degradation: blur_kernel_size {ranges['blur_kernel_size']}, {', '.join(spans)}.")
     for method in report["methods"]:
         identity = ", ".join(f"{k} {v[:16] if k == 'sha256' else v}" for k, v in method["identity"].items())
         lines.append(f"Method {method['label']}: {identity}.")

@@ -196,19 +196,7 @@ def test_a_real_face_that_moves(ffmpeg: str, tmp_path: Path, shared: Path) -> No
     source = tmp_path / "clip.mp4"
     command = [
         ffmpeg,
-        "-y",
-        "-v",
-        "error",
-        "-f",
-        "rawvideo",
-        "-pix_fmt",
-        "bgr24",
-        "-s",
-        "320x240",
-        "-r",
-        "10",
-        "-i",
-        "-",
+        *["-y", "-v", "error", "-f", "rawvideo", "-pix_fmt", "bgr24", "-s", "320x240", "-r", "10", "-i", "-"],
     ]
     command += ["-c:v", "libx264", "-crf", "12", "-pix_fmt", "yuv420p", str(source)]
     subprocess.run(command, input=b"".join(np.ascontiguousarray(frame).tobytes() for frame in clip), check=True)

@@ -1,18 +1,15 @@
-"""Metrics of `gcfsr evaluate` against independent implementations and closed forms."""
+"""Metrics by networks against the packages called directly; what weights may and may not do."""
 
-import math
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.evaluation import catalogue, measures, networks, pixels
-from gcfsr_inference.evaluation.frechet import Gaussian, frechet_distance, frechet_of, frechet_of_few
+from gcfsr_inference.evaluation import catalogue, measures, networks
+from gcfsr_inference.evaluation.frechet import frechet_of
 from gcfsr_inference.evaluation.measures import Case
 
 
@@ -30,125 +27,6 @@ def case(seed: int, size: tuple[int, int] = (64, 64)) -> Case:
 def astronaut() -> np.ndarray:
     data = pytest.importorskip("skimage.data")
     return data.astronaut()[..., ::-1].copy()
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 2**31), st.integers(11, 40), st.integers(11, 40))
-def test_psnr_and_ssim_equal_scikit_image(seed: int, height: int, width: int) -> None:
-    metrics = pytest.importorskip("skimage.metrics")
-    a, b = picture(seed, (height, width)), picture(seed + 1, (height, width))
-    assert pixels.psnr(a, b) == pytest.approx(metrics.peak_signal_noise_ratio(b, a, data_range=255), abs=1e-9)
-    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
-    wanted = metrics.structural_similarity(a, b, channel_axis=2, **options)
-    assert pixels.ssim(a, b) == pytest.approx(wanted, abs=1e-6)
-    wanted = metrics.structural_similarity(pixels.luma(a)[..., 0], pixels.luma(b)[..., 0], **options)
-    assert pixels.ssim(pixels.luma(a), pixels.luma(b)) == pytest.approx(wanted, abs=1e-6)
-
-
-def test_psnr_and_ssim_equal_basicsr() -> None:
-    metrics = pytest.importorskip("basicsr.metrics")
-    a, b = picture(1), picture(2)
-    for y in (False, True):
-        x, z = (pixels.luma(a), pixels.luma(b)) if y else (a, b)
-        assert pixels.psnr(x, z) == pytest.approx(metrics.calculate_psnr(a, b, 0, test_y_channel=y), abs=1e-4)
-        assert pixels.ssim(x, z) == pytest.approx(metrics.calculate_ssim(a, b, 0, test_y_channel=y), abs=1e-5)
-
-
-def test_equal_pictures() -> None:
-    a = picture(3)
-    assert pixels.psnr(a, a) == math.inf
-    assert pixels.ssim(a, a) == pytest.approx(1)
-    assert pixels.ssim(a[:10], a[:10]) is None
-
-
-def test_niqe_is_basicsrs_and_says_where_it_is_not_defined(astronaut: np.ndarray) -> None:
-    module = pytest.importorskip("basicsr.metrics.niqe")
-    face = astronaut[:256, 96:352]
-    assert pixels.niqe(face) == pytest.approx(module.calculate_niqe(face, 0), abs=1e-12)
-    assert pixels.niqe(astronaut) == pytest.approx(3.6, abs=0.6)  # a sharp photograph; noise and blur are far above
-    assert pixels.niqe(face[:128, :128]) is None
-    assert pixels.niqe(face[:191, :191]) is None
-    assert pixels.niqe(face[:192, :96]) is not None
-
-
-def test_consistency_of_the_truth_is_limited_by_rounding_alone(astronaut: np.ndarray) -> None:
-    from gcfsr_inference.figures.common import make_low
-
-    face = astronaut[:256, 96:352]
-    low = make_low(face, 8)
-    assert low.shape == (32, 32, 3)
-    assert pixels.consistency(face, low) > 57  # uniform rounding error: 10 log10(255^2 * 12) = 58.9 dB
-    assert pixels.consistency(255 - face, low) < 20
-
-
-def test_sharpness_match_is_the_share_of_energy_kept(astronaut: np.ndarray) -> None:
-    import cv2
-
-    face = astronaut[:256, 96:352]
-    y = pixels.luma(face)[..., 0]
-    padded = np.pad(y, 1, "reflect")
-    laplacian = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:] - 4 * y
-    assert pixels.sharpness(face) == pytest.approx(laplacian.var(), rel=1e-9)
-    blurred = cv2.GaussianBlur(face, (0, 0), 1)
-    assert pixels.sharpness_match(blurred, face) == pytest.approx(pixels.sharpness(blurred) / pixels.sharpness(face))
-    assert pixels.sharpness_match(face, blurred) == pixels.sharpness_match(blurred, face) < 0.5
-    assert pixels.sharpness_match(face * 0, face * 0) is None
-
-
-def exact_features(rng: np.random.Generator, mean: np.ndarray, covariance: np.ndarray, count: int) -> np.ndarray:
-    """Features whose sample mean and covariance are exactly those given."""
-    rows = rng.standard_normal((count, len(mean)))
-    rows -= rows.mean(0)
-    whitening = np.linalg.inv(np.linalg.cholesky(np.cov(rows, rowvar=False)))
-    return rows @ whitening.T @ np.linalg.cholesky(covariance).T + mean
-
-
-@pytest.mark.parametrize("count", [40, 7])
-def test_frechet_distance_of_gaussians_has_its_closed_form(count: int) -> None:
-    rng = np.random.default_rng(0)
-    mean_a, mean_b = np.arange(5.0), np.ones(5)
-    var_a, var_b = np.array([1, 4, 9, 0.5, 2]), np.array([2, 1, 3, 0.5, 7])
-    a = exact_features(rng, mean_a, np.diag(var_a), count)
-    b = exact_features(rng, mean_b, np.diag(var_b), count)
-    wanted = ((mean_a - mean_b) ** 2).sum() + ((np.sqrt(var_a) - np.sqrt(var_b)) ** 2).sum()
-    assert frechet_of(iter(a), iter(b)) == pytest.approx(wanted, rel=1e-9)
-    assert frechet_of_few(a, b) == pytest.approx(wanted, rel=1e-9)
-    assert frechet_distance(mean_a, np.diag(var_a), mean_b, np.diag(var_b)) == pytest.approx(wanted, rel=1e-9)
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.integers(0, 2**31), st.integers(2, 30), st.integers(2, 30), st.integers(2, 12))
-def test_frechet_distance_equals_the_matrix_square_root(seed: int, n: int, m: int, dims: int) -> None:
-    from scipy.linalg import sqrtm
-
-    rng = np.random.default_rng(seed)
-    a, b = rng.standard_normal((n, dims)), rng.standard_normal((m, dims)) @ rng.standard_normal((dims, dims))
-    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    offset = 1e-9 * np.eye(dims)  # sqrtm wants regular matrices
-    root = np.real(sqrtm((cov_a + offset) @ (cov_b + offset)))
-    wanted = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a + cov_b - 2 * root)
-    assert frechet_of(a, b) == pytest.approx(wanted, rel=1e-2, abs=1e-2)
-    assert frechet_of(a[::-1], b) == pytest.approx(frechet_of(a, b), rel=1e-5, abs=1e-5)
-    assert frechet_of_few(a, b) == pytest.approx(frechet_of(a, b), rel=1e-5, abs=1e-5)
-    assert frechet_of(a, a) == pytest.approx(0, abs=1e-4)
-
-
-def test_streamed_moments_equal_numpys() -> None:
-    rows = np.random.default_rng(1).standard_normal((50, 4)) + 100
-    gaussian = Gaussian()
-    for part in np.array_split(rows, 7):
-        gaussian.add(part)
-    np.testing.assert_allclose(gaussian.mean, rows.mean(0))
-    np.testing.assert_allclose(gaussian.covariance, np.cov(rows, rowvar=False), atol=1e-9)
-    with pytest.raises(GCFSRError, match="at least two"):
-        frechet_of(rows[:1], rows)
-
-
-def test_training_has_the_same_frechet_distance() -> None:
-    training = pytest.importorskip("gcfsr_arch.training.metrics")
-    rng = np.random.default_rng(2)
-    a, b = rng.standard_normal((30, 8)), rng.standard_normal((40, 8)) * 2
-    assert frechet_of(a, b) == pytest.approx(training.frechet_distance(a, b), rel=1e-6)
 
 
 def random_state(build: object, path: Path, seed: int = 0) -> Path:

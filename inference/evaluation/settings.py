@@ -1,0 +1,46 @@
+"""What an evaluation is asked for."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gcfsr_datasets.blind_parameters import BlindRanges
+from gcfsr_inference.evaluation.conditions import GFPGAN_RANGES, Protocol
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `gcfsr evaluate` is asked for; see its `--help` for each."""
+
+    truth: str
+    out: str
+    protocol: Protocol
+    methods: tuple[str, ...]
+    metrics: tuple[str, ...]
+    weights: str | None = None
+    download: bool = False
+    seed: int = 0
+    batch: int = 4
+    jobs: int = 1
+    device: str = "cpu"
+    on_bad: str = "error"
+    out_size: int | None = None
+    include: tuple[str, ...] = ()
+    limit: int | None = None
+    groups: tuple[str, ...] = ()
+    blind: BlindRanges = GFPGAN_RANGES
+
+    @property
+    def size(self) -> int | None:
+        """Side of the truth, None: as it is."""
+        return self.out_size or self.protocol.out_size
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether a condition has the blind degradation."""
+        return any(condition.factor is None for condition in self.protocol.conditions)
+
+    def inputs_identity(self) -> dict[str, Any]:
+        """What the degraded inputs depend on, beside the truth and the condition."""
+        identity = {"seed": self.seed, "out_size": self.size}
+        own_ranges = self.is_blind and self.blind != GFPGAN_RANGES
+        return {**identity, "blind": asdict(self.blind)} if own_ranges else identity

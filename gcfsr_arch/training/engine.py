@@ -151,6 +151,7 @@ class BadSteps:
         self.limit, self.in_a_row, self.total = limit, 0, 0
 
     def good(self) -> None:
+        """Ends the row."""
         self.in_a_row = 0
 
     def bad(self, iteration: int, what: str, last_checkpoint: str | None) -> str:

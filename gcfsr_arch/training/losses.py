@@ -193,7 +193,9 @@ class AdversarialLoss(nn.Module):
         self.d_weight = loss_weight if scale_d else 1.0
 
     def generator(self, fake: Logits) -> Tensor:
+        """lambda_adv times `generator_gan_loss`."""
         return self.loss_weight * generator_gan_loss(fake, self.kind)
 
     def discriminator(self, real: Logits, fake: Logits) -> Tensor:
+        """`discriminator_gan_loss`, times lambda_adv with `scale_d`."""
         return self.d_weight * discriminator_gan_loss(real, fake, self.kind)

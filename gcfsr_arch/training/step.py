@@ -190,5 +190,6 @@ class _Sums(dict[str, Tensor]):
     """Logged values summed over micro-batches by their share, apart from what is differentiated."""
 
     def add(self, values: Logs, share: float) -> None:
+        """Adds a micro-batch's values, whose share of the batch is given."""
         for name, value in values.items():
             self[name] = self.get(name, 0.0) + value.detach() * share

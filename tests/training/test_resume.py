@@ -1,6 +1,7 @@
 """The parts of an exact resume, and runs that are stopped by signals or asked to resume from something odd."""
 
 import collections
+import math
 import os
 import random
 import signal
@@ -54,7 +55,7 @@ def batches(length: int, batch: int, workers: int = 0, start: tuple[int, int] = 
     """Batches of four epochs as BasicSR's loop asks for them, from (epoch, samples) on, each with its epoch."""
     dataset = more.pop("dataset", None) or Numbers(length)
     world, rank = more.pop("world", 1), more.pop("rank", 0)
-    sampler = Sampler(dataset, world, rank, 1, start[0], start[1] // world)
+    sampler = Sampler(dataset, world, rank, more.pop("ratio", 1), start[0], start[1] // world)
     loader = TrainLoader(
         Keyed(dataset, 0),
         batch_size=batch,
@@ -74,22 +75,22 @@ def batches(length: int, batch: int, workers: int = 0, start: tuple[int, int] = 
 @settings(max_examples=60, deadline=None)
 @given(
     length=st.integers(4, 30), batch=st.integers(1, 4), world=st.integers(1, 3), stop=st.integers(0, 20),
-    stop_again=st.integers(0, 10),
+    stop_again=st.integers(0, 10), ratio=st.sampled_from([1, 2, 1.5]),
 )  # fmt: skip
 def test_going_on_gives_the_batches_that_were_left(
-    length: int, batch: int, world: int, stop: int, stop_again: int
+    length: int, batch: int, world: int, stop: int, stop_again: int, ratio: float
 ) -> None:
-    per_rank = -(-length // world)
+    per_rank = math.ceil(length * ratio / world)
     if per_rank < batch:
         return
     for rank in range(world):
-        whole = list(batches(length, batch, world=world, rank=rank))
+        whole = list(batches(length, batch, world=world, rank=rank, ratio=ratio))
         schedule = Schedule(batch * world, per_rank * world)
         for more in (stop, stop_again):  # killed, resumed, killed again
             at = min(schedule.iteration + more, len(whole))
             epoch, samples = schedule.after(at)
             schedule = Schedule(batch * world, per_rank * world, at, epoch, samples)
-            left = list(batches(length, batch, world=world, rank=rank, start=(epoch, samples)))
+            left = list(batches(length, batch, world=world, rank=rank, ratio=ratio, start=(epoch, samples)))
             assert left == whole[at:]
             if at:
                 assert epoch == whole[at - 1][0]

@@ -20,6 +20,7 @@ from gcfsr_inference.restore_messages import describe, progress
 from gcfsr_inference.restore_whole import detector_for, open_detector, photo_options, restore_whole
 from gcfsr_inference.restorer import Restorer, Strength
 from gcfsr_inference.runner import FaceRecord, FaceRunner, Settings
+from gcfsr_inference.weights_registry import resolve_checkpoint
 
 
 @dataclass
@@ -51,7 +52,8 @@ class RestoreRun:
             raise GCFSRError("-i: name a picture, a folder or - for standard input")
         self.sources = gather(args.input, args.recursive)
         self.outputs = Outputs(args.output, args.suffix, args.ext, self.sources)
-        self.restorer = Restorer.load(args.checkpoint, args.device, args.dtype, args.backend, args.compile)
+        checkpoint = resolve_checkpoint(args.checkpoint, args.weights_dir)
+        self.restorer = Restorer.load(checkpoint, args.device, args.dtype, args.backend, args.compile)
         if self.past:
             expected = self.past["checkpoint_sha256"]
             sidecar.verify(str(self.restorer.path), "the checkpoint", expected, self.restorer.checkpoint_hash)

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             sub.add_argument("--metric", default="fid", help="its name in the validation (default fid)")
             continue
         many = kind in ("table1", "fig7")
-        sub.add_argument("--checkpoint", action="append" if many else "store", default=[] if many else None,
+        sub.add_argument("-v", "--checkpoint", action="append" if many else "store", default=[] if many else None,
                          metavar="[LABEL=]FILE" if kind == "fig7" else "FILE",
                          help="repeat it" if many else "default: the bundled one")  # fmt: skip
         if kind == "table1":

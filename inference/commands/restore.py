@@ -60,7 +60,7 @@ def _add_photo(group: argparse._ArgumentGroup) -> None:
     add("--detector", help=f"{', '.join(DETECTORS)} [the first whose weights are at hand]")
     add("--confidence", type=float, help="least score of a face in [0, 1]")
     add("--landmarks", metavar="JSON", help="faces given by hand instead of a detector: five points each")
-    add("--weights-dir", metavar="FOLDER", help="where detectors' weights lie; also $GCFSR_WEIGHTS")
+    add("--weights-dir", metavar="FOLDER", help="where weights lie, of detectors and your own; also $GCFSR_WEIGHTS")
     add("--match-color", action="store_true", help="give each restored face the colours of its input")
 
 

@@ -26,6 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from gcfsr_arch.errors import GCFSRError
+    from gcfsr_inference.arrays import check_face
     from gcfsr_inference.restore_files import Outputs, gather
     from gcfsr_inference.restorer import Restorer
     from gcfsr_inference.sweep import animation, page, sheet, sweep
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     found = []
     for source in sources:
         picture, _ = source.read()
+        check_face(picture.bgr, source.name)
         found.append(sweep(restorer, picture.bgr, factors, source.stem.name, args.noise, args.seed))
     largest = restorer.max_factor
     if kind == ".html":

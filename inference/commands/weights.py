@@ -26,8 +26,8 @@ def run(args: argparse.Namespace) -> int:
     print("Bundled (used by name):")
     for name, path in bundled().items():
         print(f"  {name}{'  [default]' if name == DEFAULT_NAME else ''}  {_size(path)}  {summary(path)}")
-        licence = licence_of(path)
-        print("\n".join(f"      {line}" for line in (licence or "no licence text beside it").splitlines()))
+    for licence in dict.fromkeys(licence_of(path) or "no licence text beside them" for path in bundled().values()):
+        print("\n".join(f"      {line}" for line in licence.splitlines()))
     if not bundled():
         print("  none in this installation")
     print(f"Your own (--weights-dir, ${ENVIRONMENT}, {DEFAULT_FOLDER}):")

@@ -2,6 +2,8 @@
 
 import shutil
 
+import cv2
+import numpy as np
 import pytest
 
 from gcfsr_arch import GCFSRError
@@ -17,7 +19,8 @@ def bundle(tiny, tmp_path, monkeypatch):
     """A package folder with one bundled network and its licence."""
     folder = tmp_path / "package" / "weights"
     folder.mkdir(parents=True)
-    shutil.copy(tiny, folder / "gcfsr-nano.safetensors")
+    for name in ("gcfsr-nano", "gcfsr-nano-blind"):
+        shutil.copy(tiny, folder / f"{name}.safetensors")
     (folder / "LICENSE").write_text("For research only.\nSecond line.\n")
     monkeypatch.setattr(weights_registry, "files", lambda package: folder.parent)
     return folder
@@ -35,6 +38,7 @@ def test_the_list(bundle, tiny, tmp_path, monkeypatch, capsys):
                   "other.pth  0.0 MB  not a checkpoint", "gcfsr-1024.pth", "gcfsr-512-blind.pth", "released",
                   "yunet", "detection_Resnet50_Final.pth"):  # fmt: skip
         assert words in text, words
+    assert text.count("For research only.") == 1  # both have the same
 
 
 def test_the_list_without_anything(monkeypatch, capsys):
@@ -53,6 +57,24 @@ def test_names_become_files(bundle, tiny, tmp_path):
     own.mkdir()
     shutil.copy(tiny, own / "mine.safetensors")
     assert resolve_checkpoint("mine", own) == resolve_checkpoint("mine.safetensors", own) == own / "mine.safetensors"
+
+
+def test_an_exported_file_is_no_checkpoint(bundle, tmp_path):
+    """Whether it is there or not: the message says what to name instead."""
+    (tmp_path / "face.onnx").write_bytes(b"onnx")
+    for name in (tmp_path / "face.onnx", "nowhere.onnx"):
+        with pytest.raises(GCFSRError, match=r"ONNX.*the checkpoint it came from, with --backend onnx"):
+            resolve_checkpoint(name, tmp_path)
+
+
+def test_restore_finds_a_checkpoint_in_its_weights_folder(tiny, tmp_path, capsys):
+    own, face = tmp_path / "own", tmp_path / "face.png"
+    own.mkdir()
+    shutil.copy(tiny, own / "mine.safetensors")
+    cv2.imwrite(str(face), np.zeros((20, 20, 3), np.uint8))
+    options = ["-v", "mine", "--weights-dir", str(own), "--aligned", "-o", str(tmp_path / "out.png")]
+    assert main(["restore", "-i", str(face), *options]) == 0, capsys.readouterr().err
+    assert cv2.imread(str(tmp_path / "out.png")).shape == (32, 32, 3)
 
 
 def test_the_users_folders_in_order(tmp_path, monkeypatch):
@@ -80,3 +102,9 @@ def test_every_bundled_network_loads_and_has_a_licence():
         assert weights_registry.licence_of(path)
         assert path.stat().st_size <= 30e6
         assert Restorer.load(path).out_size in (128, 256)
+
+
+def test_an_export_makes_its_folder(tiny, tmp_path):
+    target = tmp_path / "new" / "folder" / "copy.safetensors"
+    assert main(["export", "-v", str(tiny), "-o", str(target)]) == 0
+    assert resolve_checkpoint(target) == target

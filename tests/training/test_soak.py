@@ -119,12 +119,12 @@ def test_one_kill_in_each_configuration(runs: Any, reference: Path, iteration: i
 def test_killed_while_a_checkpoint_is_written(runs: Any, reference: Path) -> None:
     file = runs.options()
     run = runs.folder / "experiments/tiny"
-    for target in ("models/.net_g_9.pth.partial", "training_states/.15.state.partial"):
+    for folder, name in (("models", "net_g_9.pth"), ("training_states", "15.state")):
         runs.start(file, "--auto_resume")
-        while not (run / target).exists():
-            pass
+        while not list((run / folder).glob(f".{name}.*.partial")):
+            assert Path(f"/proc/{runs.pid}").exists(), runs.text()[-2000:]
         assert runs.kill() == -signal.SIGKILL
-        assert int(target.split("_")[-1].split(".")[0] if "net" in target else 15) not in runs.checkpoints()
+        assert int(re.findall(r"\d+", name)[0]) not in runs.checkpoints()
     assert runs.run(file, "--auto_resume") == 0
     assert not list(run.rglob("*.partial"))
     assert differences(run, reference) == []

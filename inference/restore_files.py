@@ -148,6 +148,12 @@ class Outputs:
             raise GCFSRError(f"{path}: the output is the input {overwritten}; choose another -o")
         return path
 
+    def check_form(self, path: Path | None, picture: Picture) -> None:
+        """Raises GCFSRError where a file's format cannot hold the picture (16 bits, alpha): tried with one pixel."""
+        alpha = None if picture.alpha is None else picture.alpha[:1, :1]
+        suffix = ".png" if path is None else path.suffix.lower()
+        encode_image(picture.bgr[:1, :1], alpha, None, suffix, name=str(path or "standard output"))
+
     def write(self, path: Path | None, picture: Picture) -> str:
         """Writes a picture whole or not at all (None: to standard output as PNG); returns the SHA-256 of its bytes."""
         suffix = ".png" if path is None else path.suffix.lower()

@@ -119,6 +119,7 @@ class RestoreRun:
         if picture.note:
             self.say(f"{source.name}: {picture.note} is restored")
         loaded = Loaded(source, picture, digest)
+        self.outputs.check_form(self.outputs.result(source, picture), picture)  # before the work
         if not self.args.aligned:
             detector = detector_for(self, source)
             if detector is not None:

@@ -94,7 +94,10 @@ def restore_whole(run: "RestoreRun", loaded: "Loaded", detector: Detector) -> No
     result = run.outputs.result(source, picture)
     digest = run.outputs.write(result, replace(picture, bgr=canvas, alpha=alpha))
     done = {entry["number"] for entry in entries}
-    entries += [_entry(face) for face in faces if face.number not in done]
+    others = [face for face in faces if face.number not in done]
+    if left := [face for face in others if face.status.startswith("left")]:
+        run.say(f"{source.name}: {len(left)} further faces {left[0].status.replace('it was', 'they were', 1)}")
+    entries += [_entry(face) for face in others]
     entries.sort(key=lambda entry: entry["number"])
     run.finish(source, loaded.digest, result, digest, entries, aligned=False)
 

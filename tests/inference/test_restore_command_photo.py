@@ -1,6 +1,7 @@
 """`gcfsr restore` on photographs and videos: the files around `photo` and `video`, which have tests of their own."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 from gcfsr_inference.cli import main
+from gcfsr_inference.paste import TEMPLATE
+from gcfsr_inference.photo import PhotoOptions
 
 pytestmark = pytest.mark.usefixtures("no_weights")
 LANDMARKS = [[200, 102], [247, 103], [220, 125], [199, 143], [240, 144]]  # of the astronaut, found by YuNet
@@ -177,3 +180,26 @@ def test_with_a_real_detector(restore, shared, tmp_path):
     assert status == 0, err
     assert out.count(": factor") == 1
     assert len(list((tmp_path / "out" / "restored_faces").iterdir())) == 1
+
+
+def test_a_format_that_cannot_hold_the_picture_is_refused_before_the_work(restore, photo, tmp_path):
+    image = pixels(photo)
+    cv2.imwrite(str(photo), np.dstack([image, image[..., 0]]))
+    status, out, err = restore("-i", photo, "--ext", "jpg")
+    assert (status, "no alpha channel" in err, out) == (2, True, "")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_thousands_of_faces(restore, photo, tmp_path, monkeypatch):
+    """The largest are restored, up to a number, and the others counted in one line."""
+    from gcfsr_inference import restore_whole
+
+    monkeypatch.setattr(restore_whole, "PhotoOptions", partial(PhotoOptions, max_faces=2))
+    faces = [(TEMPLATE * side + [side, 10]).tolist() for side in range(24, 29)]
+    (tmp_path / "faces.json").write_text(json.dumps(faces))
+    status, out, err = restore("-i", photo, "--sidecar")
+    assert status == 0, err
+    assert out.count(": factor") == 2
+    assert "3 further faces left as they were: more than 2 faces" in out
+    side = json.loads((tmp_path / "out/restored_imgs/astro naut.json").read_text())
+    assert [face["status"][:8] for face in side["faces"]] == ["left as "] * 3 + ["restored"] * 2

@@ -162,12 +162,13 @@ class Restorer:
         """`decode` before it becomes a picture: (3, out_size, out_size) RGB in [-1, 1] but for overshoot."""
         return self.backend.decode(features, self.stack([s]), self.noise(noise, [seed]), seed)[0]
 
-    def photo(self, image: np.ndarray, detector: str | None = None, **options: Any) -> Any:
+    def photo(self, image: np.ndarray, detector: Any = None, **options: Any) -> Any:
         """Restores the faces of a whole photograph.
 
         Args:
             image: (H, W, 3) BGR, uint8 or uint16.
-            detector: one of `detect.DETECTORS`; None takes the first whose weights are at hand.
+            detector: one of `detect.DETECTORS` by name, or one made by `detect.build_detector` (from a weights folder,
+                from landmarks given by hand); None takes the first whose weights are at hand.
             options: of `photo.PhotoOptions`, and of the dial: factor, s, noise, seed; a map `s` lies over the picture.
 
         Returns:

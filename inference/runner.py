@@ -151,19 +151,19 @@ def keep_gray(restored: np.ndarray, given: np.ndarray) -> np.ndarray:
     return np.repeat(cv2.cvtColor(restored, cv2.COLOR_BGR2GRAY)[..., None], 3, axis=2)
 
 
-def restore_photograph(restorer: Restorer, image: np.ndarray, detector: str | None, options: dict[str, Any]) -> Any:
+def restore_photograph(restorer: Restorer, image: np.ndarray, detector: Any, options: dict[str, Any]) -> Any:
     """`Restorer.photo`: splits its options between the dial and the photograph, and chooses a detector."""
     from gcfsr_inference.detect import build_detector, find_detector, missing_weights
     from gcfsr_inference.photo import PhotoOptions, restore_photo
 
     dial = {key: options.pop(key) for key in ("factor", "s", "noise", "seed") if key in options}
-    name = detector or find_detector()
-    if name is None:
+    detector = detector or find_detector()
+    if detector is None:
         raise GCFSRError(missing_weights("yunet"))
     try:
         chosen = PhotoOptions(**options)
     except TypeError as error:
         raise GCFSRError(f"photo: {str(error).split('() ')[-1]}") from None
-    settings = Settings(**dial)
+    settings, finds = Settings(**dial), build_detector(detector) if isinstance(detector, str) else detector
     strengths = settings.s if isinstance(settings.s, np.ndarray) and settings.s.ndim == 2 else None
-    return restore_photo(image, FaceRunner(restorer, settings), build_detector(name), chosen, strengths=strengths)
+    return restore_photo(image, FaceRunner(restorer, settings), finds, chosen, strengths=strengths)

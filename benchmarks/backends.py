@@ -19,6 +19,7 @@ from timing import interleaved, machine, table
 from gcfsr_arch import GCFSR, save_generator
 from gcfsr_inference import Restorer, exported
 from gcfsr_inference.backends import Backend, choose_backend
+from inference import by_default
 
 CHOICES = (("torch", "fp32"), ("torch", "bf16"), ("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
 
@@ -36,7 +37,8 @@ def speed(size: int, runs: int, folder: Path) -> list[tuple[str, ...]]:
         features = backend.encode(x)
         return lambda: backend.decode(features, s, noise, None)
 
-    candidates: dict[str, Callable[[], object]] = {"reference": lambda: reference_forward(net, x, 0.5, noise)}
+    plain = by_default(lambda: reference_forward(net, x, 0.5, noise))
+    candidates: dict[str, Callable[[], object]] = {"reference": plain}
     for name, dtype in CHOICES:
         backend = choose_backend(name, path, dtype=dtype)
         candidates[f"{name} {dtype}"] = lambda b=backend: b.decode(b.encode(x), s, noise, None)

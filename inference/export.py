@@ -4,6 +4,7 @@ Graphs are traced by `torch.export` with a dynamic batch. Activations are modula
 batches), so every convolution keeps constant weights, which runtimes lay out once.
 """
 
+import copy
 import json
 import logging
 import warnings
@@ -49,8 +50,8 @@ class DecoderGraph(nn.Module):
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         top, w, *rest = inputs
         skips, rest = rest[: self.levels], rest[self.levels :]
-        s = None if self.net.blind else rest.pop(0)
-        noise = list(self.buffers(recurse=False)) if self.constant else rest
+        s, rest = (None, rest) if self.net.blind else (rest[0], rest[1:])
+        noise = list(self.buffers(recurse=False)) if self.constant else list(rest)
         return self.net.decode(Features(top, skips, w), s, noise or "zero")
 
 
@@ -154,10 +155,14 @@ def _to_onnx(program: torch.export.ExportedProgram, inputs: list[str], outputs: 
 
 def _trace(graph: nn.Module, inputs: list[Tensor], listed: bool = True) -> torch.export.ExportedProgram:
     batch = {0: torch.export.Dim("batch", min=1, max=1024)}
+    graph = copy.deepcopy(graph).eval()
+    for module in graph.modules():  # torch 2.5 loses buffers that are not persistent on the way to ONNX
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            module.register_buffer(name, buffer)
     args: tuple[Any, ...] = (inputs,) if listed else tuple(inputs)
     shapes: tuple[Any, ...] = ([batch] * len(inputs),) if listed else (batch,) * len(inputs)
     with torch.no_grad():
-        return torch.export.export(graph.eval(), args, dynamic_shapes=shapes)
+        return torch.export.export(graph, args, dynamic_shapes=shapes)
 
 
 def _picture(net: GCFSR) -> Tensor:

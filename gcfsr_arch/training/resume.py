@@ -115,13 +115,14 @@ class ResumeMixin:
         own = {"random": random_state(), "engine": self.engine_state() if hasattr(self, "engine_state") else None}
         ranks = gathered(own)
         fault: str | None = None
+        cause: GCFSRError | None = None
         if self.opt.get("rank", 0) == 0:
             try:
                 self._write_files(epoch, iteration, ranks)
             except GCFSRError as error:
-                fault = f"{error}; {self.last_sound()}"
+                fault, cause = f"{error}; {self.last_sound()}", error
         if (fault := from_first_rank(fault)) is not None:
-            raise GCFSRError(fault)
+            raise GCFSRError(fault) from cause
         self._saved = max(self._saved, iteration)
 
     def _write_files(self, epoch: int, iteration: int, ranks: list[dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ import os
 import random
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from gcfsr_arch.training import curves
 from gcfsr_arch.training.loaders import Keyed, Sampler, Schedule, TrainLoader
 from gcfsr_arch.training.loading import read_ahead, told_loading_fault
 from gcfsr_arch.training.randomness import random_state, seeded, set_random_state
-from gcfsr_arch.training.resume import plain
+from gcfsr_arch.training.resume import ResumeMixin, plain
 
 # ---------------------------------------------------------------- where in the data
 
@@ -156,9 +156,16 @@ def test_a_killed_worker_is_told_and_not_waited_for() -> None:
     assert told_loading_fault(RuntimeError("another")) is None
 
 
-def test_a_killed_worker_is_told_when_it_stops_a_write(tmp_path: Path) -> None:
-    with pytest.raises(GCFSRError, match="cannot be written") as caught, written_beside(tmp_path / "15.state"):
-        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+def test_a_killed_worker_is_told_when_it_stops_a_checkpoint(tmp_path: Path) -> None:
+    class Interrupted(ResumeMixin):
+        opt: ClassVar[dict[str, Any]] = {"rank": 0}
+
+        def _write_files(self, epoch: int, iteration: int, ranks: list[dict[str, Any]]) -> None:
+            with written_beside(tmp_path / "15.state"):
+                raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    with pytest.raises(GCFSRError, match=r"cannot be written: .*; no checkpoint has been saved yet") as caught:
+        Interrupted().save(0, 15)
     assert "a loading process died" in str(told_loading_fault(caught.value))
 
 

@@ -3,8 +3,10 @@
 import multiprocessing
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Iterator
+from types import TracebackType
 from typing import Any
 
 from basicsr.data import worker_init_fn
@@ -39,12 +41,12 @@ def read_ahead(batches: Iterator[Batch], ahead: int) -> Iterator[Batch]:
 def told_loading_fault(error: BaseException | None) -> GCFSRError | None:
     """The words for a loading process that died, which torch raises wherever the trainer stands; None for others.
 
-    That may be within the writing of a checkpoint, which gives it for its cause.
+    That may be within the writing of a checkpoint, whose own fault then has it for its cause or context.
     """
     if error is None:
         return None
     if not isinstance(error, RuntimeError) or "DataLoader worker" not in str(error):
-        return told_loading_fault(error.__cause__)
+        return told_loading_fault(error.__cause__ or error.__context__)
     return GCFSRError(
         f"datasets.train: a loading process died ({str(error).splitlines()[0]}); the machine may be short of memory: "
         "lower num_worker_per_gpu, then go on with --auto_resume"
@@ -60,8 +62,15 @@ def end_loading_processes() -> None:
             process.kill()
 
 
+def pass_over_lost_peer(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
+    """`sys.excepthook` of a loading process: when the trainer stops, the thread that hands tensors over loses it."""
+    if not isinstance(fault, ConnectionError | EOFError):
+        sys.__excepthook__(kind, fault, trace)
+
+
 def start_worker(worker_id: int, **seeding: Any) -> None:
     """Seeds a loading process as BasicSR does and leaves Ctrl-C and SIGTERM to the trainer, which finishes first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.excepthook = pass_over_lost_peer
     worker_init_fn(worker_id, **seeding)

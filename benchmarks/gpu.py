@@ -100,31 +100,33 @@ def inference(size: int, batch: int, runs: int) -> Iterator[tuple[str, ...]]:
                 yield (f"{size}", f"{batch}", name, form, f"{1e3 * time:.1f} ms", f"{batch / time:.1f}", f"{share:.0%}")
 
 
-def largest_batch(size: int, runs: int) -> tuple[int, float, int]:
-    """Batch, seconds of an iteration (R1 amortised) and bytes of gradients, at the largest power of two that fits."""
-    best = (0, float("nan"), 0)
-    batch = 1
+def largest_batch(size: int, runs: int) -> tuple[int, float, int, int]:
+    """The largest power of two that fits: batch, seconds of an iteration (R1 amortised), bytes of gradients, peak."""
+    best = (0, float("nan"), 0, 0)
+    batch, step = 1, None
     while True:
+        del step  # before the next one is built beside it
+        torch.cuda.reset_peak_memory_stats()
         try:
             step = Step(size, narrow=1.0, batch=batch, device="cuda")
             plain, regular = (seconds(partial(step.ours, r, bf16=True), runs) for r in (False, True))
         except torch.cuda.OutOfMemoryError:
             return best
         gradients = sum(4 * p.numel() for net in (step.g, step.d) for p in net.parameters())
-        best = (batch, (plain * (R1_EVERY - 1) + regular) / R1_EVERY, gradients)
+        iteration = (plain * (R1_EVERY - 1) + regular) / R1_EVERY
+        best = (batch, iteration, gradients, torch.cuda.max_memory_allocated())
         batch *= 2
 
 
 def training(size: int, runs: int) -> Iterator[tuple[str, ...]]:
     """One card measured; eight on paper, without any overlap of sending and computing."""
-    batch, time, gradients = largest_batch(size, runs)
+    batch, time, gradients, memory = largest_batch(size, runs)
     if not batch:
         yield (f"{size}", "0", "does not fit", "", "")
         return
     sending = 2 * gradients * 7 / 8 / LINK
-    memory = torch.cuda.max_memory_allocated() / 2**30
     on_eight = f"{8 * batch / (time + sending):.1f} ({time / (time + sending):.0%})"
-    yield (f"{size}", f"{batch}", f"{batch / time:.1f}", f"{memory:.1f} GiB", on_eight)
+    yield (f"{size}", f"{batch}", f"{batch / time:.1f}", f"{memory / 2**30:.1f} GiB", on_eight)
 
 
 def main() -> None:

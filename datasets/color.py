@@ -11,6 +11,14 @@ Pair = tuple[float, float]
 LUMA_BGR = np.array([0.114, 0.587, 0.299], np.float32)  # ITU-R BT.601
 
 
+def check_ranges(ranges: object, block: str, lowest: dict[str, float]) -> None:
+    """Raises GCFSRError for an attribute in `lowest` that is neither None nor (smallest, largest) from there up."""
+    for key, least in lowest.items():
+        pair = getattr(ranges, key)
+        if pair is not None and not (len(pair) == 2 and least <= pair[0] <= pair[1]):
+            raise GCFSRError(f"{block}: {key}: {list(pair)} is no range from {least:g} up; give [smallest, largest]")
+
+
 @dataclass(frozen=True)
 class ToneRanges:
     """Ranges of the tone and colour augmentation; each is drawn uniformly, gamma in its logarithm. None: left alone.
@@ -32,11 +40,8 @@ class ToneRanges:
     prob: float = 1.0
 
     def __post_init__(self) -> None:
-        lowest = {"gamma": 1e-3, "temperature": -1.0}
-        for key in ("gamma", "brightness", "contrast", "saturation", "temperature"):
-            pair = getattr(self, key)
-            if pair is not None and not (len(pair) == 2 and lowest.get(key, 0) <= pair[0] <= pair[1]):
-                raise GCFSRError(f"augment: {key}: {list(pair)} is no range; give [smallest, largest]")
+        lowest = {"gamma": 1e-3, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "temperature": -1.0}
+        check_ranges(self, "augment", lowest)
 
 
 def augment_tone(image: np.ndarray, rng: np.random.Generator, ranges: ToneRanges) -> np.ndarray:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from gcfsr_arch.errors import GCFSRError
-from gcfsr_datasets.color import Pair
+from gcfsr_datasets.color import Pair, check_ranges
 
 
 @dataclass(frozen=True)
@@ -26,13 +25,7 @@ class PlacementRanges:
     prob: float = 1.0
 
     def __post_init__(self) -> None:
-        lowest = {"scale": 0.1, "shift": -1.0, "rotate": -180.0}
-        for key, least in lowest.items():
-            pair = getattr(self, key)
-            if pair is not None and not (len(pair) == 2 and least <= pair[0] <= pair[1]):
-                raise GCFSRError(
-                    f"misplace: {key}: {list(pair)} is no range from {least:g} up; give [smallest, largest]"
-                )
+        check_ranges(self, "misplace", {"scale": 0.1, "shift": -1.0, "rotate": -180.0})
 
 
 def misplace(image: np.ndarray, rng: np.random.Generator, ranges: PlacementRanges) -> np.ndarray:

@@ -42,6 +42,8 @@ def read_state(
     path = Path(path)
     if not path.is_file():
         raise GCFSRError(f"{path}: there is no such checkpoint file")
+    if path.suffix == ".onnx":
+        raise GCFSRError(f"{path}: is ONNX; run it with --backend onnx, or name the checkpoint it came from")
     try:
         found, config = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path, prefer)
     except pickle.UnpicklingError as error:

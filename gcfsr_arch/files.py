@@ -1,4 +1,4 @@
-"""Writing files whole or not at all; stdlib only, so every room may import it."""
+"""Writing files whole or not at all, and folders to write into; stdlib only, so every room may import it."""
 
 import contextlib
 import os
@@ -46,6 +46,24 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         if isinstance(error, OSError | RuntimeError):  # torch reports a failed write as RuntimeError
             raise GCFSRError(f"{path}: cannot be written: {_reason(error, path.parent)}") from error
         raise
+
+
+def make_folder(folder: Path, key: str) -> None:
+    """Makes a folder to write into, with its parents.
+
+    Args:
+        folder: it may be there.
+        key: what named it, for the error: an option, or what the folder is.
+
+    Raises:
+        GCFSRError: it cannot be made, or not be written into.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GCFSRError(f"{key}: {folder}: cannot be made ({error.strerror}); choose another folder") from error
+    if not os.access(folder, os.W_OK):
+        raise GCFSRError(f"{key}: {folder}: no permission to write there; choose another folder")
 
 
 def _reason(error: OSError | RuntimeError, folder: Path) -> str:

@@ -146,7 +146,7 @@ def as_generator(entry: Entry, out: Path) -> Path:
     from gcfsr_arch.checkpoint import fit, read_state
 
     target = out / f"{entry.name}.safetensors"
-    if target.exists():  # written again it would bear another hash: the order of safetensors' metadata is not fixed
+    if target.exists():
         return target
     net = GCFSR(**{key: value for key, value in entry.options["network_g"].items() if key != "type"})
     fit(net, read_state(network_file(entry, out))[0], network_file(entry, out))

@@ -14,6 +14,7 @@ import gcfsr_arch
 from gcfsr_arch import GCFSR, load_generator
 from gcfsr_arch.allocator import keep_freed_memory
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import make_folder
 from gcfsr_arch.generator import Noise, noise_maps
 
 CACHE = "~/.cache/gcfsr/exported"
@@ -95,10 +96,7 @@ def cached(path: Path, form: str, write: Callable[[GCFSR, Path], None], made: Se
     if note.is_file() and all(stem.with_name(stem.name + suffix).is_file() for suffix in made):
         return json.loads(note.read_text(encoding="utf-8")), stem
     net = load_generator(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GCFSRError(f"{folder}: the cache cannot be made ({error.strerror})") from error
+    make_folder(folder, "the cache of exports")
     write(net, stem)
     note.write_text(json.dumps(net.config), encoding="utf-8")  # last: it says that the rest is whole
     return net.config, stem

@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import make_folder
 from gcfsr_inference import sidecar
 from gcfsr_inference.detect import missing_weights
 from gcfsr_inference.hashes import file_hash
 from gcfsr_inference.photo import Face
-from gcfsr_inference.restore_files import make_folder
 from gcfsr_inference.restore_whole import detector_for, photo_options
 from gcfsr_inference.runner import FaceRecord
-from gcfsr_inference.video import restore_video
+from gcfsr_inference.video import WRITTEN_VIDEOS, restore_video
 
 if TYPE_CHECKING:
     from gcfsr_inference.restore_files import Source
     from gcfsr_inference.restore_run import RestoreRun
-
-WRITTEN_VIDEOS = (".mp4", ".mov", ".m4v", ".mkv")
 
 
 @dataclass
@@ -72,7 +70,7 @@ def restore_clip(run: "RestoreRun", source: "Source", path: Path) -> None:
         sidecar.verify(source.name, "the input", run.past["input"]["sha256"], digest)
     suffix = path.suffix.lower() if path.suffix.lower() in WRITTEN_VIDEOS else ".mp4"
     target = outputs.single or outputs.path("restored_imgs", source, ext=suffix)
-    make_folder(outputs.check(target).parent)
+    make_folder(outputs.check(target).parent, "-o")
     followed: dict[int, FollowedFace] = {}
 
     def on_frame(number: int, total: int | None, faces: Sequence[Face]) -> None:

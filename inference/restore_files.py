@@ -1,7 +1,6 @@
 """Which files `gcfsr restore` reads, and what it writes where: GFPGAN's and CodeFormer's folders."""
 
 import hashlib
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import make_folder
 from gcfsr_datasets.image_io import (
     DEEP,
     IMAGE_SUFFIXES,
@@ -168,15 +168,5 @@ class Outputs:
             sys.stdout.buffer.flush()
             return
         self.check(path)
-        make_folder(path.parent)
+        make_folder(path.parent, "-o")
         write_bytes_atomic(path, data)
-
-
-def make_folder(folder: Path) -> None:
-    """Makes a folder with its parents. Raises GCFSRError where that is not possible or not allowed to write there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GCFSRError(f"{folder}: the output folder cannot be made ({error.strerror}); choose another -o") from error
-    if not os.access(folder, os.W_OK):
-        raise GCFSRError(f"{folder}: no permission to write there; choose another -o")

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import make_folder
 from gcfsr_datasets.image_io import Picture, read_image
 from gcfsr_inference import sidecar
 from gcfsr_inference.arrays import SQUARENESS, alpha_at, check_face, network_view
 from gcfsr_inference.detect import missing_weights
 from gcfsr_inference.dial import check_strength, parse_levels, strength_map, strength_of_factor, strength_of_fidelity
-from gcfsr_inference.restore_files import Outputs, Source, gather, make_folder
+from gcfsr_inference.restore_files import Outputs, Source, gather
 from gcfsr_inference.restore_messages import describe, progress
 from gcfsr_inference.restore_whole import detector_for, open_detector, photo_options, restore_whole
 from gcfsr_inference.restorer import Restorer, Strength
@@ -66,7 +67,7 @@ class RestoreRun:
         self.failures: list[str] = []
         self.report: list[dict[str, Any]] = []
         if not self.outputs.to_stdout:
-            make_folder(self.outputs.single.parent if self.outputs.single else self.outputs.root)
+            make_folder(self.outputs.single.parent if self.outputs.single else self.outputs.root, "-o")
 
     def _settings(self) -> Settings:
         args, factor = self.args, self.args.factor

@@ -20,7 +20,7 @@ from gcfsr_inference.face_choice import choose, parse_numbers
 from gcfsr_inference.photo import Face, FaceRestorer, PhotoOptions, enlarge_background, restore_into
 from gcfsr_inference.tracking import Track, Tracker
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".m4v", ".avi", ".webm"})
+WRITTEN_VIDEOS = (".mp4", ".mov", ".m4v", ".mkv")
 REACH = 2  # frames before and after over which detections are smoothed
 
 
@@ -55,7 +55,7 @@ def restore_video(
         GCFSRError: imageio-ffmpeg is missing, the source is no video, or the target cannot be written.
     """
     options = options or PhotoOptions()
-    if Path(target).suffix.lower() not in VIDEO_SUFFIXES - {".webm", ".avi"}:
+    if Path(target).suffix.lower() not in WRITTEN_VIDEOS:
         raise GCFSRError(f"{target}: videos are written as .mp4, .mov, .m4v or .mkv")
     if Path(target).resolve() == Path(source).resolve():
         raise GCFSRError(f"{target}: the output is the input; choose another name")

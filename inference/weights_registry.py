@@ -10,8 +10,7 @@ from gcfsr_arch.errors import GCFSRError
 ENVIRONMENT = "GCFSR_WEIGHTS"
 DEFAULT_FOLDER = "~/.cache/gcfsr"
 DEFAULT_NAME = "gcfsr-nano"
-CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
-SUFFIXES = (*CHECKPOINT_SUFFIXES, ".onnx")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".onnx")
 
 
 @dataclass(frozen=True)
@@ -86,16 +85,13 @@ def resolve_checkpoint(name: str | os.PathLike | None = None, option: str | os.P
         GCFSRError: There is no such file; the message names `--checkpoint` and where files belong.
     """
     wanted = str(name) if name is not None else DEFAULT_NAME
-    if wanted.lower().endswith(".onnx"):
-        raise GCFSRError(f"{wanted}: ONNX is for other programs; name the checkpoint it came from, with --backend onnx")
     if name is not None and Path(wanted).expanduser().is_file():
         return Path(wanted).expanduser()
     if wanted in bundled():
         return bundled()[wanted]
     if f"gcfsr-{wanted}" in bundled():  # GFPGAN's habit: -v 1.4
         return bundled()[f"gcfsr-{wanted}"]
-    whole = Path(wanted).suffix in CHECKPOINT_SUFFIXES
-    candidates = [wanted] if whole else [wanted + suffix for suffix in CHECKPOINT_SUFFIXES]
+    candidates = [wanted] if Path(wanted).suffix in SUFFIXES else [wanted + suffix for suffix in SUFFIXES]
     for candidate in candidates:
         path = find_file(candidate, option) if os.sep not in candidate else None
         if path:

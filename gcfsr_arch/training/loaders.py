@@ -116,6 +116,8 @@ class TrainLoader(DataLoader):
             batches = start()
             yield from read_ahead(batches, self.ahead) if self.ahead else batches
         except (ConnectionError, EOFError) as error:  # a worker died while it handed a batch over
+            if not self.num_workers:
+                raise
             raise RuntimeError(f"DataLoader worker: {error}") from error
         except GCFSRError as error:  # torch wraps a worker's error in its traceback
             raise GCFSRError(str(error).rstrip().splitlines()[-1].split("GCFSRError: ")[-1]) from None

@@ -30,6 +30,7 @@ import yaml
 from basicsr.utils.registry import MODEL_REGISTRY
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import make_folder
 from gcfsr_arch.training.loading import told_loading_fault
 from gcfsr_arch.training.pipeline import PIPELINE, checked_options, not_its_own_copy, overlay
 from gcfsr_arch.training.released_options import our_options
@@ -160,12 +161,7 @@ def place_run(opt: Options, raw_path: Options) -> None:
     """
     kind = "experiments" if opt["is_train"] else "results"
     parent = Path(raw_path.get(f"{kind}_root") or kind).expanduser().absolute()
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GCFSRError(f"path.{kind}_root: {parent} cannot be made ({error.strerror})") from error
-    if not os.access(parent, os.W_OK):
-        raise GCFSRError(f"path.{kind}_root: {parent} cannot be written into; choose another folder")
+    make_folder(parent, key=f"path.{kind}_root")
     run = parent / opt["name"]
     for key in ("experiments_root", "results_root"):
         opt["path"].pop(key, None)

@@ -21,8 +21,8 @@ def run(args: argparse.Namespace) -> None:
 
     from gcfsr_arch import load_generator, save_generator
     from gcfsr_arch.errors import GCFSRError
+    from gcfsr_arch.files import make_folder
     from gcfsr_inference.export import export_onnx
-    from gcfsr_inference.restore_files import make_folder
     from gcfsr_inference.weights_registry import resolve_checkpoint
 
     target = Path(args.output)
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
         raise GCFSRError(f"{target}: name it .onnx or .safetensors, or give --format")
     if args.half and kind == "onnx":
         raise GCFSRError("--half: belongs to safetensors; runtimes convert ONNX themselves")
-    make_folder(target.parent)
+    make_folder(target.parent, "-o")
     source = resolve_checkpoint(args.checkpoint)
     net = load_generator(source)
     if kind == "safetensors":

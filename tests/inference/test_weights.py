@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gcfsr_arch import GCFSRError
-from gcfsr_inference import weights_registry
+from gcfsr_inference import Restorer, weights_registry
 from gcfsr_inference.cli import main
 from gcfsr_inference.weights_registry import resolve_checkpoint, user_folders
 
@@ -60,11 +60,14 @@ def test_names_become_files(bundle, tiny, tmp_path):
 
 
 def test_an_exported_file_is_no_checkpoint(bundle, tmp_path):
-    """Whether it is there or not: the message says what to name instead."""
-    (tmp_path / "face.onnx").write_bytes(b"onnx")
-    for name in (tmp_path / "face.onnx", "nowhere.onnx"):
-        with pytest.raises(GCFSRError, match=r"ONNX.*the checkpoint it came from, with --backend onnx"):
-            resolve_checkpoint(name, tmp_path)
+    """But for the backend onnx, which the message names."""
+    exported = tmp_path / "face.encoder.onnx"
+    exported.write_bytes(b"onnx")
+    assert resolve_checkpoint(exported) == exported
+    with pytest.raises(GCFSRError, match=r"face\.encoder\.onnx: is ONNX; run it with --backend onnx"):
+        Restorer.load(exported)
+    with pytest.raises(GCFSRError, match=r"nowhere\.onnx"):
+        resolve_checkpoint("nowhere.onnx", tmp_path)
 
 
 def test_restore_finds_a_checkpoint_in_its_weights_folder(tiny, tmp_path, capsys):

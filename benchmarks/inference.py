@@ -48,6 +48,7 @@ def build(size: int) -> tuple[GCFSR, torch.Tensor, list[torch.Tensor]]:
     """The released network of a size (512: the blind one), a picture and its noise."""
     torch.manual_seed(0)
     net = GCFSR(size, variant="released", blind=size == 512).eval()
+    net.to(memory_format=torch.channels_last)  # as `gcfsr restore` does
     return net, torch.rand(1, 3, size, size) * 2 - 1, [torch.randn(shape) for shape in net.noise_shapes()]
 
 

@@ -60,9 +60,13 @@ class EqualLinear(nn.Module):
         self.activate = activate
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.activate:
-            return F.linear(x, self.weight * self.gain, self.bias)
-        return ops.leaky_relu(F.linear(x, self.weight * (self.gain * ops.SQRT2), self.bias * ops.SQRT2))
+        gain = ops.SQRT2 if self.activate else 1.0
+        bias = self.bias * gain
+        if torch.is_grad_enabled():  # so that a gradient in half precision does not underflow
+            y = F.linear(x, self.weight * (self.gain * gain), bias)
+        else:  # without a copy of the weights, 200 MB in the latent head at 512
+            y = F.linear(x * (self.gain * gain), self.weight, bias)
+        return ops.leaky_relu(y) if self.activate else y
 
 
 class ModulatedConv2d(nn.Module):
@@ -87,8 +91,10 @@ class ModulatedConv2d(nn.Module):
         self.register_buffer("up_kernel", None if up_kernel is None else ops.fir_kernel(up_kernel, 4.0), False)
 
     def forward(self, x: Tensor, code: Tensor, gain: Tensor | None = None) -> Tensor:
-        style = None if self.style is None else self.style(code)  # (N, I)
-        return ops.modulated_conv2d(x, self.weight * self.gain, style, self.demodulate, self.up_kernel, gain)
+        style = self.weight.new_ones(1, x.shape[1]) if self.style is None else self.style(code)  # (N or 1, I)
+        one = style.shape[0] == 1  # then the style goes into the weights, and can bear their factor
+        weight, style = (self.weight, style * self.gain) if one else (self.weight * self.gain, style)
+        return ops.modulated_conv2d(x, weight, style, self.demodulate, self.up_kernel, gain)
 
 
 class StyleConv(nn.Module):

@@ -1,13 +1,16 @@
 """The arithmetic of the networks as pure functions of tensors. Images and features are (N, C, H, W)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 SQRT2 = math.sqrt(2.0)
+
+# oneDNN's transposed convolution to an odd width takes twice its time on processors with AVX2 and no more
+EVEN_WIDTH = torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
 def fir_kernel(taps: Sequence[float], gain: float = 1.0) -> Tensor:
@@ -71,9 +74,11 @@ def in_place() -> bool:
 def conv_up(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
     """Convolution that doubles the size: transposed convolution, then a blur. (N, I, H, W) -> (N, O, 2H, 2W)."""
     k, taps = weight.shape[-1], kernel.shape[0]
-    y = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)  # (N, O, 2H + k - 2, ...)
+    extra = 1 if EVEN_WIDTH and in_place() else 0  # columns of zeros
+    y = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2, output_padding=(0, extra))  # (N, O, 2H + k - 2, ...)
     p = taps - 2 - (k - 1)
-    return blur(y, kernel, ((p + 1) // 2 + 1, p // 2 + 1))
+    y = blur(y, kernel, ((p + 1) // 2 + 1, p // 2 + 1))
+    return y[..., : y.shape[-1] - extra]
 
 
 def conv_down(x: Tensor, weight: Tensor, bias: Tensor | None, kernel: Tensor) -> Tensor:
@@ -86,7 +91,7 @@ def conv_down(x: Tensor, weight: Tensor, bias: Tensor | None, kernel: Tensor) ->
 def modulated_conv2d(
     x: Tensor,
     weight: Tensor,
-    style: Tensor | None = None,
+    style: Tensor,
     demodulate: bool = True,
     up_kernel: Tensor | None = None,
     gain: Tensor | None = None,
@@ -98,8 +103,8 @@ def modulated_conv2d(
 
     Args:
         x: (N, I, H, W).
-        weight: (O, I, k, k), the equalised-rate factor included.
-        style: (N or 1, I); None leaves the kernel unmodulated.
+        weight: (O, I, k, k); it or the style bears the equalised-rate factor.
+        style: (N or 1, I).
         demodulate: whether the kernel is scaled to unit norm.
         up_kernel: low-pass kernel that sums to 4; doubles the size.
         gain: multiplies the output, (N or 1, O, 1, 1), or (N or 1, O, H, W) of the output.
@@ -107,7 +112,6 @@ def modulated_conv2d(
     Returns:
         (N, O, H, W), or (N, O, 2H, 2W) with `up_kernel`.
     """
-    style = x.new_ones(1, x.shape[1]) if style is None else style
     scale = None  # (N or 1, O, 1, 1)
     if demodulate:
         energy = style.square() @ weight.square().sum((2, 3)).t()  # (N or 1, O)
@@ -139,7 +143,7 @@ def finish(y: Tensor, bias: Tensor, before: Sequence[Scaled], after: Sequence[Sc
     """Leaky ReLU of y + bias + sum(before), then + sum(after): what follows a modulated convolution.
 
     Args:
-        y: (N, C, H, W); overwritten.
+        y: (N, C, H, W); may be overwritten.
         bias: broadcastable.
         before, after: products to add, (N or 1, C or 1, H, W) times a broadcastable factor.
 
@@ -149,20 +153,21 @@ def finish(y: Tensor, bias: Tensor, before: Sequence[Scaled], after: Sequence[Sc
     bias = bias.to(y.dtype)  # under autocast a factor in float32 would double the size of every activation
     before, after = ([(a.to(y.dtype), b.to(y.dtype)) for a, b in pairs] for pairs in (before, after))
     if not in_place():
-        return _finish(y, bias, before, after)
+        return _finish(y + bias, before, after, torch.addcmul)
+    out = y if y.is_contiguous() or y.is_contiguous(memory_format=torch.channels_last) else torch.empty_like(y)
     rows = max(1, CACHED // max(1, y[:, :, 0].numel()))
     for top in range(0, y.shape[2], rows):
 
         def part(x: Tensor, top: int = top) -> Tensor:
             return x[:, :, top : top + rows] if x.shape[2] > 1 else x
 
-        _finish(part(y), part(bias), [(part(a), part(b)) for a, b in before], [(part(a), part(b)) for a, b in after])
-    return y
+        sum_ = torch.add(part(y), part(bias), out=part(out))
+        pairs = ([(part(a), part(b)) for a, b in pairs] for pairs in (before, after))
+        _finish(sum_, *pairs, Tensor.addcmul_)
+    return out
 
 
-def _finish(y: Tensor, bias: Tensor, before: Sequence[Scaled], after: Sequence[Scaled]) -> Tensor:
-    add_product = Tensor.addcmul_ if in_place() else torch.addcmul
-    y = y.add_(bias) if in_place() else y + bias
+def _finish(y: Tensor, before: Sequence[Scaled], after: Sequence[Scaled], add_product: Callable[..., Tensor]) -> Tensor:
     for a, b in before:
         y = add_product(y, a, b)
     y = leaky_relu(y)

@@ -64,7 +64,7 @@ class TorchBackend:
         if self.device.type == "cpu":
             keep_freed_memory()
         self.bf16 = dtype == "bf16"
-        self.net = net.to(self.device).eval()
+        self.net = net.to(self.device, memory_format=torch.channels_last).eval()  # as convolutions want them
         self.out_size, self.sizes, self.blind = net.out_size, net.sizes, net.blind
         self.min_factor, self.max_factor = net.min_factor, net.max_factor
         self._encode: Callable = torch.compile(net.encode) if compiled else net.encode

@@ -126,15 +126,16 @@ def test_discriminator_arrays(shared, recipe, std):
     parts |= {f"body{i + 1}": block for i, block in enumerate(net.blocks)}
     for name, part in parts.items():
         part.register_forward_hook(lambda _m, _i, out, name=name: seen.__setitem__(name, out))
-    x = torch.from_numpy(data["input"]).requires_grad_()
-    out = net(x)
-    seen["output"] = out
-    (grad,) = torch.autograd.grad(out.sum(), x)
-    seen["input_grad"] = grad
-    assert sum(compare(data, name, tensor) for name, tensor in seen.items()) == 9
-    np.testing.assert_allclose(grad.double().square().sum((1, 2, 3)).mean(), data["r1"], rtol=1e-4)
+    x = torch.from_numpy(data["input"])
     with torch.no_grad():
-        close(net.double()(x.detach().double()), data["output64"], 1e-9)
+        seen["output"] = net(x)
+    assert sum(compare(data, name, tensor) for name, tensor in seen.items()) == 8
+    x = x.double().requires_grad_()  # single precision's gradient differs by 3e-5 between processors
+    out = net.double()(x)
+    (grad,) = torch.autograd.grad(out.sum(), x)
+    close(out, data["output64"], 1e-9)
+    close(grad, data["input_grad"], 1e-8)
+    np.testing.assert_allclose(grad.square().sum((1, 2, 3)).mean(), data["r1"], rtol=1e-4)
 
 
 @pytest.mark.parametrize("form", ["gcfsr_sr_1024", "gcfsr_sr_512", "gcfsr_blind_512", "gcfsr_sr_64", "gcfsr_blind_64"])

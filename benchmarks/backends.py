@@ -17,11 +17,13 @@ from reference import reference_forward
 from timing import interleaved, machine, table
 
 from gcfsr_arch import GCFSR, save_generator
+from gcfsr_arch.precision import has_bf16
 from gcfsr_inference import Restorer, exported
 from gcfsr_inference.backends import Backend, choose_backend
 from inference import by_default
 
-CHOICES = (("torch", "fp32"), ("torch", "bf16"), ("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
+FP32 = (("torch", "fp32"), ("onnx", "fp32"), ("openvino", "fp32"))
+CHOICES = (*FP32, ("torch", "bf16"), ("openvino", "bf16")) if has_bf16(torch.device("cpu")) else FP32
 
 
 def speed(size: int, runs: int, folder: Path) -> list[tuple[str, ...]]:

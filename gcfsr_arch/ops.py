@@ -161,9 +161,9 @@ def finish(y: Tensor, bias: Tensor, before: Sequence[Scaled], after: Sequence[Sc
         def part(x: Tensor, top: int = top) -> Tensor:
             return x[:, :, top : top + rows] if x.shape[2] > 1 else x
 
-        sum_ = torch.add(part(y), part(bias), out=part(out))
-        pairs = ([(part(a), part(b)) for a, b in pairs] for pairs in (before, after))
-        _finish(sum_, *pairs, Tensor.addcmul_)
+        total = torch.add(part(y), part(bias), out=part(out))
+        pairs = [(part(a), part(b)) for a, b in before], [(part(a), part(b)) for a, b in after]
+        _finish(total, *pairs, Tensor.addcmul_)
     return out
 
 

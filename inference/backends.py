@@ -12,6 +12,7 @@ from torch import Tensor
 from gcfsr_arch import GCFSR, load_generator
 from gcfsr_arch.allocator import keep_freed_memory
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.precision import has_bf16
 
 # name: module with a function open_backend(path, device, dtype, compiled) -> Backend
 BACKENDS = {
@@ -64,7 +65,7 @@ class TorchBackend:
         if self.device.type == "cpu":
             keep_freed_memory()
         self.bf16 = dtype == "bf16"
-        self.net = net.to(self.device, memory_format=torch.channels_last).eval()  # as convolutions want them
+        self.net = net.to(memory_format=torch.channels_last).to(self.device).eval()  # as convolutions want the weights
         self.out_size, self.sizes, self.blind = net.out_size, net.sizes, net.blind
         self.min_factor, self.max_factor = net.min_factor, net.max_factor
         self._encode: Callable = torch.compile(net.encode) if compiled else net.encode
@@ -88,6 +89,14 @@ class TorchBackend:
 
     def _precision(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+
+
+def precision_note(backend: str, device: str, dtype: str) -> str:
+    """What a user who asks for bf16 should know where the processor does not compute in it, or ""."""
+    if dtype != "bf16" or has_bf16(check_device(device)):
+        return ""
+    slow = "computes in fp32 all the same" if backend == "openvino" else "emulates it, many times slower than fp32"
+    return f"--dtype bf16: this device has no bf16 arithmetic and {slow}; leave it out"
 
 
 def check_device(name: str) -> torch.device:

@@ -97,17 +97,10 @@ def train(work: Path, options: Path, forced: Sequence[str] = ()) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise GCFSRError("basicsr: is not installed, training needs it; see README, Install")
     script = Path(spec.submodule_search_locations[0]) / "train.py"
-    engine = ["train:engine:amp=bf16"] if fast_bf16() else []
-    arguments = ["-opt", str(options), "--force_yml", *engine, *forced]
+    arguments = ["-opt", str(options), *(["--force_yml", *forced] if forced else [])]
     if subprocess.run([sys.executable, str(script), *arguments], cwd=work, check=False).returncode:
         raise GCFSRError(f"{options}: the training failed; its last lines say why")
     return work / "experiments" / "gcfsr_demo" / "models" / "net_g_latest.pth"
-
-
-def fast_bf16() -> bool:
-    """Whether the CPU multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
-    flags = Path("/proc/cpuinfo")
-    return flags.is_file() and any(f" {name}" in flags.read_text() for name in ("avx512_bf16", "amx_bf16"))
 
 
 def sweep(checkpoint: str | Path | None, face: np.ndarray) -> list[np.ndarray]:

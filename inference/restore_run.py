@@ -14,6 +14,7 @@ from gcfsr_arch.files import make_folder
 from gcfsr_datasets.image_io import Picture, read_image
 from gcfsr_inference import sidecar
 from gcfsr_inference.arrays import SQUARENESS, alpha_at, check_face, network_view
+from gcfsr_inference.backends import precision_note
 from gcfsr_inference.detect import missing_weights
 from gcfsr_inference.dial import check_strength, parse_levels, strength_map, strength_of_factor, strength_of_fidelity
 from gcfsr_inference.restore_files import Outputs, Source, gather
@@ -55,6 +56,8 @@ class RestoreRun:
         self.outputs = Outputs(args.output, args.suffix, args.ext, self.sources)
         checkpoint = resolve_checkpoint(args.checkpoint, args.weights_dir)
         self.restorer = Restorer.load(checkpoint, args.device, args.dtype, args.backend, args.compile)
+        if note := precision_note(args.backend, args.device, args.dtype):
+            print(f"gcfsr: {note}", file=sys.stderr)
         if self.past:
             expected = self.past["checkpoint_sha256"]
             sidecar.verify(str(self.restorer.path), "the checkpoint", expected, self.restorer.checkpoint_hash)

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.precision import has_bf16
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
@@ -22,7 +23,8 @@ class Engine:
     """The options under `train:engine`; every default is the plain full-precision step.
 
     Args:
-        amp: "bf16" or "fp16" autocast for both networks, or None; fp16 scales its gradients.
+        amp: "bf16" or "fp16" autocast for both networks, or None; fp16 scales its gradients. "auto" is bf16 on devices
+            that compute in it, see `on`.
         accumulate: micro-batches per step.
         compile: `torch.compile` of both networks, in place.
         channels_last: memory format of networks and pictures.
@@ -55,11 +57,21 @@ class Engine:
             if key not in known:
                 raise GCFSRError(f"train:engine:{key}: unknown key; known ones are {', '.join(known)}")
         engine = cls(**options)
-        if engine.amp is not None and engine.amp not in AMP_TYPES:
-            raise GCFSRError(f"train:engine:amp: {engine.amp!r} is not bf16, fp16 or ~; choose one of them")
+        if engine.amp not in (None, "auto", *AMP_TYPES):
+            raise GCFSRError(f"train:engine:amp: {engine.amp!r} is not auto, bf16, fp16 or ~; choose one of them")
         if engine.accumulate < 1:
             raise GCFSRError(f"train:engine:accumulate: {engine.accumulate} is below 1; give a number of micro-batches")
         return engine
+
+    def on(self, device: torch.device) -> "tuple[Engine, str]":
+        """This engine on a device, "auto" resolved; and what the user should know of its precision, or ""."""
+        if self.amp == "auto" and has_bf16(device):
+            return dataclasses.replace(self, amp="bf16"), "train:engine:amp: auto is bf16 on this device"
+        if self.amp == "auto":
+            return dataclasses.replace(self, amp=None), "train:engine:amp: auto is float32: this device has no bf16"
+        if self.amp == "bf16" and not has_bf16(device):
+            return self, "train:engine:amp: this device emulates bf16, slower than float32; auto leaves it out here"
+        return self, ""
 
     def autocast(self, device: torch.device) -> torch.autocast | nullcontext[None]:
         """The precision that networks run in."""

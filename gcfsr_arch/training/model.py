@@ -31,9 +31,12 @@ class GCFSRModel(StepMixin, ResumeMixin, ValidationMixin, SRModel):
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        self.engine = eng.Engine.from_options((opt.get("train") or {}).get("engine"))
+        device = torch.device("cuda" if torch.cuda.is_available() and opt.get("num_gpu") != 0 else "cpu")
+        self.engine, told = eng.Engine.from_options((opt.get("train") or {}).get("engine")).on(device)
         self.engine.allow_tf32()
-        if not torch.cuda.is_available() or opt.get("num_gpu") == 0:
+        if told:
+            get_root_logger().info(told)
+        if device.type == "cpu":
             keep_freed_memory()
         self.net_d: nn.Module | None = None
         self.check_metrics(opt)

@@ -84,7 +84,9 @@ Scheduler = one_of(SCHEDULERS, OtherScheduler)
 class Engine(Section):
     """How a step is computed; every default is the plain full-precision step."""
 
-    amp: Literal["bf16", "fp16"] | None = Field(None, description="Autocast of both networks.")
+    amp: Literal["auto", "bf16", "fp16"] | None = Field(
+        None, description="Autocast of both networks; auto is bf16 where the device computes in it."
+    )
     accumulate: Count = Field(1, description="Micro-batches per step.")
     compile: bool = Field(False, description="torch.compile both networks in place.")
     channels_last: bool = Field(False, description="Memory format of networks and pictures.")

@@ -27,11 +27,14 @@ def run(args: argparse.Namespace) -> None:
 
     if find_spec("gradio") is None:
         raise GCFSRError("demo: gradio is not installed; pip install 'gcfsr[demo]'")
+    from gcfsr_inference.backends import precision_note
     from gcfsr_inference.demo import serve
     from gcfsr_inference.detect import build_detector, find_detector, missing_weights
     from gcfsr_inference.restorer import Restorer
 
     restorer = Restorer.load(args.checkpoint, args.device, args.dtype, args.backend)
+    if note := precision_note(args.backend, args.device, args.dtype):
+        print(f"gcfsr demo: {note}", flush=True)
     name = args.detector or find_detector(args.weights_dir)
     if name is None:
         print(f"gcfsr demo: takes aligned faces only, because {missing_weights('yunet', args.weights_dir)}", flush=True)

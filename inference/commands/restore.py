@@ -66,7 +66,7 @@ def _add_photo(group: argparse._ArgumentGroup) -> None:
 
 def _add_engine(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--dtype", choices=["fp32", "bf16"], default="fp32", help="bf16 is faster and differs slightly [fp32]")
+    add("--dtype", choices=["fp32", "bf16"], default="fp32", help="bf16 is faster where the device has it [fp32]")
     add("--backend", default="torch", help="torch, onnx, openvino [torch]")
     add("--compile", action="store_true", help="torch.compile: slow start, then faster")
 

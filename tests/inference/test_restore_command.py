@@ -200,6 +200,14 @@ def test_restoring_loads_no_more_than_it_needs(tiny, face, tmp_path):
     assert done.stdout.splitlines()[-1] == "set()", done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(("flags", "told"), [("avx512_bf16", ""), ("avx2", "no bf16 arithmetic and emulates it")])
+def test_bf16_where_the_processor_lacks_it_is_told(restore, face, monkeypatch, tmp_path, flags, told):
+    (tmp_path / "cpuinfo").write_text(f"flags : fma {flags}\n")
+    monkeypatch.setattr("gcfsr_arch.precision.CPUINFO", tmp_path / "cpuinfo")
+    status, _, err = restore("-i", face, "--aligned", "--factor", 8, "--dtype", "bf16")
+    assert (status, told in err, bool(err)) == (0, True, bool(told))
+
+
 def test_help_names_what_the_issue_names(capsys):
     with pytest.raises(SystemExit):
         main(["restore", "--help"])

@@ -1,6 +1,7 @@
 """Every engine option gives the plain step, exactly or within the tolerance that stands here."""
 
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -58,6 +59,20 @@ def test_compiled_step(tiny: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def partial_method(method: Any, **arguments: Any) -> Any:
     return lambda self: partial(method, self, **arguments)()
+
+
+@pytest.mark.parametrize(("flags", "amp"), [("fma avx512_bf16", "bf16"), ("fma avx2", None)])
+def test_auto_is_bf16_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str, amp: str | None
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
+    monkeypatch.setattr("gcfsr_arch.precision.CPUINFO", tmp_path / "cpuinfo")
+    engine, told = Engine.from_options({"amp": "auto"}).on(torch.device("cpu"))
+    assert engine.amp == amp
+    assert ("bf16 on" if amp else "float32") in told
+    given, told = Engine.from_options({"amp": "bf16"}).on(torch.device("cpu"))
+    assert given.amp == "bf16"
+    assert ("emulates" in told) == (amp is None)
 
 
 @pytest.mark.parametrize(("amp", "tolerance"), [("bf16", 0.03), ("fp16", 0.005)])

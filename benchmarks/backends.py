@@ -43,7 +43,7 @@ def speed(size: int, runs: int, folder: Path) -> list[tuple[str, ...]]:
     candidates: dict[str, Callable[[], object]] = {"reference": plain}
     for name, dtype in CHOICES:
         backend = choose_backend(name, path, dtype=dtype)
-        candidates[f"{name} {dtype}"] = lambda b=backend: b.decode(b.encode(x), s, noise, None)
+        candidates[f"{name} {dtype}"] = lambda b=backend: b.restore(x, s, noise, None)
         candidates[f"{name} {dtype}, further s"] = dial(backend)
     with torch.inference_mode():
         seconds = interleaved(candidates, runs)

@@ -1,7 +1,7 @@
 """The network in OpenVINO, converted from the traced graph on first use; compiled for each batch size."""
 
-from collections.abc import Sequence
-from functools import cache, lru_cache
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +33,10 @@ def open_backend(path: Path, device: str = "cpu", dtype: str = "fp32", compiled:
     if dtype not in PRECISIONS:
         raise GCFSRError(f"--dtype {dtype}: {' or '.join(PRECISIONS)}")
     config, stem = cached(path, "openvino", _write, PARTS)
-    encoder, decoder = (_runner(stem.with_name(stem.name + part), PRECISIONS[dtype]) for part in PARTS[::2])
-    return ExportedBackend(config, encoder, decoder, "openvino")
+    files = [stem.with_name(stem.name + part) for part in PARTS[::2]]
+    reads = [*(partial(core().read_model, file) for file in files), partial(_joined, *files)]
+    encoder, decoder, whole = (_runner(read, PRECISIONS[dtype]) for read in reads)
+    return ExportedBackend(config, encoder, decoder, "openvino", whole)
 
 
 def _write(net: GCFSR, stem: Path) -> None:
@@ -53,10 +55,21 @@ def core() -> openvino.Core:
     return openvino.Core()
 
 
-def _runner(path: Path, precision: str) -> Run:
+def _joined(encoder: Path, decoder: Path) -> openvino.Model:
+    """Both as one graph: features that nobody reads keep the layout in which the processor computes."""
+    first, second = core().read_model(encoder), core().read_model(decoder)
+    features = second.get_parameters()[: len(first.outputs)]
+    for result, parameter in zip(first.get_results(), features, strict=True):
+        parameter.output(0).replace(result.input_value(0))
+    return openvino.Model(
+        second.get_results(), [*first.get_parameters(), *second.get_parameters()[len(features) :]], "whole"
+    )
+
+
+def _runner(read: Callable[[], openvino.Model], precision: str) -> Run:
     @lru_cache(maxsize=2)
     def request_for(shapes: tuple[tuple[int, ...], ...]) -> openvino.InferRequest:
-        model = core().read_model(path)
+        model = read()
         model.reshape(
             {port: openvino.PartialShape(list(shape)) for port, shape in zip(model.inputs, shapes, strict=True)}
         )

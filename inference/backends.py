@@ -44,6 +44,10 @@ class Backend(Protocol):
         """Features -> (N, 3, out_size, out_size) RGB; s, noise and seed as `GCFSR.decode` takes them."""
         ...
 
+    def restore(self, x: Tensor, s: Tensor | None, noise: str | list[Tensor], seed: int | None) -> Tensor:
+        """`decode(encode(x), s, noise, seed)`, for a picture whose features nothing else needs."""
+        ...
+
 
 class TorchBackend:
     """A `GCFSR` network in PyTorch.
@@ -86,6 +90,10 @@ class TorchBackend:
         """See `GCFSR.decode`; always float32."""
         with self._precision():
             return self._decode(features, None if s is None else s.to(self.device), noise, seed).float()
+
+    def restore(self, x: Tensor, s: Tensor | None, noise: str | list[Tensor], seed: int | None) -> Tensor:
+        """See `Backend.restore`."""
+        return self.decode(self.encode(x), s, noise, seed)
 
     def _precision(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()

@@ -30,15 +30,18 @@ class ExportedBackend:
         encoder: [x] -> [top, w, skips...], float32 arrays.
         decoder: [top, w, skips..., s unless blind, noise...] -> [image].
         name: of the backend, for messages.
+        whole: [x, s unless blind, noise...] -> [image], where that is faster than one after the other.
     """
 
-    def __init__(self, config: dict[str, Any], encoder: Run, decoder: Run, name: str) -> None:
+    def __init__(
+        self, config: dict[str, Any], encoder: Run, decoder: Run, name: str, whole: Run | None = None
+    ) -> None:
         keep_freed_memory()
         with torch.device("meta"):  # for its sizes only
             net = GCFSR(**config)
         self.out_size, self.sizes, self.blind = net.out_size, net.sizes, net.blind
         self.min_factor, self.max_factor = net.min_factor, net.max_factor
-        self.encoder, self.decoder, self.name = encoder, decoder, name
+        self.encoder, self.decoder, self.name, self.whole = encoder, decoder, name, whole
         self.noise_shapes = net.noise_shapes
 
     def encode(self, x: Tensor) -> list[np.ndarray]:
@@ -53,14 +56,24 @@ class ExportedBackend:
         """
         batch = max(len(features[0]), 1 if s is None else len(s))
         inputs = [_rows(array, batch) for array in features]
-        if not self.blind:
-            inputs.append(_rows(self._levels(s), batch))
+        return torch.from_numpy(self.decoder([*inputs, *self._dial(batch, s, noise, seed)])[0])
+
+    def restore(self, x: Tensor, s: Tensor | None, noise: Noise, seed: int | None) -> Tensor:
+        """See `backends.Backend.restore`; errors as of `decode`."""
+        if self.whole is None:
+            return self.decode(self.encode(x), s, noise, seed)
+        return torch.from_numpy(self.whole([x.float().cpu().numpy(), *self._dial(len(x), s, noise, seed)])[0])
+
+    def _dial(self, batch: int, s: Tensor | None, noise: Noise, seed: int | None) -> list[np.ndarray]:
+        """What the decoder takes besides the features: s unless blind, and every noise map."""
         shapes = self.noise_shapes(batch)
         maps = noise_maps(noise, shapes, seed, torch.zeros(1))
         arrays = [
             np.zeros(shape, np.float32) if m is None else m.numpy() for m, shape in zip(maps, shapes, strict=True)
         ]
-        return torch.from_numpy(self.decoder([*inputs, *(_rows(array, batch) for array in arrays)])[0])
+        if not self.blind:
+            arrays.insert(0, self._levels(s))
+        return [_rows(array, batch) for array in arrays]
 
     def _levels(self, s: Tensor | None) -> np.ndarray:
         if s is None:

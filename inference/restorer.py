@@ -117,7 +117,7 @@ class Restorer:
             return []
         x = torch.cat([network_input(image, self.out_size) for image in images])
         maps = self.noise(noise, seeds)
-        out = self.backend.decode(self.backend.encode(x), self.stack(strengths), maps, seeds[0])
+        out = self.backend.restore(x, self.stack(strengths), maps, seeds[0])
         return [picture(face, image) for face, image in zip(out, images, strict=True)]
 
     def encode(self, image: np.ndarray) -> Any:

@@ -44,6 +44,7 @@ def test_backends_equal_pytorch(
             drawn = noise_maps(given, net.noise_shapes(batch), 4, x)
             expected = net(x, s[:, :1], [torch.zeros(1, 1, 1, 1) if m is None else m for m in drawn])
         assert (image - expected).abs().max() < 1e-4
+        assert (backend.restore(x, s[:, :1], given, 4) - expected).abs().max() < 1e-4
 
 
 def test_features_of_one_picture_serve_every_strength(

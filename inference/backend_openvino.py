@@ -61,9 +61,8 @@ def _joined(encoder: Path, decoder: Path) -> openvino.Model:
     features = second.get_parameters()[: len(first.outputs)]
     for result, parameter in zip(first.get_results(), features, strict=True):
         parameter.output(0).replace(result.input_value(0))
-    return openvino.Model(
-        second.get_results(), [*first.get_parameters(), *second.get_parameters()[len(features) :]], "whole"
-    )
+    inputs = [*first.get_parameters(), *second.get_parameters()[len(features) :]]
+    return openvino.Model(second.get_results(), inputs)  # pyright: ignore[reportGeneralTypeIssues]: base class's stub
 
 
 def _runner(read: Callable[[], openvino.Model], precision: str) -> Run:

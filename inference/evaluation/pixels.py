@@ -107,5 +107,6 @@ def consistency(result: Image, low: Image) -> float:
         result: (H, W, 3) in [0, 255].
         low: (h, w, 3), the small input.
     """
-    again = np.clip(resize(result.astype(np.float64) / 255, low.shape[:2]), 0, 1)
+    height, width, _ = low.shape
+    again = np.clip(resize(result.astype(np.float64) / 255, (height, width)), 0, 1)
     return psnr(again * 255, low)

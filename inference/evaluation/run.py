@@ -155,7 +155,8 @@ class Evaluation:
             lows = [read_bgr(self.space.low(condition.input_key, name)) for name in batch]
             truths = [read_bgr(self.truth[name]).shape for name in batch]
             for group in same_shape(list(zip(lows, truths, strict=True))):
-                images = method.restore([lows[i] for i in group], truths[group[0]][:2], condition)
+                height, width, _ = truths[group[0]]
+                images = method.restore([lows[i] for i in group], (height, width), condition)
                 for i, image in zip(group, images, strict=True):
                     fault = result_fault(image, truths[i])
                     if fault:

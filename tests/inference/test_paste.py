@@ -29,7 +29,7 @@ def smooth_picture(height: int, width: int, dtype: type = np.uint8) -> np.ndarra
 def test_alignment_is_scikit_images_least_squares(side: float, angle: float, corner: float, seed: int) -> None:
     transform = pytest.importorskip("skimage.transform")
     points = placed(side, angle, (corner, -corner)) + np.random.default_rng(seed).normal(0, side * 0.01, (5, 2))
-    estimated = transform.SimilarityTransform.from_estimate(points, TEMPLATE * 256)
+    estimated = transform.estimate_transform("similarity", points, TEMPLATE * 256)
     matrix = align(points, 256)
     np.testing.assert_allclose(matrix, estimated.params[:2], atol=1e-6 * max(1, abs(corner)), rtol=1e-6)
     assert scale_of(matrix) == pytest.approx(256 / side, rel=0.15)

@@ -25,10 +25,10 @@ types: $(ENV)/.test
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 demo: $(ENV)/.core
-	$(BIN)/python inference/demo_picture.py $(if $(DATA),--data "$(DATA)")
+	$(BIN)/python tools/demo_picture.py $(if $(DATA),--data "$(DATA)")
 
 nano: $(ENV)/.core
-	$(BIN)/python inference/make_nano.py --data "$(DATA)" $(NANO)
+	$(BIN)/python tools/make_nano.py --data "$(DATA)" $(NANO)
 
 bench-quick: $(ENV)/.core
 	$(BIN)/python benchmarks/quick.py

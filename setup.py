@@ -6,6 +6,7 @@ from setuptools import find_namespace_packages, setup
 
 # import name: folder; folders below become packages of their own
 FOLDERS = {
+    "gcfsr": "gcfsr",
     "gcfsr_arch": "gcfsr_arch",
     "gcfsr_datasets": "datasets",
     "gcfsr_inference": "inference",

@@ -72,6 +72,13 @@ def test_nothing_knows_inference(root: Path) -> None:
         assert not [name for name in imports(path) if name.startswith("gcfsr_inference")], path
 
 
+def test_nothing_imports_the_python_interface(root: Path) -> None:
+    """`gcfsr` is for users; our own code imports a name from where it is defined."""
+    for folder in ("gcfsr_arch", "datasets", "inference"):
+        for path in sources(root / folder):
+            assert not [name for name in imports(path) if name.split(".")[0] == "gcfsr"], path
+
+
 def test_autoload_and_commands_cost_nothing_to_import(root: Path) -> None:
     assert not foreign(root / "gcfsr_autoload.py", {"gcfsr_arch.register"})
     for path in [root / "inference" / "cli.py", *sources(root / "inference" / "commands")]:
@@ -84,6 +91,9 @@ def test_autoload_and_commands_cost_nothing_to_import(root: Path) -> None:
         ("import gcfsr_arch.errors", ["torch", "basicsr", "cv2"]),
         ("from gcfsr_arch import GCFSR, load_generator", ["basicsr", "cv2", "gcfsr_inference", "gcfsr_datasets"]),
         ("import gcfsr_datasets.degradation", ["basicsr", "gcfsr_inference", "gcfsr_arch.generator"]),
+        ("import gcfsr", ["torch", "basicsr", "cv2", "numpy"]),
+        ("from gcfsr import GCFSR, load_generator", ["basicsr", "cv2", "gcfsr_inference", "gcfsr_datasets"]),
+        ("from gcfsr import Restorer", ["basicsr", "gcfsr_arch.training"]),
         ("import gcfsr_inference.cli", ["torch", "basicsr", "cv2", "numpy"]),
     ],
 )

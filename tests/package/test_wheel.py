@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 HOMES = {
+    "gcfsr": "gcfsr",
     "gcfsr_arch": "gcfsr_arch",
     "datasets": "gcfsr_datasets",
     "inference": "gcfsr_inference",
@@ -73,6 +74,13 @@ def test_options_weights_and_licences_are_among_them(wheel: Path) -> None:
     weights = [name for name in names if name.endswith(".safetensors")]
     if weights:
         assert any("LICENSE" in name and name.startswith("gcfsr_inference/weights/") for name in names)
+
+
+def test_type_information_is_announced(wheel: Path) -> None:
+    """PEP 561: without `py.typed` a type checker takes an installed package for untyped."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert {f"{name}/py.typed" for name in ("gcfsr", "gcfsr_arch", "gcfsr_datasets", "gcfsr_inference")} <= names
 
 
 @pytest.mark.parametrize(("python", "wanted"), [("3.10", True), ("3.12", True), ("3.13", False), ("3.14", False)])

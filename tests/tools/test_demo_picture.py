@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+import demo_picture as demo
 from gcfsr_arch import GCFSRError
-from gcfsr_inference import demo_picture as demo
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,7 +56,7 @@ def test_the_whole_way(tmp_path: Path) -> None:
     pytest.importorskip("basicsr")
     pytest.importorskip("skimage")
     small = ["network_g:narrow=0.0625", "network_d:narrow=0.0625", "train:total_iter=2"]
-    words = [sys.executable, str(ROOT / "inference" / "demo_picture.py"), "--force_yml", *small]
+    words = [sys.executable, str(ROOT / "tools" / "demo_picture.py"), "--force_yml", *small]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "trained just now on this very face" in done.stdout

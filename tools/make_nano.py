@@ -25,6 +25,7 @@ from gcfsr_datasets.image_io import list_images, read_image, write_bytes_atomic,
 from gcfsr_datasets.resize import resize
 
 SIZE = 128
+OPTIONS = Path(__file__).resolve().parents[1] / "options"
 DEFAULT_RUNS = "~/.cache/gcfsr/runs/nano"
 
 
@@ -195,15 +196,6 @@ def squeezenet_file(given: str | None, folder: Path) -> Path:
     return path
 
 
-def bundled_options() -> Path:
-    """The folder of the option files, installed or beside this file."""
-    from importlib.util import find_spec
-
-    spec = find_spec("gcfsr_options")
-    places = list(spec.submodule_search_locations or []) if spec else []
-    return Path(places[0] if places else Path(__file__).resolve().parents[1] / "options")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="make_nano", description=(__doc__ or "").split("\n\n")[0])
@@ -224,12 +216,12 @@ def run(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     runs, data = (Path(args.runs).expanduser().absolute() / part for part in (".", "data"))
     prepare(args.data, data, args.hold, args.holdout, args.boost)
-    squeezenet, options = squeezenet_file(args.squeezenet, runs), bundled_options()
+    squeezenet = squeezenet_file(args.squeezenet, runs)
     for stage, iters in zip(STAGES, args.iters, strict=True):
-        latest = train(stage, command(stage, options, data, runs, squeezenet, args.ranks, iters), runs)
+        latest = train(stage, command(stage, OPTIONS, data, runs, squeezenet, args.ranks, iters), runs)
         if stage.product:
             target = runs / f"{stage.product}.safetensors"
-            export(latest, options / stage.options, target, {"training_data": args.data.name})
+            export(latest, OPTIONS / stage.options, target, {"training_data": args.data.name})
             print(f"written: {target}")
     nano = runs / "gcfsr-nano.safetensors"
     measure = ["evaluate", "--truth", str(data / "holdout"), "--factors", "2,4,8,16", "--out", str(runs / "report")]
@@ -238,7 +230,7 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def main() -> int:
-    """`python inference/make_nano.py`: what the user can mend stands in one line, exit status 2."""
+    """`python tools/make_nano.py`. Prints user errors on one line; returns the exit status, 2 for those."""
     try:
         return run()
     except GCFSRError as error:

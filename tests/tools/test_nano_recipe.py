@@ -11,9 +11,9 @@ import torch
 import yaml
 from basicsr.utils.matlab_functions import imresize
 
+import make_nano
 from gcfsr_arch import GCFSR, GCFSRError, load_generator
 from gcfsr_datasets.image_io import read_image, write_image
-from gcfsr_inference import make_nano
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_the_whole_way_in_miniature(portraits: Path, tmp_path: Path, outside: di
 
     torch.save(squeezenet1_1(weights=None).state_dict(), tmp_path / "squeezenet.pth")
     command = [
-        sys.executable, str(root / "inference" / "make_nano.py"), "--data", str(portraits), "--hold", "2",
+        sys.executable, str(root / "tools" / "make_nano.py"), "--data", str(portraits), "--hold", "2",
         "--runs", str(tmp_path / "runs"), "--squeezenet", str(tmp_path / "squeezenet.pth"),
         "--ranks", "1", "--iters", "1", "1", "1",
     ]  # fmt: skip
@@ -125,7 +125,7 @@ def test_the_whole_way_in_miniature(portraits: Path, tmp_path: Path, outside: di
 
 
 def test_a_wrong_folder_is_one_line(tmp_path: Path, outside: dict[str, str], root: Path) -> None:
-    command = [sys.executable, str(root / "inference" / "make_nano.py"), "--data", str(tmp_path / "none")]
+    command = [sys.executable, str(root / "tools" / "make_nano.py"), "--data", str(tmp_path / "none")]
     done = subprocess.run(command, env=outside, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("gcfsr: error: ")

@@ -15,7 +15,7 @@ import numpy as np
 from gcfsr_datasets.degradation import small_size
 from gcfsr_datasets.image_io import list_images, read_image
 from gcfsr_datasets.resize import resize
-from gcfsr_inference.autofactor import estimate_factor
+from gcfsr_inference.restore.autofactor import estimate_factor
 
 FACTORS = (1, 4, 5, 8, 12, 16, 24, 32, 48, 64)
 SIZE = 256

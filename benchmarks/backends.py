@@ -18,8 +18,9 @@ from timing import interleaved, machine, table
 
 from gcfsr_arch import GCFSR, save_generator
 from gcfsr_arch.precision import has_bf16
-from gcfsr_inference import Restorer, exported
-from gcfsr_inference.backends import Backend, choose_backend
+from gcfsr_inference import Restorer
+from gcfsr_inference.backends import exported
+from gcfsr_inference.backends.backend import Backend, choose_backend
 from inference import by_default
 
 FP32 = (("torch", "fp32"), ("onnx", "fp32"), ("openvino", "fp32"))

@@ -4,10 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gcfsr_inference.autofactor import effective_size, estimate_factor
-    from gcfsr_inference.restorer import Restorer
+    from gcfsr_inference.restore.autofactor import effective_size, estimate_factor
+    from gcfsr_inference.restore.restorer import Restorer
 
-_HOMES = {"Restorer": "restorer", "estimate_factor": "autofactor", "effective_size": "autofactor"}
+_HOMES = {
+    "Restorer": "restore.restorer",
+    "effective_size": "restore.autofactor",
+    "estimate_factor": "restore.autofactor",
+}
 
 __all__ = ["Restorer", "effective_size", "estimate_factor"]
 

@@ -17,7 +17,7 @@ import numpy as np
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import decode_bgr, list_images, read_bytes, write_bytes_atomic
 from gcfsr_datasets.resize import resize
-from gcfsr_inference.weights_registry import bundled
+from gcfsr_inference.restore.weights import bundled
 
 OPTIONS = Path(__file__).resolve().parents[1] / "options" / "train_gcfsr_demo.yml"
 ASTRONAUT_EYES = ((203.3, 101.0), (246.7, 103.3))  # in scikit-image's 512x512 picture
@@ -105,7 +105,7 @@ def train(work: Path, options: Path, forced: Sequence[str] = ()) -> Path:
 
 def sweep(checkpoint: str | Path | None, face: np.ndarray) -> list[np.ndarray]:
     """A checkpoint's outputs for the small picture of `face` over the dial, BGR. None is the bundled network."""
-    from gcfsr_inference.restorer import Restorer
+    from gcfsr_inference.restore.restorer import Restorer
 
     restorer = Restorer.load(checkpoint)
     features = restorer.encode(small_picture(face))

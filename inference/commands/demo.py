@@ -27,10 +27,10 @@ def run(args: argparse.Namespace) -> None:
 
     if find_spec("gradio") is None:
         raise GCFSRError("demo: gradio is not installed; pip install 'gcfsr[demo]'")
-    from gcfsr_inference.backends import precision_note
-    from gcfsr_inference.demo import serve
-    from gcfsr_inference.detect import build_detector, find_detector, missing_weights
-    from gcfsr_inference.restorer import Restorer
+    from gcfsr_inference.backends.backend import precision_note
+    from gcfsr_inference.page.demo import serve
+    from gcfsr_inference.photo.detect import build_detector, find_detector, missing_weights
+    from gcfsr_inference.restore.restorer import Restorer
 
     restorer = Restorer.load(args.checkpoint, args.device, args.dtype, args.backend)
     if note := precision_note(args.backend, args.device, args.dtype):

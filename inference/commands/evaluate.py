@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
             raise GCFSRError(f"--{option.replace('_', '-')} {value}: must be at least {least}")
     if not args.method:
         raise GCFSRError("--method: name at least one, for example --method bicubic")
-    from gcfsr_inference.evaluate import evaluate
+    from gcfsr_inference.evaluation.evaluate import evaluate
     from gcfsr_inference.evaluation.text import not_computed
     from gcfsr_inference.evaluation.workspace import Workspace
 
@@ -95,9 +95,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace) -> Any:
-    from gcfsr_inference.evaluate import Settings
     from gcfsr_inference.evaluation.catalogue import default_metrics
     from gcfsr_inference.evaluation.conditions import GFPGAN_RANGES, find_protocol
+    from gcfsr_inference.evaluation.evaluate import Settings
     from gcfsr_inference.evaluation.inputs import read_blind_ranges
 
     metrics = args.metrics.split(",") if args.metrics else default_metrics(args.weights)

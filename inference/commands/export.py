@@ -22,8 +22,8 @@ def run(args: argparse.Namespace) -> None:
     from gcfsr_arch import load_generator, save_generator
     from gcfsr_arch.errors import GCFSRError
     from gcfsr_arch.files import make_folder
-    from gcfsr_inference.export import export_onnx
-    from gcfsr_inference.weights_registry import resolve_checkpoint
+    from gcfsr_inference.backends.export import export_onnx
+    from gcfsr_inference.restore.weights import resolve_checkpoint
 
     target = Path(args.output)
     kind = args.format or target.suffix.removeprefix(".")

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from gcfsr_arch.errors import GCFSRError
-    from gcfsr_inference.inventory import take_inventory
+    from gcfsr_inference.evaluation.inventory import take_inventory
 
     if (args.source is None) == (args.out_size is None):
         raise GCFSRError("info: name an option file or checkpoint, or give --out-size, and not both")

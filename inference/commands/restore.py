@@ -74,7 +74,7 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int:
     """Checks the options that exclude each other, then restores."""
     from gcfsr_arch.errors import GCFSRError
-    from gcfsr_inference.dial import parse_factor
+    from gcfsr_inference.restore.dial import parse_factor
 
     args.factor = parse_factor(str(args.factor))
     dials = {"--s": args.s, "-w": args.w, "--s-map": args.s_map, "--s-levels": args.s_levels}
@@ -87,6 +87,6 @@ def run(args: argparse.Namespace) -> int:
         if value < least:
             raise GCFSRError(f"{name} {value}: at least {least}")
 
-    from gcfsr_inference.restore_run import RestoreRun
+    from gcfsr_inference.commands.restore_run import RestoreRun
 
     return RestoreRun(args).run()

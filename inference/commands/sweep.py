@@ -26,10 +26,10 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from gcfsr_arch.errors import GCFSRError
-    from gcfsr_inference.arrays import check_face
-    from gcfsr_inference.restore_files import Outputs, gather
-    from gcfsr_inference.restorer import Restorer
-    from gcfsr_inference.sweep import animation, page, sheet, sweep
+    from gcfsr_inference.commands.restore_files import Outputs, gather
+    from gcfsr_inference.figures.sweep import animation, page, sheet, sweep
+    from gcfsr_inference.restore.arrays import check_face
+    from gcfsr_inference.restore.restorer import Restorer
 
     kind = Path(args.output).suffix.lower()
     if kind not in KINDS:

@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the list."""
-    from gcfsr_inference.weights_registry import (
+    from gcfsr_inference.restore.weights import (
         DEFAULT_FOLDER,
         DEFAULT_NAME,
         ENVIRONMENT,
@@ -65,7 +65,7 @@ def summary(path: Path) -> str:
 
 
 def _print_detectors(folder: str | None) -> None:
-    from gcfsr_inference.detect import DETECTORS, find_weights, missing_weights
+    from gcfsr_inference.photo.detect import DETECTORS, find_weights, missing_weights
 
     print("Face detectors (for whole photographs):")
     for name in DETECTORS:

@@ -9,7 +9,7 @@ from pathlib import Path
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.evaluation import measures
 from gcfsr_inference.evaluation.measures import Measure
-from gcfsr_inference.weights_registry import DEFAULT_FOLDER, user_folders
+from gcfsr_inference.restore.weights import DEFAULT_FOLDER, user_folders
 
 TORCHVISION = "https://download.pytorch.org/models/"
 FIDELITY = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"

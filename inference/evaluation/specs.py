@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import gcfsr_autoload
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.evaluation.methods import Bicubic, Checkpoint, Folder, Function, Lanczos, Method, Network
-from gcfsr_inference.weights_registry import resolve_checkpoint
+from gcfsr_inference.restore.weights import resolve_checkpoint
 
 OPTIONS = {
     "gcfsr": {"s"}, "basicsr": {"input", "range", "fit"}, "spandrel": {"input", "range", "fit"},

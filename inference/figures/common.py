@@ -25,7 +25,7 @@ def load_net(name: str | None, device: str = "cpu") -> Any:
         GCFSRError: there is none, or it is another network's.
     """
     from gcfsr_arch import load_generator
-    from gcfsr_inference.weights_registry import resolve_checkpoint
+    from gcfsr_inference.restore.weights import resolve_checkpoint
 
     return load_generator(resolve_checkpoint(name), device=device)
 

@@ -26,7 +26,7 @@ def table1(checkpoints: Sequence[str], out: Path) -> list[Path]:
         checkpoints: files to add as rows.
         out: folder.
     """
-    from gcfsr_inference.inventory import take_inventory
+    from gcfsr_inference.evaluation.inventory import take_inventory
 
     rows = []
     configs = CONFIGURATIONS | {Path(name).stem: load_net(name).config for name in checkpoints}

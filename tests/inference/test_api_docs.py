@@ -10,7 +10,7 @@ import pytest
 
 from gcfsr_arch import GCFSR, save_generator
 from gcfsr_datasets.resize import resize
-from gcfsr_inference import weights_registry
+from gcfsr_inference.restore import weights
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.ndarray
     monkeypatch.chdir(tmp_path)
     cv2.imwrite("face.png", np.clip(resize(astronaut / 255, (32, 32)) * 255, 0, 255).round().astype(np.uint8))
     cv2.imwrite("photograph.jpg", astronaut)
-    if weights_registry.DEFAULT_NAME not in weights_registry.bundled():
+    if weights.DEFAULT_NAME not in weights.bundled():
         save_generator(GCFSR(32, 32, narrow=1 / 16, min_factor=2, max_factor=16), "gcfsr-nano.safetensors")
-        monkeypatch.setattr(weights_registry, "bundled", lambda: {"gcfsr-nano": tmp_path / "gcfsr-nano.safetensors"})
+        monkeypatch.setattr(weights, "bundled", lambda: {"gcfsr-nano": tmp_path / "gcfsr-nano.safetensors"})
     return tmp_path
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gcfsr_arch import GCFSR, save_generator
-from gcfsr_inference import weights_registry
+from gcfsr_inference.restore import weights
 
 
 def test_examples_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,9 +17,9 @@ def test_examples_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     photo = pytest.importorskip("skimage.data").astronaut()
     monkeypatch.chdir(tmp_path)
     cv2.imwrite("astronaut.png", np.ascontiguousarray(photo[..., ::-1]))
-    if weights_registry.DEFAULT_NAME not in weights_registry.bundled():
+    if weights.DEFAULT_NAME not in weights.bundled():
         save_generator(GCFSR(32, 32, narrow=1 / 16, min_factor=2, max_factor=16), "gcfsr-nano.safetensors")
-        monkeypatch.setattr(weights_registry, "bundled", lambda: {"gcfsr-nano": tmp_path / "gcfsr-nano.safetensors"})
+        monkeypatch.setattr(weights, "bundled", lambda: {"gcfsr-nano": tmp_path / "gcfsr-nano.safetensors"})
     text = (root / "docs" / "photos.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
     assert len(blocks) == 4

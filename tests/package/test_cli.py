@@ -11,7 +11,7 @@ import torch
 from gcfsr_arch import GCFSR, save_generator
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference import cli
-from gcfsr_inference.inventory import parameters_by_part, take_inventory
+from gcfsr_inference.evaluation.inventory import parameters_by_part, take_inventory
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
@@ -145,7 +145,7 @@ def test_info_needs_one_source(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_live_bytes_sees_what_lives() -> None:
-    from gcfsr_inference.inventory import LiveBytes
+    from gcfsr_inference.evaluation.inventory import LiveBytes
 
     with LiveBytes() as live:
         kept = torch.zeros(1000)

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from gcfsr_arch import GCFSR, save_generator
-from gcfsr_inference.evaluate import Settings
 from gcfsr_inference.evaluation.conditions import find_protocol
+from gcfsr_inference.evaluation.evaluate import Settings
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import torch
 import yaml
 
 from gcfsr_arch import GCFSRError
-from gcfsr_inference.evaluate import Settings, evaluate
 from gcfsr_inference.evaluation import methods
 from gcfsr_inference.evaluation.conditions import PROTOCOLS
+from gcfsr_inference.evaluation.evaluate import Settings, evaluate
 from gcfsr_inference.evaluation.inputs import read_blind_ranges
 from gcfsr_inference.evaluation.run import Evaluation
 from gcfsr_inference.evaluation.workspace import read_bgr

@@ -10,7 +10,7 @@ import pytest
 
 from gcfsr_arch import GCFSRError
 from gcfsr_inference.cli import main
-from gcfsr_inference.evaluate import Settings, evaluate
+from gcfsr_inference.evaluation.evaluate import Settings, evaluate
 from gcfsr_inference.evaluation.workspace import read_bgr
 
 Asked = Callable[..., Settings]

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from gcfsr_arch import GCFSRError
-from gcfsr_inference.evaluate import Settings, evaluate
 from gcfsr_inference.evaluation.conditions import find_protocol, parse_factors
+from gcfsr_inference.evaluation.evaluate import Settings, evaluate
 from gcfsr_inference.evaluation.specs import build_method
 from gcfsr_inference.evaluation.workspace import read_bgr
 

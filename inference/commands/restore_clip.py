@@ -1,0 +1,104 @@
+"""A video as `gcfsr restore` takes it: the clip, and what is stored of each face that was followed through it."""
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import make_folder
+from gcfsr_inference.commands import sidecar
+from gcfsr_inference.commands.restore_whole import detector_for, photo_options
+from gcfsr_inference.photo.detect import missing_weights
+from gcfsr_inference.photo.photograph import Face
+from gcfsr_inference.photo.video import WRITTEN_VIDEOS, restore_video
+from gcfsr_inference.restore.hashes import file_hash
+from gcfsr_inference.restore.runner import FaceRecord
+
+if TYPE_CHECKING:
+    from gcfsr_inference.commands.restore_files import Source
+    from gcfsr_inference.commands.restore_run import RestoreRun
+
+
+@dataclass
+class FollowedFace:
+    """Running sums over the frames in which one face was restored, so that memory does not grow with the clip."""
+
+    first: int
+    frames: int = 0
+    last: int = 0
+    octaves: float | None = None
+    psnr: float = 0.0
+    mean: float = 0.0
+    largest: float | None = None
+
+    def add(self, frame: int, record: FaceRecord) -> None:
+        """Takes what was done to the face in one more frame."""
+        self.frames, self.last = self.frames + 1, frame
+        if record.factor is not None:
+            self.octaves = (self.octaves or 0.0) + math.log2(record.factor)
+        if record.consistency is not None:
+            self.psnr, self.mean = self.psnr + record.consistency.psnr, self.mean + record.consistency.mean
+            self.largest = max(self.largest or 0.0, record.consistency.largest)
+
+    def as_dict(self, number: int) -> dict[str, Any]:
+        """Frames are counted from 1; the factor is the geometric mean, PSNR and mean difference are means of frames."""
+        entry: dict[str, Any] = {"number": number, "frames": self.frames, "first": self.first, "last": self.last}
+        entry["factor"] = None if self.octaves is None else round(2 ** (self.octaves / self.frames), 3)
+        if self.largest is not None:
+            means = {"psnr": round(self.psnr / self.frames, 4), "mean": round(self.mean / self.frames, 4)}
+            entry["consistency"] = {**means, "largest": self.largest}
+        return entry
+
+
+def restore_clip(run: "RestoreRun", source: "Source", path: Path) -> None:
+    """Restores a video frame by frame; its suffix is kept where it can be written, otherwise it becomes .mp4."""
+    args, outputs = run.args, run.outputs
+    for key in ("draws", "s_map", "aligned"):
+        if getattr(args, key):
+            raise GCFSRError(f"--{key.replace('_', '-')}: is not for videos; leave it out")
+    if outputs.to_stdout:
+        raise GCFSRError(f"{source.name}: a video is not written to standard output; name a file or folder with -o")
+    detector = detector_for(run, source)
+    if detector is None:
+        raise GCFSRError(missing_weights("yunet", args.weights_dir))
+    wanted = run.past or args.sidecar  # only these need the hash of a file that may be long
+    digest = file_hash(path) if wanted and path.is_file() else ""
+    if run.past:
+        sidecar.verify(source.name, "the input", run.past["input"]["sha256"], digest)
+    suffix = path.suffix.lower() if path.suffix.lower() in WRITTEN_VIDEOS else ".mp4"
+    target = outputs.single or outputs.path("restored_imgs", source, ext=suffix)
+    make_folder(outputs.check(target).parent, "-o")
+    followed: dict[int, FollowedFace] = {}
+
+    def on_frame(number: int, total: int | None, faces: Sequence[Face]) -> None:
+        restored = [face for face in faces if face.status == "restored"]
+        for face, record in zip(restored, run.runner.records, strict=True):
+            followed.setdefault(face.number, FollowedFace(number)).add(number, record)
+        run.runner.records.clear()
+        if sys.stderr.isatty():
+            print(f"\r{source.name}: frame {number} of {total or '?'}", end="", file=sys.stderr, flush=True)
+
+    run.runner.records.clear()
+    found = restore_video(path, target, run.runner, detector, photo_options(args), on_frame=on_frame)
+    run.say(
+        f"{source.name}: {found.frames} frames, {found.faces} faces, restored in {found.frames_with_faces} -> {target}"
+    )
+    entries = [followed[number].as_dict(number) for number in sorted(followed)]
+    for entry in entries:
+        run.say(describe(source.name, entry, run.settings_name()))
+    run.finish(source, digest, target, file_hash(target) if args.sidecar else "", entries, aligned=False)
+
+
+def describe(name: str, entry: dict[str, Any], origin: str) -> str:
+    """One line about a followed face."""
+    line = f"{name} face {entry['number']}: frames {entry['first']} to {entry['last']}"
+    if entry["factor"] is not None:
+        line += f"; factor {entry['factor']:.3g} on average ({origin})"
+    if found := entry.get("consistency"):
+        line += (
+            f"; consistency {found['psnr']:.1f} dB, mean {found['mean']:.2f}/255, largest {found['largest']:.1f}/255"
+        )
+    return line

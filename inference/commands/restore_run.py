@@ -1,0 +1,254 @@
+"""The work of `gcfsr restore`: every input in turn, faults collected, the others done."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import make_folder
+from gcfsr_datasets.image_io import Picture, read_image
+from gcfsr_inference.backends.backend import precision_note
+from gcfsr_inference.commands import sidecar
+from gcfsr_inference.commands.restore_files import Outputs, Source, gather
+from gcfsr_inference.commands.restore_messages import describe, progress
+from gcfsr_inference.commands.restore_whole import detector_for, open_detector, photo_options, restore_whole
+from gcfsr_inference.photo.detect import missing_weights
+from gcfsr_inference.restore.arrays import SQUARENESS, alpha_at, check_face, network_view
+from gcfsr_inference.restore.dial import (
+    check_strength,
+    parse_levels,
+    strength_map,
+    strength_of_factor,
+    strength_of_fidelity,
+)
+from gcfsr_inference.restore.restorer import Restorer, Strength
+from gcfsr_inference.restore.runner import FaceRecord, FaceRunner, Settings
+from gcfsr_inference.restore.weights import resolve_checkpoint
+
+
+@dataclass
+class Loaded:
+    """An input in memory. `assumed`: it is taken as one aligned face because no detector is at hand."""
+
+    source: Source
+    picture: Picture
+    digest: str
+    assumed: bool = False
+
+
+class RestoreRun:
+    """One call of the command.
+
+    Args:
+        args: options of `commands.restore`.
+
+    Raises:
+        GCFSRError: whatever is wrong with the options themselves; faults of single inputs are collected.
+    """
+
+    def __init__(self, args: Any) -> None:
+        self.args = args
+        self.past = sidecar.read(args.from_sidecar) if args.from_sidecar else None
+        if self.past:
+            adopt(args, self.past)
+        if not args.input:
+            raise GCFSRError("-i: name a picture, a folder or - for standard input")
+        self.sources = gather(args.input, args.recursive)
+        self.outputs = Outputs(args.output, args.suffix, args.ext, self.sources)
+        checkpoint = resolve_checkpoint(args.checkpoint, args.weights_dir)
+        self.restorer = Restorer.load(checkpoint, args.device, args.dtype, args.backend, args.compile)
+        if note := precision_note(args.backend, args.device, args.dtype):
+            print(f"gcfsr: {note}", file=sys.stderr)
+        if self.past:
+            expected = self.past["checkpoint_sha256"]
+            sidecar.verify(str(self.restorer.path), "the checkpoint", expected, self.restorer.checkpoint_hash)
+        photo_options(args)  # raises where one is out of range
+        known = args.aligned or (self.past and not self.sources[0].is_video)
+        self.detector = None if known else open_detector(args)
+        self.mask = read_image(args.s_map).bgr if args.s_map else None
+        self.runner = FaceRunner(self.restorer, self._settings())
+        self.queue: list[Loaded] = []
+        self.failures: list[str] = []
+        self.report: list[dict[str, Any]] = []
+        if not self.outputs.to_stdout:
+            make_folder(self.outputs.single.parent if self.outputs.single else self.outputs.root, "-o")
+
+    def _settings(self) -> Settings:
+        args, factor = self.args, self.args.factor
+        if factor != "auto" and not self.restorer.blind:
+            strength_of_factor(factor, self.restorer)
+        return Settings(factor, self._strength(), args.noise, args.seed, args.report, args.lock, args.draws)
+
+    def _strength(self) -> Strength | None:
+        """What --s, -w, --s-levels or --s-map mean; None where the factor decides."""
+        args, restorer = self.args, self.restorer
+        if args.s is not None:
+            return check_strength(args.s)
+        if args.w is not None:
+            return strength_of_fidelity(args.w, restorer)
+        if args.s_levels is not None:
+            return parse_levels(args.s_levels, restorer.sizes)
+        return None if self.mask is None else self.strengths(Picture(self.mask))
+
+    def run(self) -> int:
+        """Restores everything; returns 0, or 2 where an input failed."""
+        with progress(len(self.sources)) as advance:
+            for source in self.sources:
+                with self._collecting(source):
+                    self._take(source)
+                if len(self.queue) >= self.args.batch:
+                    self._flush()
+                advance()
+            self._flush()
+        if self.args.report:
+            self._store_report()
+        return self._close()
+
+    @contextmanager
+    def _collecting(self, source: Source) -> Iterator[None]:
+        try:
+            yield
+        except GCFSRError as error:
+            text = str(error)
+            self.failures.append(text if text.startswith(source.name) else f"{source.name}: {text}")
+
+    def _take(self, source: Source) -> None:
+        if source.path is not None and source.is_video:
+            from gcfsr_inference.commands.restore_clip import restore_clip
+
+            restore_clip(self, source, source.path)
+            return
+        picture, digest = source.read()
+        if self.past:
+            sidecar.verify(source.name, "the input", self.past["input"]["sha256"], digest)
+        if picture.note:
+            self.say(f"{source.name}: {picture.note} is restored")
+        loaded = Loaded(source, picture, digest)
+        self.outputs.check_form(self.outputs.result(source, picture), picture)  # before the work
+        if not self.args.aligned:
+            detector = detector_for(self, source)
+            if detector is not None:
+                restore_whole(self, loaded, detector)
+                return
+            self._assume_aligned(loaded)
+        check_face(picture.bgr, source.name)
+        self.strengths(picture)  # raises where the mask has another size
+        self.queue.append(loaded)
+
+    def strengths(self, picture: Picture) -> np.ndarray | None:
+        """`--s-map` over a whole picture, (H, W) float32; None without one. Raises GCFSRError for another size."""
+        if self.mask is None:
+            return None
+        lowest = self.restorer.min_factor / self.restorer.max_factor
+        return strength_map(self.mask, picture.bgr.shape[:2], lowest, 1.0, self.args.s_map)
+
+    def _assume_aligned(self, loaded: Loaded) -> None:
+        height, width = loaded.picture.bgr.shape[:2]
+        if max(height, width) > SQUARENESS * min(height, width):
+            missing = missing_weights("yunet", self.args.weights_dir)
+            raise GCFSRError(f"{width}x{height} is no aligned face and no detector is at hand; {missing}")
+        loaded.assumed = True
+        self.say(f"{loaded.source.name}: no detector's weights are at hand, so it is taken as one aligned face")
+
+    def _flush(self) -> None:
+        """Restores the queued aligned faces in one pass and writes them."""
+        queue, self.queue = self.queue, []
+        if not queue:
+            return
+        crops = [loaded.picture.bgr for loaded in queue]
+        factors = [self.runner.estimate(crop) for crop in crops]
+        if self.past:  # the same factor, and the same number of faces in the pass
+            face = self.past["faces"][0]
+            factors = [face["factor"] or factors[0]] * face["batch"]
+            crops = crops * face["batch"]
+        self.runner.records.clear()
+        faces = self.runner.restore_faces(crops, factors)
+        for loaded, face, record in zip(queue, faces, self.runner.records, strict=False):
+            with self._collecting(loaded.source):
+                self._write_aligned(loaded, face, record)
+
+    def _write_aligned(self, loaded: Loaded, face: np.ndarray, record: FaceRecord) -> None:
+        source, alpha = loaded.source, loaded.picture.alpha
+        alpha = None if alpha is None else alpha_at(alpha, self.restorer.out_size)
+        restored = replace(loaded.picture, bgr=face, alpha=alpha)
+        result = self.outputs.result(source, loaded.picture, number=0)
+        whole = self.outputs.result(source, loaded.picture) if loaded.assumed else result
+        digest = self.outputs.write(result, restored)
+        if whole != result:
+            digest = self.outputs.write(whole, restored)
+        self.write_face(source, 0, network_view(loaded.picture.bgr, self.restorer.out_size), face, record, result)
+        self.finish(source, loaded.digest, whole, digest, [record.as_dict()], aligned=True)
+
+    def write_face(
+        self, source: Source, number: int, crop: np.ndarray, face: np.ndarray, record: FaceRecord, result: Path | None,
+        mark: str = "",
+    ) -> None:  # fmt: skip
+        """Writes what lies beside a restored face (crop, comparison, draws) and states its factor.
+
+        `mark` tells the faces of one result apart where there are no sub-folders.
+        """
+        outputs = self.outputs
+        folders = not (outputs.single or outputs.to_stdout)
+        if folders:
+            outputs.write(outputs.path("cropped_faces", source, number), Picture(crop))
+            outputs.write(outputs.path("cmp", source, number), Picture(np.hstack([crop, face])))
+        for part, picture in (("_mean", record.mean), ("_spread", record.spread)):
+            if picture is not None and not outputs.to_stdout:
+                beside = outputs.beside(source, result, f"{mark}{part}.png")
+                path = outputs.path("spread", source, number, part=part) if folders else beside
+                outputs.write(path, Picture(picture))
+        self.say(describe(source.name, number, record, self.settings_name()))
+
+    def finish(
+        self, source: Source, input_hash: str, output: Path | None, output_hash: str, faces: list[dict[str, Any]],
+        aligned: bool,
+    ) -> None:  # fmt: skip
+        """Stores the report's entry of one input and, if wanted, its sidecar."""
+        hashes = input_hash, self.restorer.checkpoint_hash
+        content = sidecar.build(self.args, source.path, *hashes, faces, output, output_hash, aligned)
+        self.report.append({"input": source.name, "output": str(output or "-"), "faces": faces})
+        if self.args.sidecar and output is not None:
+            self.outputs.write_bytes(output.with_suffix(".json"), sidecar.dump(content))
+
+    def settings_name(self) -> str:
+        """How the factor came about, for messages."""
+        return "auto" if self.args.factor == "auto" else "given"
+
+    def say(self, line: str) -> None:
+        """Prints a line to standard output, or to standard error where the picture goes to the former."""
+        print(line, file=sys.stderr if self.outputs.to_stdout else sys.stdout, flush=True)
+
+    def _store_report(self) -> None:
+        outputs = self.outputs
+        if outputs.to_stdout or not self.report:
+            return
+        path = outputs.beside(self.sources[0], outputs.single, ".report.json")
+        outputs.write_bytes(path if outputs.single else outputs.root / "report.json", sidecar.dump(self.report))
+
+    def _close(self) -> int:
+        if not self.failures:
+            return 0
+        if len(self.sources) == 1:
+            raise GCFSRError(self.failures[0])
+        print(f"gcfsr: error: {len(self.failures)} of {len(self.sources)} inputs failed:", file=sys.stderr)
+        for failure in self.failures:
+            print(f"  {failure}", file=sys.stderr)
+        return 2
+
+
+def adopt(args: Any, past: dict[str, Any]) -> None:
+    """Takes over a sidecar's options; -i and --checkpoint given now say where the same files are today."""
+    now = {"checkpoint": args.checkpoint}
+    for key, value in past["options"].items():
+        if key in sidecar.KEPT:
+            setattr(args, key, value)
+    args.checkpoint = now["checkpoint"] or args.checkpoint
+    if not args.input and past["input"]["path"]:
+        args.input = [past["input"]["path"]]
+    if len(args.input or []) > 1:
+        raise GCFSRError("--from-sidecar: one input only")

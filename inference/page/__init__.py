@@ -1,0 +1,1 @@
+"""The page with a slider that `gcfsr demo` serves."""

@@ -1,0 +1,1 @@
+"""Whole photographs and videos: find faces, align, paste back, follow them through frames."""

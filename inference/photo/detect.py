@@ -1,0 +1,208 @@
+"""Face detectors behind one small interface: facexlib's RetinaFace, OpenCV's YuNet, landmarks from a JSON file."""
+
+import json
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from gcfsr_arch.errors import GCFSRError
+
+WEIGHTS_VARIABLE = "GCFSR_WEIGHTS"
+RETINAFACE_FILES = {"resnet50": "detection_Resnet50_Final.pth", "mobile0.25": "detection_mobilenet0.25_Final.pth"}
+YUNET_PATTERN = "face_detection_yunet_*.onnx"
+CONFIDENCE = {"retinaface_resnet50": 0.9, "retinaface_mobile0.25": 0.93, "yunet": 0.7, "landmarks": 0.0}
+DETECTORS = tuple(CONFIDENCE)
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One face in a picture.
+
+    Attributes:
+        box: (4,) float left, top, right, bottom in pixels of the picture.
+        landmarks: (5, 2) float x, y of the eye at the picture's left, the one at its right, the nose, and the mouth's
+            corners at its left and right.
+        score: confidence in [0, 1].
+    """
+
+    box: np.ndarray
+    landmarks: np.ndarray
+    score: float
+
+    @property
+    def size(self) -> float:
+        """The longer side of the box in pixels."""
+        return float(max(self.box[2] - self.box[0], self.box[3] - self.box[1]))
+
+
+class Detector(Protocol):
+    """What the search over scales needs of a detector."""
+
+    confidence: float
+    searches_scales: bool
+
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        """Finds the faces of one BGR uint8 picture at the size it is given."""
+        ...
+
+
+class YuNetDetector:
+    """OpenCV's YuNet (`cv2.FaceDetectorYN`); finds faces of about 10 to 300 pixels of the picture it is given."""
+
+    searches_scales = True
+
+    def __init__(self, path: Path, confidence: float = 0.7) -> None:
+        self.confidence = confidence
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it warns of its own default target
+        try:
+            self.net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), confidence, 0.4, 5000)
+        except cv2.error as error:
+            raise GCFSRError(f"{path}: not a YuNet model that OpenCV can read; give {YUNET_PATTERN}") from error
+        finally:
+            cv2.utils.logging.setLogLevel(level)
+
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        """Finds the faces of one BGR uint8 picture at the size it is given."""
+        self.net.setInputSize((image.shape[1], image.shape[0]))
+        _, rows = self.net.detect(image)
+        if rows is None:
+            return []
+        boxes = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
+        return detections(boxes, rows[:, 4:14], rows[:, 14])
+
+
+class LandmarkFile:
+    """Faces given by hand: a JSON list of faces, or an object of such lists by picture name.
+
+    A face is a list of five [x, y], or an object with `landmarks` and, if known, `box` and `score`. The order is that
+    of `Detection.landmarks`.
+
+    Raises:
+        GCFSRError: the file is missing, is no JSON, or a face in it is not of this form.
+    """
+
+    searches_scales = False
+    confidence = 0.0
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise GCFSRError(f"{path}: cannot be read ({error.strerror}); give a JSON file of landmarks") from error
+        except ValueError as error:
+            raise GCFSRError(f"{path}: not a JSON file ({error})") from error
+        self.path = path
+        self.picture: str | None = None
+
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        """The faces that the file lists for `self.picture` (a file name), or its only list."""
+        faces = self.content
+        if isinstance(faces, dict):
+            if self.picture not in faces:
+                raise GCFSRError(f"{self.path}: no entry for the picture {self.picture}; it has {', '.join(faces)}")
+            faces = faces[self.picture]
+        if not isinstance(faces, list):
+            raise GCFSRError(f"{self.path}: expected a list of faces, got {type(faces).__name__}")
+        return [self._face(face, number) for number, face in enumerate(faces)]
+
+    def _face(self, face: Any, number: int) -> Detection:
+        entry = face if isinstance(face, dict) else {"landmarks": face}
+        try:
+            points = np.asarray(entry["landmarks"], dtype=np.float64).reshape(5, 2)
+            box = np.asarray(entry.get("box") or _box_around(points), dtype=np.float64).reshape(4)
+            return Detection(box, points, float(entry.get("score", 1.0)))
+        except (KeyError, TypeError, ValueError) as error:
+            raise GCFSRError(f"{self.path}: face {number} is not five [x, y] points, with a box of four") from error
+
+
+def build_detector(
+    name: str, weights: str | Path | None = None, confidence: float | None = None, device: str = "cpu"
+) -> Detector:
+    """Builds a detector by name.
+
+    Args:
+        name: one of `DETECTORS`.
+        weights: its file or a folder that holds it (for `landmarks`: the JSON file). By default the folder named by the
+            environment variable GCFSR_WEIGHTS, then the places that `weight_folders` lists.
+        confidence: least score in [0, 1] that counts as a face; None: the detector's usual one.
+        device: where RetinaFace runs.
+
+    Raises:
+        GCFSRError: unknown name, a missing or unreadable file, or a confidence outside [0, 1].
+    """
+    if name not in CONFIDENCE:
+        raise GCFSRError(f"detector {name}: unknown; choose {', '.join(DETECTORS)}")
+    confidence = CONFIDENCE[name] if confidence is None else confidence
+    if not 0 <= confidence <= 1:
+        raise GCFSRError(f"confidence {confidence}: must lie in [0, 1]")
+    if name == "landmarks":
+        if weights is None:
+            raise GCFSRError("detector landmarks: needs the JSON file that holds them")
+        return LandmarkFile(Path(weights))
+    path = find_weights(name, weights)
+    if path is None:
+        raise GCFSRError(missing_weights(name, weights))
+    if name == "yunet":
+        return YuNetDetector(path, confidence)
+    if find_spec("facexlib") is None:
+        raise GCFSRError(f"detector {name}: facexlib is not installed; pip install 'gcfsr[photo]', or use yunet")
+    from gcfsr_inference.photo.retinaface import RetinaFaceDetector
+
+    return RetinaFaceDetector(path, name.removeprefix("retinaface_"), confidence, device)
+
+
+def weight_folders(folder: str | Path | None = None) -> list[Path]:
+    """The folders that are searched for detectors' weights, first to last."""
+    if folder is not None:
+        return [Path(folder)]
+    named = os.environ.get(WEIGHTS_VARIABLE)
+    home = Path.home() / ".cache" / "gcfsr"
+    return [Path(named), home] if named else [home]
+
+
+def find_weights(name: str, weights: str | Path | None = None) -> Path | None:
+    """The weights' file of a detector, or None where there is none."""
+    if weights is not None and Path(weights).is_file():
+        return Path(weights)
+    pattern = YUNET_PATTERN if name == "yunet" else RETINAFACE_FILES[name.removeprefix("retinaface_")]
+    for folder in weight_folders(weights):
+        found = sorted(folder.glob(pattern))
+        if found:
+            return found[-1]
+    return None
+
+
+def find_detector(weights: str | Path | None = None) -> str | None:
+    """The best detector whose weights (and for RetinaFace facexlib) are at hand, or None."""
+    usable = ["yunet"] if find_spec("facexlib") is None else [name for name in DETECTORS if name != "landmarks"]
+    return next((name for name in usable if find_weights(name, weights)), None)
+
+
+def missing_weights(name: str, weights: str | Path | None = None) -> str:
+    """One line that says which file a detector needs and where it belongs."""
+    file = YUNET_PATTERN if name == "yunet" else RETINAFACE_FILES[name.removeprefix("retinaface_")]
+    source = "OpenCV's model zoo" if name == "yunet" else "facexlib's release v0.1.0"
+    places = " or ".join(str(folder) for folder in weight_folders(weights))
+    return (
+        f"{file}: the weights of the detector {name} are missing; put this file (from {source}) into {places}, "
+        f"or name its folder with --weights-dir or {WEIGHTS_VARIABLE}"
+    )
+
+
+def _box_around(points: np.ndarray) -> list[float]:
+    """A box about as wide as a detector's, from five landmarks."""
+    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+    pad = max(right - left, bottom - top) / 2
+    return [left - pad, top - pad, right + pad, bottom + pad]
+
+
+def detections(boxes: np.ndarray, points: np.ndarray, scores: np.ndarray) -> list[Detection]:
+    """Detections from (N, 4) boxes, (N, 10) landmarks and (N,) scores."""
+    points = points.reshape(-1, 5, 2)
+    return [Detection(box, five, float(score)) for box, five, score in zip(boxes, points, scores, strict=True)]

@@ -1,0 +1,99 @@
+"""Faces followed through a video: landmarks smoothed over neighbouring frames, gaps bridged, the dial kept steady."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gcfsr_inference.photo.detect import Detection
+from gcfsr_inference.photo.photograph import Face
+
+SAME_FACE = 0.3  # overlap (intersection over union) of one face's boxes in neighbouring frames
+DIAL_STEP = 0.1  # share of the way to a new frame's factor that the dial goes, in octaves
+
+
+@dataclass
+class Track:
+    """One face through time. `seen`: its detections by frame, those in the window; `octaves`: its smoothed dial."""
+
+    number: int
+    seen: dict[int, Detection] = field(default_factory=dict)
+    octaves: float | None = None
+
+    @property
+    def last(self) -> Detection:
+        """The latest detection."""
+        return self.seen[max(self.seen)]
+
+    def dial(self, factor: float) -> float:
+        """The factor to use, given this frame's estimate: an exponential mean of log2(factor)."""
+        new = math.log2(factor)
+        self.octaves = new if self.octaves is None else self.octaves + DIAL_STEP * (new - self.octaves)
+        return 2**self.octaves
+
+    def at(self, frame: int, reach: int) -> Face | None:
+        """The face at one frame: box and landmarks on a line fitted to the window's detections, nearest weighing most.
+
+        None where the face is not seen at or on both sides of the frame, or only once in a window of several frames.
+        """
+        times = np.array(sorted(self.seen))
+        if times.size == 0 or times[0] > frame or times[-1] < frame or (times.size == 1 and reach > 0):
+            return None
+        values = np.stack([np.append(self.seen[t].box, self.seen[t].landmarks) for t in times])  # (T, 14)
+        weights = 1 - np.abs(times - frame) / (reach + 1)
+        fitted = _line_at(times - frame, values, weights)
+        score = max(self.seen[t].score for t in times)
+        return Face(self.number, fitted[:4], fitted[4:].reshape(5, 2), score)
+
+
+class Tracker:
+    """Follows faces over a window of 2 * `reach` + 1 frames; its memory does not grow with the video.
+
+    Args:
+        reach: frames before and after over which detections are smoothed; 0 takes them as they are.
+    """
+
+    def __init__(self, reach: int) -> None:
+        self.reach = reach
+        self.tracks: list[Track] = []
+        self.count = 0
+
+    def add(self, frame: int, found: Iterable[Detection]) -> None:
+        """Takes the detections of the next frame: each goes to the track it overlaps most, or starts a new one."""
+        free = list(found)
+        for track in sorted(self.tracks, key=lambda track: -max(track.seen)):
+            overlaps = [_overlap(track.last.box, detection.box) for detection in free]
+            if overlaps and max(overlaps) >= SAME_FACE:
+                track.seen[frame] = free.pop(int(np.argmax(overlaps)))
+        for detection in free:
+            self.tracks.append(Track(self.count, {frame: detection}))
+            self.count += 1
+
+    def faces(self, frame: int) -> Iterator[tuple[Track, Face]]:
+        """The smoothed faces of a frame, for which the window's later frames were added; forgets what is too old."""
+        for track in self.tracks:
+            track.seen = {time: face for time, face in track.seen.items() if time >= frame - self.reach}
+        self.tracks = [track for track in self.tracks if track.seen]
+        for track in self.tracks:
+            face = track.at(frame, self.reach)
+            if face is not None:
+                yield track, face
+
+
+def _line_at(times: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted least-squares line through `values` (T, K) over `times` (T,), at time 0: (K,)."""
+    weights = weights / weights.sum()
+    mean_time, mean = weights @ times, weights @ values
+    spread = weights @ np.square(times - mean_time)
+    if spread == 0:
+        return mean
+    slope = (weights * (times - mean_time)) @ values / spread
+    return mean - slope * mean_time
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boxes."""
+    common = np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0).prod()
+    union = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - common
+    return float(common / union) if union > 0 else 0.0

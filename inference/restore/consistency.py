@@ -1,0 +1,128 @@
+"""Does a result agree with its input? Measured after shrinking it by its factor; and made to agree on request."""
+
+from dataclasses import asdict, dataclass
+
+import cv2
+import numpy as np
+
+from gcfsr_datasets.resize import resize
+from gcfsr_inference.restore.arrays import to_depth, unit_bgr
+
+EQUAL = 100.0  # PSNR in dB that stands for "no difference"
+TARGET = 0.5  # mean difference in 8-bit steps that `lock` goes below
+MOST_STEPS = 200
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """How far a shrunk result is from what was given.
+
+    Attributes:
+        size: side in pixels at which they are compared.
+        psnr: in dB over all channels; 100 where they are equal.
+        mean: mean absolute difference in 8-bit steps (0 to 255).
+        largest: largest absolute difference in 8-bit steps.
+    """
+
+    size: int
+    psnr: float
+    mean: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class LockCost:
+    """What locking did to a result.
+
+    Attributes:
+        steps: back-projections made.
+        psnr_change: PSNR in dB between the result before and after: how much was changed at all.
+        sharpness_before, sharpness_after: variance of the Laplacian of the luma in 8-bit steps squared.
+        before, after: the consistency.
+    """
+
+    steps: int
+    psnr_change: float
+    sharpness_before: float
+    sharpness_after: float
+    before: Consistency
+    after: Consistency
+
+    def as_dict(self) -> dict:
+        """Plain numbers, for JSON."""
+        return asdict(self)
+
+
+def low_size(given: np.ndarray, out_size: int, factor: float) -> int:
+    """Side at which result and input are compared: out_size / factor, or the input's own side if that is about it."""
+    side = max(1, round(out_size / factor))
+    stored = round((given.shape[0] + given.shape[1]) / 2)
+    return stored if stored <= out_size and 0.8 <= stored / side <= 1.25 else side
+
+
+def consistency(restored: np.ndarray, given: np.ndarray, factor: float) -> Consistency:
+    """Compares a result, shrunk by its factor, with the picture it came from.
+
+    Args:
+        restored: (S, S, 3) BGR or (S, S) of uint8 or uint16.
+        given: the input picture, any size; it is shrunk to the same size if it is larger.
+        factor: how many times fewer pixels than `restored` the input really has (`estimate_factor`).
+    """
+    size = low_size(given, restored.shape[0], factor)
+    return _compare(_shrink(unit_bgr(restored), size), _shrink(unit_bgr(given), size))
+
+
+def lock(restored: np.ndarray, given: np.ndarray, factor: float) -> tuple[np.ndarray, LockCost]:
+    """Projects a result back so that it agrees with its input: iterative back-projection (Irani and Peleg, 1991).
+
+    Each step adds the enlarged difference between the input and the shrunk result, until the picture that is returned,
+    rounded and clipped, differs by less than 0.5/255 on average.
+
+    Args:
+        restored: as in `consistency`.
+        given: as in `consistency`.
+        factor: as in `consistency`.
+
+    Returns:
+        The locked picture (dtype and shape of `restored`) and what that cost. Where clipping keeps the target out of
+        reach the best picture found is returned: see `cost.after.mean`.
+    """
+    out = restored.shape[:2]
+    size = low_size(given, out[0], factor)
+    target = _shrink(unit_bgr(given), size)
+    before = _compare(_shrink(unit_bgr(restored), size), target)
+    best, best_result, steps = before, restored, 0
+    y = unit_bgr(restored)
+    while best.mean >= TARGET and steps < MOST_STEPS:
+        steps += 1
+        y = np.clip(y + resize(target - _shrink(y, size), out), 0, 1)
+        rounded = to_depth(y if restored.ndim == 3 else y[..., 0], restored.dtype)
+        found = _compare(_shrink(unit_bgr(rounded), size), target)
+        if found.mean < best.mean:
+            best, best_result = found, rounded
+    change = _psnr(unit_bgr(best_result) - unit_bgr(restored))
+    return best_result, LockCost(steps, change, sharpness(restored), sharpness(best_result), before, best)
+
+
+def sharpness(image: np.ndarray) -> float:
+    """Variance of the Laplacian of the luma, in 8-bit steps squared."""
+    luma = cv2.cvtColor((unit_bgr(image) * 255).astype(np.float32), cv2.COLOR_BGR2GRAY)
+    return float(cv2.Laplacian(luma, cv2.CV_32F).var())
+
+
+def _shrink(unit: np.ndarray, size: int) -> np.ndarray:
+    """To (size, size), clipped as the pictures in training are."""
+    return unit if unit.shape[:2] == (size, size) else np.clip(resize(unit, (size, size)), 0, 1)
+
+
+def _compare(low: np.ndarray, target: np.ndarray) -> Consistency:
+    difference = np.abs(low - target)
+    return Consistency(
+        len(low), round(_psnr(difference), 4), round(float(difference.mean() * 255), 4),
+        round(float(difference.max() * 255), 4),
+    )  # fmt: skip
+
+
+def _psnr(difference: np.ndarray) -> float:
+    mse = float(np.square(difference).mean())
+    return EQUAL if mse < 10 ** (-EQUAL / 10) else float(-10 * np.log10(mse))

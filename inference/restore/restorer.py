@@ -1,0 +1,234 @@
+"""Restoring aligned faces: pictures in, pictures out, with the dial between. Photographs are in `photo`."""
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_inference.backends.backend import Backend, choose_backend
+from gcfsr_inference.restore.arrays import check_face, network_input, picture
+from gcfsr_inference.restore.autofactor import estimate_factor
+from gcfsr_inference.restore.dial import check_strength, clip_factor, strength_of_factor
+from gcfsr_inference.restore.hashes import array_hash, file_hash, picture_seed
+from gcfsr_inference.restore.weights import resolve_checkpoint
+
+NOISES = ("fixed", "random", "zero")
+Strength = float | Sequence[float] | np.ndarray  # one number, one per level, or a map (H, W)
+
+
+class Restorer:
+    """Restores aligned faces at any strength.
+
+    Pictures are arrays (H, W), (H, W, 3) BGR or (H, W, 4) BGRA of uint8 or uint16 and roughly square; results have
+    the network's size and the input's kind (depth, gray or colour, alpha).
+
+    Args:
+        backend: an opened network, see `backends`.
+        path: the checkpoint's file, for its hash.
+    """
+
+    def __init__(self, backend: Backend, path: Path | None = None) -> None:
+        self.backend, self.path = backend, path
+        self.out_size, self.sizes, self.blind = backend.out_size, backend.sizes, backend.blind
+        self.min_factor, self.max_factor = backend.min_factor, backend.max_factor
+        self._cached: tuple[str, Any] = ("", None)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike | None = None,
+        device: str = "cpu",
+        dtype: str = "fp32",
+        backend: str = "torch",
+        compiled: bool = False,
+    ) -> "Restorer":
+        """Loads a checkpoint.
+
+        Args:
+            path: a file, a bundled name or a name in the user's weights folder; None is the bundled default.
+            device: "cpu", "cuda", "mps".
+            dtype: "fp32" or "bf16".
+            backend: "torch", "onnx" or "openvino".
+            compiled: PyTorch only: run through `torch.compile`.
+
+        Raises:
+            GCFSRError: no such file, not a checkpoint of this network, or a device or backend that is not here.
+        """
+        file = resolve_checkpoint(path)
+        return cls(choose_backend(backend, file, device, dtype, compiled), file)
+
+    @cached_property
+    def checkpoint_hash(self) -> str:
+        """SHA-256 of the checkpoint file, "" for a network that came from no file."""
+        return "" if self.path is None else file_hash(self.path)
+
+    def restore(
+        self,
+        image: np.ndarray,
+        factor: float | str = "auto",
+        s: Strength | None = None,
+        noise: str = "fixed",
+        seed: int = 0,
+    ) -> np.ndarray:
+        """Restores one aligned face; the encoder's work is kept for the next call with the same picture.
+
+        Args:
+            image: the face, see the class.
+            factor: upscaling factor in [min_factor, max_factor], or "auto" (estimated from the picture).
+            s: strength in [0, 1] instead of `factor`: a number, one number per level (16 pixels first), or a map.
+            noise: "fixed", "random" (a new one per seed and picture) or "zero".
+            seed: chooses the noise; the same call gives the same result.
+
+        Returns:
+            The restored face, (out_size, out_size[, 3 or 4]), same dtype as the input.
+
+        Raises:
+            GCFSRError: a picture that is no aligned face, or a value out of range.
+        """
+        strength = self.strength(image, factor, s)
+        return self.decode(self.encode(image), strength, noise=noise, seed=picture_seed(image, seed, noise), like=image)
+
+    def restore_batch(
+        self,
+        images: Sequence[np.ndarray],
+        factor: float | str = "auto",
+        s: Strength | None = None,
+        noise: str = "fixed",
+        seed: int = 0,
+    ) -> list[np.ndarray]:
+        """`restore` of several pictures in one pass; sizes and kinds may differ. Arguments as there."""
+        strengths = [self.strength(image, factor, s) for image in images]
+        seeds = [picture_seed(image, seed, noise) for image in images]
+        return self.run_batch(images, strengths, noise, seeds)
+
+    def run_batch(
+        self, images: Sequence[np.ndarray], strengths: Sequence[Strength | None], noise: str, seeds: Sequence[int]
+    ) -> list[np.ndarray]:
+        """One pass over pictures with a strength and a seed each (see `strength` and `picture_seed`)."""
+        for image in images:
+            check_face(image)
+        if not images:
+            return []
+        x = torch.cat([network_input(image, self.out_size) for image in images])
+        maps = self.noise(noise, seeds)
+        out = self.backend.restore(x, self.stack(strengths), maps, seeds[0])
+        return [picture(face, image) for face, image in zip(out, images, strict=True)]
+
+    def encode(self, image: np.ndarray) -> Any:
+        """Features of one face, which do not depend on the dial; kept for the next call with the same picture."""
+        check_face(image)
+        key = array_hash(image)
+        if self._cached[0] != key:
+            self._cached = ("", None)  # first let go of the old ones: they are large
+            self._cached = (key, self.backend.encode(network_input(image, self.out_size)))
+        return self._cached[1]
+
+    def decode(
+        self,
+        features: Any,
+        s: Strength | None = None,
+        factor: float | None = None,
+        noise: str = "fixed",
+        seed: int = 0,
+        like: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Makes the face from `encode`'s features.
+
+        Args:
+            features: of one face.
+            s: strength, as in `restore`; or give `factor`. A blind network takes neither.
+            factor: upscaling factor in [min_factor, max_factor].
+            noise: as in `restore`.
+            seed: as in `restore`, except that the picture does not enter "random".
+            like: the input picture, for its kind and alpha; None makes BGR uint8.
+
+        Raises:
+            GCFSRError: neither or both of s and factor, or a value out of range.
+        """
+        if factor is not None:
+            if s is not None:
+                raise GCFSRError("decode: pass s or factor, not both")
+            s = strength_of_factor(factor, self)
+        out = self.decode_tensor(features, s, noise, seed)
+        return picture(out, np.empty((1, 1, 3), np.uint8) if like is None else like)
+
+    def decode_tensor(self, features: Any, s: Strength | None, noise: str, seed: int) -> Tensor:
+        """`decode` before it becomes a picture: (3, out_size, out_size) RGB in [-1, 1] but for overshoot."""
+        return self.backend.decode(features, self.stack([s]), self.noise(noise, [seed]), seed)[0]
+
+    def photo(self, image: np.ndarray, detector: Any = None, **options: Any) -> Any:
+        """Restores the faces of a whole photograph.
+
+        Args:
+            image: (H, W, 3) BGR, uint8 or uint16.
+            detector: one of `detect.DETECTORS` by name, or one made by `detect.build_detector` (from a weights folder,
+                from landmarks given by hand); None takes the first whose weights are at hand.
+            options: of `photo.PhotoOptions`, and of the dial: factor, s, noise, seed; a map `s` lies over the picture.
+
+        Returns:
+            `photo.PhotoResult`: `.image` and `.faces`.
+
+        Raises:
+            GCFSRError: no detector weights (the message names the file), or an option out of range.
+        """
+        from gcfsr_inference.restore.runner import restore_photograph
+
+        return restore_photograph(self, image, detector, options)
+
+    def strength(self, image: np.ndarray, factor: float | str = "auto", s: Strength | None = None) -> Strength | None:
+        """The strength that `factor` or `s` mean for a picture; None for a blind network.
+
+        Raises:
+            GCFSRError: out of range, or a dial was given to a blind network.
+        """
+        if self.blind:
+            if s is not None or factor != "auto":
+                raise GCFSRError("this checkpoint is blind: it has no dial; leave out --factor, --s and -w")
+            return None
+        if s is not None:
+            return s
+        if factor == "auto":
+            factor = clip_factor(estimate_factor(image, self.out_size), self)
+        return strength_of_factor(float(factor), self)
+
+    def stack(self, strengths: Sequence[Strength | None]) -> Tensor | None:
+        """Strengths of one kind -> (N, 1), (N, levels) or (N, 1, H, W) float32.
+
+        Raises:
+            GCFSRError: a value outside [0, 1], a wrong count of levels, or none for a network with a dial.
+        """
+        if self.blind:
+            return None
+        rows = [np.asarray(np.nan if s is None else s, np.float32) for s in strengths]
+        for row in rows:
+            check_strength(float(row.max() if np.isfinite(row).all() else np.nan))
+            check_strength(float(row.min()))
+            if row.ndim == 1 and len(row) != len(self.sizes):
+                raise GCFSRError(f"s: {len(row)} values; this network has {len(self.sizes)} levels {self.sizes}")
+        shapes = {row.shape for row in rows}
+        if len(shapes) > 1:
+            rows = [np.broadcast_to(row, max(shapes, key=len)) for row in rows]
+        stacked = torch.from_numpy(np.stack(rows))
+        return stacked[:, None] if stacked.ndim in (1, 3) else stacked
+
+    def noise(self, noise: str, seeds: Sequence[int]) -> str | list[Tensor]:
+        """What a backend takes as noise; "random" becomes maps that depend on each picture's own seed only.
+
+        Raises:
+            GCFSRError: another word.
+        """
+        if noise not in NOISES:
+            raise GCFSRError(f"--noise {noise}: one of {', '.join(NOISES)}")
+        if noise != "random":
+            return noise
+        draws = [
+            [torch.randn(shape, generator=generator) for shape in self.backend.noise_shapes(1)]
+            for generator in (torch.Generator().manual_seed(seed) for seed in seeds)
+        ]
+        return [torch.cat(maps) for maps in zip(*draws, strict=True)]

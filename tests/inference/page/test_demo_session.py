@@ -1,0 +1,124 @@
+"""The demo without its page: faces found once, encoded once, the dial decodes only, what is written."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from gcfsr_arch import GCFSR
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_datasets.image_io import read_image, write_image
+from gcfsr_inference.backends.backend import TorchBackend
+from gcfsr_inference.page.session import VIEW, DemoSession
+from gcfsr_inference.photo.detect import LandmarkFile, build_detector
+from gcfsr_inference.photo.paste import TEMPLATE
+from gcfsr_inference.restore.restorer import Restorer
+
+
+class Counting(TorchBackend):
+    """Counts encodings and decodings."""
+
+    def __init__(self, net: GCFSR) -> None:
+        super().__init__(net)
+        self.encoded = self.decoded = 0
+
+    def encode(self, x: torch.Tensor) -> object:
+        self.encoded += 1
+        return super().encode(x)
+
+    def decode(self, *args: object) -> torch.Tensor:
+        self.decoded += 1
+        return super().decode(*args)
+
+
+@pytest.fixture
+def restorer() -> Restorer:
+    torch.manual_seed(0)
+    return Restorer(Counting(GCFSR(32, num_style_feat=32, narrow=1 / 16)))
+
+
+def photograph(path: Path, dtype: type = np.uint8, **extra: object) -> Path:
+    y, x = np.mgrid[:300, :400]
+    image = np.stack([x * 0.5 + 20, y * 0.7 + 10, (x + y) * 0.3], axis=2)
+    write_image(path, (image * (257 if dtype == np.uint16 else 1)).astype(dtype), **extra)
+    return path
+
+
+def two_faces(folder: Path) -> LandmarkFile:
+    path = folder / "faces.json"
+    path.write_text(str([(TEMPLATE * 100 + [20, 30]).tolist(), (TEMPLATE * 120 + [220, 120]).tolist()]))
+    return LandmarkFile(path)
+
+
+def test_the_dial_only_decodes(restorer: Restorer, tmp_path: Path) -> None:
+    session = DemoSession(restorer, two_faces(tmp_path), photograph(tmp_path / "p.png"))
+    assert [label.split(":")[0] for label in session.labels()] == ["face 0", "face 1"]
+    results = []
+    for factor in (4.0, 16.0, 32.0):
+        turns = session.turn([0, 1], factor)
+        assert [turn.factor for turn in turns] == [factor, factor]
+        results.append(session.result)
+    assert (restorer.backend.encoded, restorer.backend.decoded) == (2, 6)
+    assert (results[0] != results[1]).any()
+    assert (results[1] != results[2]).any()
+
+
+def test_chosen_faces_change_and_others_do_not(restorer: Restorer, tmp_path: Path) -> None:
+    session = DemoSession(restorer, two_faces(tmp_path), photograph(tmp_path / "p.png"))
+    before = session.picture.bgr.copy()
+    (turn,) = session.turn([1], None)
+    assert turn.number == 1
+    assert turn.factor == session.subjects[1].factor
+    assert turn.consistency.psnr > 0
+    changed = (session.result != before).any(axis=2)
+    assert changed[130:230, 240:330].any()
+    assert not changed[:, :200].any()
+    assert session.turn([], None) == []
+    np.testing.assert_array_equal(session.result, before)
+
+
+def test_the_file_keeps_depth_alpha_and_size(restorer: Restorer, tmp_path: Path) -> None:
+    alpha = np.full((300, 400), 30000, np.uint16)
+    path = photograph(tmp_path / "photo ü.png", np.uint16, alpha=alpha)
+    session = DemoSession(restorer, two_faces(tmp_path), path)
+    session.turn([0], 8.0)
+    written = session.write()
+    assert written.name == "photo ü_restored.png"
+    picture = read_image(written)
+    assert picture.bgr.dtype == np.uint16
+    np.testing.assert_array_equal(picture.bgr, session.result)
+    np.testing.assert_array_equal(picture.alpha, alpha)
+
+
+def test_views(restorer: Restorer, tmp_path: Path) -> None:
+    large = tmp_path / "large.png"
+    cv2.imwrite(str(large), np.zeros((200, 3000, 3), np.uint8))
+    session = DemoSession(restorer, two_faces(tmp_path), large)
+    for index, shape in ((None, (85, VIEW, 3)), (0, (512, 512, 3))):
+        before, after = session.views(index)
+        assert before.shape == after.shape == shape
+        assert before.dtype == np.uint8
+
+
+def test_a_square_picture_without_a_detector(restorer: Restorer, tmp_path: Path) -> None:
+    path = tmp_path / "face.png"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (64, 60, 3), np.uint8))
+    session = DemoSession(restorer, None, path)
+    session.turn([0], None)
+    assert session.result.shape == (32, 32, 3)
+    before, after = session.views(None)
+    assert before.shape == after.shape
+    assert read_image(session.write()).bgr.shape == (32, 32, 3)
+
+
+def test_what_cannot_be_opened(restorer: Restorer, tmp_path: Path, shared: Path) -> None:
+    (tmp_path / "no.png").write_bytes(b"nothing")
+    with pytest.raises(GCFSRError, match=r"no\.png"):
+        DemoSession(restorer, None, tmp_path / "no.png")
+    path = photograph(tmp_path / "p.png")
+    with pytest.raises(GCFSRError, match="400x300 is no aligned face and no detector"):
+        DemoSession(restorer, None, path)
+    with pytest.raises(GCFSRError, match="no face found"):
+        DemoSession(restorer, build_detector("yunet", shared / "weights"), path)

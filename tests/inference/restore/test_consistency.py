@@ -1,0 +1,89 @@
+"""Consistency of results with inputs, and locking."""
+
+import numpy as np
+import pytest
+import scipy.ndimage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gcfsr_datasets.resize import resize
+from gcfsr_inference.restore.consistency import EQUAL, consistency, lock, sharpness
+
+
+def shrunk(image: np.ndarray, side: int) -> np.ndarray:
+    top = np.iinfo(image.dtype).max
+    return np.clip(resize(image / top, (side, side)) * top, 0, top).round().astype(image.dtype)
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8, 16])
+def test_the_truth_agrees_with_its_own_input_to_half_a_step(astronaut, factor):
+    truth = shrunk(astronaut, 128)
+    found = consistency(truth, shrunk(truth, round(128 / factor)), factor)
+    assert found.size == round(128 / factor)
+    assert found.largest <= 0.5
+    assert found.psnr > 55
+
+
+def test_against_plain_numpy(astronaut):
+    truth, other = shrunk(astronaut, 64), shrunk(np.ascontiguousarray(astronaut[:, ::-1]), 64)
+    found = consistency(other, shrunk(truth, 16), 4)
+    difference = shrunk(truth, 16) - np.clip(resize(other / 255, (16, 16)), 0, 1) * 255
+    assert found.mean == pytest.approx(np.abs(difference).mean(), abs=1e-3)
+    assert found.largest == pytest.approx(np.abs(difference).max(), abs=1e-3)
+    assert found.psnr == pytest.approx(10 * np.log10(255**2 / np.mean(difference**2)), abs=1e-3)
+
+
+def test_equal_pictures_have_a_finite_psnr(astronaut):
+    assert consistency(astronaut, astronaut, 1).psnr == EQUAL
+
+
+def test_an_input_larger_than_its_content_is_shrunk_first(astronaut):
+    truth = shrunk(astronaut, 128)
+    blurred = shrunk(shrunk(truth, 16), 128)
+    assert consistency(truth, blurred, 8).size == 16
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([2, 3.3, 4, 8, 16]),
+    st.sampled_from([np.uint8, np.uint16]),
+    st.booleans(),
+)
+def test_locking_reaches_half_a_step_on_the_mean(seed, factor, dtype, gray):
+    rng = np.random.default_rng(seed)
+    top = np.iinfo(dtype).max
+    shape = (64, 64) if gray else (64, 64, 3)
+    side = round(64 / factor)
+    smooth = np.clip(scipy.ndimage.gaussian_filter(rng.normal(0, 1, shape), 3) + 0.5, 0.05, 0.95)
+    given_ = np.clip(resize(smooth, (side, side)) * top, 0, top).round().astype(dtype)
+    wrong = rng.integers(0, top, shape, dtype, endpoint=True)
+    locked, cost = lock(wrong, given_, factor)
+    assert locked.shape == wrong.shape
+    assert locked.dtype == wrong.dtype
+    assert cost.after.mean < 0.5
+    assert consistency(locked, given_, factor) == cost.after
+
+
+def test_locking_what_agrees_changes_nothing(astronaut):
+    truth = shrunk(astronaut, 128)
+    locked, cost = lock(truth, shrunk(truth, 32), 4)
+    assert np.array_equal(locked, truth)
+    assert (cost.steps, cost.psnr_change) == (0, EQUAL)
+    assert cost.before == cost.after
+
+
+def test_the_cost_is_what_it_says(astronaut):
+    truth = shrunk(astronaut, 128)
+    blurred = np.round(scipy.ndimage.gaussian_filter(truth.astype(float), (3, 3, 0))).astype(np.uint8)
+    locked, cost = lock(blurred, shrunk(truth, 32), 4)
+    mse = np.mean((locked.astype(float) - blurred) ** 2)
+    assert cost.psnr_change == pytest.approx(10 * np.log10(255**2 / mse), abs=1e-6)
+    assert cost.sharpness_after > cost.sharpness_before
+    assert cost.as_dict()["after"]["mean"] < 0.5
+
+
+def test_sharpness_is_the_laplacians_variance(astronaut):
+    luma = astronaut.astype(float) @ [0.114, 0.587, 0.299]
+    laplacian = scipy.ndimage.laplace(luma, mode="mirror")
+    assert sharpness(astronaut) == pytest.approx(laplacian.var(), rel=1e-3)

@@ -1,0 +1,193 @@
+"""`Restorer` against the network called directly, and the kinds of picture it takes."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gcfsr_arch import GCFSRError, load_generator
+from gcfsr_datasets.resize import resize
+from gcfsr_inference import Restorer, estimate_factor
+from gcfsr_inference.backends.backend import TorchBackend
+from gcfsr_inference.restore.arrays import network_input, picture, to_depth, unit_bgr
+from gcfsr_inference.restore.hashes import picture_seed
+
+rng = np.random.default_rng(0)
+FACE = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def restorer(tiny):
+    return Restorer.load(tiny)
+
+
+def directly(path, image, s, **noise):
+    """The network itself on our own input: RGB, [-1, 1], bicubic as `degrade_multi_factor` leaves it."""
+    net = load_generator(path)
+    rgb = resize(image / 255.0, (32, 32))[..., ::-1]
+    x = torch.tensor(rgb.transpose(2, 0, 1).copy(), dtype=torch.float32)[None] * 2 - 1
+    with torch.no_grad():
+        y = net(x, s, **noise)[0].clamp(-1, 1).numpy().transpose(1, 2, 0)[..., ::-1]
+    return ((y + 1) / 2 * 255).round().astype(np.uint8)
+
+
+def near(a, b):
+    """Equal but for the rounding of the last step."""
+    return a.shape == b.shape and a.dtype == b.dtype and np.abs(a.astype(int) - b.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("noise", ["fixed", "zero"])
+def test_equals_the_network_called_directly(restorer, tiny, noise):
+    expected = directly(tiny, FACE, 4 / 16, noise=noise, seed=3)
+    assert near(restorer.restore(FACE, factor=4, noise=noise, seed=3), expected)
+    assert near(restorer.restore(FACE, s=0.25, noise=noise, seed=3), expected)
+    assert near(restorer.decode(restorer.encode(FACE), 0.25, noise=noise, seed=3), expected)
+    assert near(restorer.decode(restorer.encode(FACE), factor=4, noise=noise, seed=3), expected)
+
+
+def test_auto_is_the_estimate_in_the_networks_range(restorer, astronaut):
+    for side in (4, 16):
+        image = to_depth(resize(unit_bgr(astronaut), (side, side)), np.uint8)
+        factor = min(max(estimate_factor(image, 32), 2), 16)
+        assert np.array_equal(restorer.restore(image), restorer.restore(image, factor=factor))
+
+
+def test_a_batch_equals_singles_whatever_is_beside(restorer):
+    others = [FACE, FACE[:13, :13], np.rot90(FACE).copy()]
+    for noise in ("fixed", "random", "zero"):
+        batch = restorer.restore_batch(others, factor=8, noise=noise, seed=5)
+        singles = [restorer.restore(image, factor=8, noise=noise, seed=5) for image in others]
+        assert all(near(a, b) for a, b in zip(batch, singles, strict=True))
+    assert restorer.restore_batch([]) == []
+
+
+def test_random_noise_depends_on_seed_and_picture(restorer):
+    same = [restorer.restore(FACE, factor=4, noise="random", seed=seed) for seed in (1, 1, 2)]
+    assert np.array_equal(same[0], same[1])
+    assert not np.array_equal(same[0], same[2])
+    assert not np.array_equal(restorer.noise("random", [1])[0], restorer.noise("random", [2])[0])
+
+
+def test_pictures_of_one_seed_get_noise_of_their_own_only_where_it_is_random():
+    other = np.rot90(FACE).copy()
+    assert picture_seed(FACE, 1, "random") == picture_seed(FACE.copy(), 1, "random") != picture_seed(other, 1, "random")
+    assert picture_seed(FACE, 1, "fixed") == picture_seed(other, 1, "fixed") == 1
+
+
+def test_encodes_a_picture_once(restorer, monkeypatch):
+    calls = []
+    plain = TorchBackend.encode
+    monkeypatch.setattr(TorchBackend, "encode", lambda self, x: calls.append(1) or plain(self, x))
+    image = np.flip(FACE).copy()
+    first = restorer.restore(image, factor=2)
+    restorer.restore(image, factor=16)
+    assert len(calls) == 1
+    restorer.restore(FACE, factor=2)
+    assert len(calls) == 2
+    assert np.array_equal(restorer.restore(image, factor=2), first)
+
+
+def test_the_kind_of_picture_is_kept(restorer):
+    deep = FACE.astype(np.uint16) * 257
+    gray = FACE[..., 0].copy()
+    alpha = np.dstack([FACE, gray])
+    plain = restorer.restore(FACE, factor=4)
+    from_deep = restorer.restore(deep, factor=4)
+    assert from_deep.dtype == np.uint16
+    assert near((from_deep / 257).round().astype(np.uint8), plain)
+    assert restorer.restore(gray, factor=4).shape == (32, 32)
+    with_alpha = restorer.restore(alpha, factor=4)
+    assert near(with_alpha[..., :3], plain)
+    assert np.array_equal(with_alpha[..., 3], to_depth(resize(gray / 255, (32, 32)), np.uint8))
+
+
+def test_strength_by_level_and_by_place(restorer):
+    plain = restorer.restore(FACE, s=0.5)
+    assert near(restorer.restore(FACE, s=[0.5, 0.5]), plain)
+    assert near(restorer.restore(FACE, s=np.full((20, 20), 0.5)), plain)
+    assert not near(restorer.restore(FACE, s=[0.2, 1.0]), plain)
+    left_low = np.tile(np.linspace(0, 1, 20), (20, 1))
+    assert not near(restorer.restore(FACE, s=left_low), plain)
+
+
+def test_bf16_is_close(tiny, restorer):
+    half = Restorer.load(tiny, dtype="bf16").restore(FACE, factor=4).astype(float)
+    assert 0 < np.abs(half - restorer.restore(FACE, factor=4)).mean() < 4
+
+
+def test_the_hash_is_the_files(restorer, tiny):
+    import hashlib
+
+    assert restorer.checkpoint_hash == hashlib.sha256(tiny.read_bytes()).hexdigest()
+
+
+def test_a_blind_network_has_no_dial(tiny_blind):
+    blind = Restorer.load(tiny_blind)
+    assert blind.restore(FACE).shape == (32, 32, 3)
+    for dial in ({"factor": 4}, {"s": 0.5}):
+        with pytest.raises(GCFSRError, match="blind"):
+            blind.restore(FACE, **dial)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"factor": 1}, "serves factors 2 to 16"),
+        ({"factor": 17}, "serves factors 2 to 16"),
+        ({"factor": float("nan")}, "serves factors"),
+        ({"s": 1.5}, r"\[0, 1\]"),
+        ({"s": float("nan")}, r"\[0, 1\]"),
+        ({"s": [0.1, 0.2, 0.3]}, "2 levels"),
+        ({"s": np.array([[0.1, np.nan]])}, r"\[0, 1\]"),
+        ({"noise": "loud", "factor": 4}, "--noise"),
+    ],
+)
+def test_wrong_values_are_named(restorer, options, words):
+    with pytest.raises(GCFSRError, match=words):
+        restorer.restore(FACE, **options)
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.zeros((1, 1, 3), np.uint8), "1x1"),
+        (np.zeros((10, 4000, 3), np.uint8), "4000x10"),
+        (np.zeros((20, 20, 2), np.uint8), "2 channels"),
+        (np.zeros((20, 20, 3)), "uint8"),
+    ],
+)
+def test_what_is_no_face_is_refused(restorer, image, words):
+    with pytest.raises(GCFSRError, match=words):
+        restorer.restore(image, factor=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"device": "cuda:99"}, "--device cuda:99"),
+        ({"device": "toaster"}, "--device toaster"),
+        ({"backend": "abacus"}, "--backend abacus"),
+        ({"dtype": "fp8"}, "--dtype fp8"),
+    ],
+)
+def test_what_is_not_here_is_named(tiny, options, words):
+    with pytest.raises(GCFSRError, match=words):
+        Restorer.load(tiny, **options)
+
+
+def test_decode_takes_s_or_factor(restorer):
+    with pytest.raises(GCFSRError, match="not both"):
+        restorer.decode(restorer.encode(FACE), 0.5, factor=8)
+    with pytest.raises(GCFSRError, match=r"\[0, 1\]"):
+        restorer.decode(restorer.encode(FACE))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sampled_from([np.uint8, np.uint16]), st.integers(4, 40), st.integers(0, 2**32 - 1))
+def test_to_the_network_and_back_changes_nothing(dtype, side, seed):
+    image = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, (side, side, 3), dtype, endpoint=True)
+    tensor = network_input(image, side)
+    assert tensor.shape == (1, 3, side, side)
+    assert tensor.abs().max() <= 1
+    assert np.array_equal(picture(tensor[0], image), image)

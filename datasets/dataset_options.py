@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, get_args
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.blind_parameters import BlindRanges
 from gcfsr_datasets.color import ToneRanges
+from gcfsr_datasets.photograph import PhotographRanges
 from gcfsr_datasets.placement import PlacementRanges
 
 Pair = tuple[float, float]
@@ -48,6 +49,8 @@ class FaceOptions:
         misplace: moves the truth off the place that alignment gives a face, before that; see `PlacementRanges`.
         balance_luminance: draws training pictures evenly over the luminance of the face's middle.
         luminance_cache: file that keeps these luminances; without it they are measured at every start.
+        valid_corners: table of the images whose border is padding (see `valid_area`); samples then have a mask `valid`,
+            (1, S, S) with 1 inside the photograph, and training leaves the rest out of every loss.
     """
 
     dataroot_gt: str
@@ -66,6 +69,7 @@ class FaceOptions:
     misplace: PlacementRanges | None = None
     balance_luminance: bool = False
     luminance_cache: str | None = None
+    valid_corners: str | None = None
 
     @classmethod
     def from_opt(cls: type[Options], opt: dict[str, Any]) -> Options:
@@ -137,6 +141,27 @@ class BlindOptions(BlindRanges, FaceOptions):  # FaceOptions' keys come first
     def __post_init__(self) -> None:
         FaceOptions.__post_init__(self)
         BlindRanges.__post_init__(self)
+
+
+@dataclass(frozen=True)
+class PhotographOptions(PhotographRanges, FaceOptions):  # FaceOptions' keys come first
+    """Keys of `PhotographDegradationDataset`: those of `FaceOptions` and `PhotographRanges`, and the factor's.
+
+    Attributes:
+        factor_range, factor_draw, max_factor: as in `MultiFactorOptions`.
+    """
+
+    factor_range: Pair = (2.0, 32.0)
+    factor_draw: Literal["uniform", "log"] = "log"
+    max_factor: float = 32.0
+
+    def __post_init__(self) -> None:
+        FaceOptions.__post_init__(self)
+        PhotographRanges.__post_init__(self)
+        lowest, largest = self.factor_range
+        bound = min(self.max_factor, self.out_size)
+        self._require(1 <= lowest <= largest <= bound, "factor_range", f"[smallest, largest] from 1 to {bound:g}")
+        self._require(self.factor_draw in ("uniform", "log"), "factor_draw", "uniform or log")
 
 
 Block = TypeVar("Block")

@@ -18,6 +18,7 @@ from gcfsr_datasets.image_io import decode_bgr
 from gcfsr_datasets.picture_source import open_source
 from gcfsr_datasets.placement import misplace
 from gcfsr_datasets.resize import resize
+from gcfsr_datasets.valid_area import ValidAreas
 
 logger = logging.getLogger("basicsr.gcfsr_datasets")  # below BasicSR's logger, so its console and file get the words
 
@@ -39,6 +40,7 @@ class FaceDataset(Dataset):
         self.training = options.phase == "train"
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._failed = torch.zeros(len(self.source.names), dtype=torch.uint8).share_memory_()
+        self._valid = None if options.valid_corners is None else ValidAreas.read(options.valid_corners)
         self._chances = None
         if self.training and options.balance_luminance:
             luminances = balance.measure(self.source, options.luminance_cache)
@@ -68,13 +70,17 @@ class FaceDataset(Dataset):
         """
         rng = np.random.default_rng((self.options.seed, epoch if self.training else 0, index))
         image, name = self._sound_picture(self._choose(index, rng), rng)
+        if self._valid is not None:
+            image = np.dstack([image, self._valid.mask(name, self.options.out_size)])  # moves with the image
         if self.training and self.options.use_hflip and rng.random() < 0.5:
             image = cv2.flip(image, 1)
         if self.training and self.options.misplace is not None:
             image = misplace(image, rng, self.options.misplace)
+        image, mask = np.ascontiguousarray(image[..., :3]), image[..., 3:]
         if self.training and self.options.augment is not None:
             image = augment_tone(image.astype(np.float32) / 255, rng, self.options.augment)
-        return {**self.sample(image, rng), "lq_path": name, "gt_path": name}
+        valid = {} if self._valid is None else {"valid": torch.from_numpy((mask > 127).transpose(2, 0, 1)).float()}
+        return {**self.sample(image, rng), **valid, "lq_path": name, "gt_path": name}
 
     def sample(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
         """Degrades a square face, BGR, uint8 or float32 in [0, 1]: lq and gt (3, S, S) RGB in [-1, 1], s, factor."""

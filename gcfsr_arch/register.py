@@ -19,6 +19,7 @@ from gcfsr_arch.training.features import FeatureDiscriminator  # noqa: E402
 from gcfsr_arch.training.model import GCFSRModel  # noqa: E402
 from gcfsr_datasets.blind_face_dataset import BlindFaceDegradationDataset  # noqa: E402
 from gcfsr_datasets.multi_factor_dataset import MultiFactorDegradationDataset  # noqa: E402
+from gcfsr_datasets.photograph_dataset import PhotographDegradationDataset  # noqa: E402
 
 OURS: dict[Any, tuple[Any, ...]] = {
     ARCH_REGISTRY: (
@@ -31,6 +32,7 @@ OURS: dict[Any, tuple[Any, ...]] = {
     DATASET_REGISTRY: (
         MultiFactorDegradationDataset,
         BlindFaceDegradationDataset,
+        PhotographDegradationDataset,
         released.FFHQ_control_Dataset,
         released.SingleImage_GT_Dataset,
     ),

@@ -137,16 +137,16 @@ def dial_gain(s: Tensor, used: Tensor, power: float) -> Tensor:
     return (used / s) ** power
 
 
-def undo_dial(output: Tensor, lq: Tensor, gain: Tensor) -> Tensor:
-    """The picture that a dial at its true place would give: lq + (output - lq) / gain.
+def undo_dial(output: Tensor, base: Tensor, gain: Tensor) -> Tensor:
+    """The picture that a dial at its true place would give: base + (output - base) / gain.
 
-    With the losses on this, a moved dial learns to give lq + gain * detail: nothing deforms, and detail grows with s.
+    With the losses on this, a moved dial learns to give base + gain * detail: nothing deforms, and detail grows with s.
 
     Args:
-        output, lq: (N, 3, S, S) the restored picture and the network's input.
+        output, base: (N, 3, S, S) the restored image and what it shows without detail: the network's input if clean.
         gain: (N,) of `dial_gain`.
     """
-    return lq + (output - lq) / gain.view(-1, 1, 1, 1)
+    return base + (output - base) / gain.view(-1, 1, 1, 1)
 
 
 class SSIMLoss(nn.Module):

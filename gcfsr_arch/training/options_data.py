@@ -86,6 +86,7 @@ class FaceFolder(Loader):
     misplace: Placement | None = Field(None, description="Moves the truth off the place alignment gives a face.")
     balance_luminance: bool = Field(False, description="Draw training pictures evenly over the faces' luminance.")
     luminance_cache: str | None = Field(None, description="File that keeps the luminances.")
+    valid_corners: str | None = Field(None, description="Table of the images whose border is padding.")
     mean: HalfTriple | None = Field(None, description="Only 0.5: the networks live in [-1, 1].")
     std: HalfTriple | None = Field(None, description="Only 0.5: the networks live in [-1, 1].")
 
@@ -125,6 +126,26 @@ class BlindFace(FaceFolder):
     hue: Range = Field([-0.1, 0.1], description="Turn of the hue jitter as a share of the circle.")
 
 
+class PhotographFace(FaceFolder):
+    """PhotographDegradationDataset: rotated, at any phase, reduced, worn, aligned again, as in a photograph."""
+
+    type: Literal["PhotographDegradationDataset"]
+    factor_range: PositiveRange = Field([2, 32], description="[smallest, largest] reduction.")
+    factor_draw: Literal["uniform", "log"] = Field("log", description="How factor_range is drawn.")
+    max_factor: Positive = Field(32, description="s = factor / max_factor.")
+    exact_prob: Share = Field(0.3, description="Probability of the paper's exact bicubic reduction instead.")
+    rotate: Range = Field([-12, 12], description="Degrees by which the face is turned in the photograph.")
+    enlarge_prob: Share = Field(0.4, description="Probability of an enlargement before the alignment.")
+    enlarge_range: PositiveRange = Field([1.2, 4], description="Ratio of that enlargement.")
+    worn_prob: Share = Field(0.5, description="Probability of blur, noise and JPEG.")
+    blur_prob: Share = Field(0.5, description="Probability of the blur of a worn image.")
+    blur_sigma: PositiveRange = Field([0.2, 1.5], description="Its standard deviations, pixels of the reduced image.")
+    noise_range: Range = Field([0, 12], description="Standard deviation of the noise of a worn image, of 255.")
+    gray_noise_prob: Share = Field(0.4, description="Probability that all channels get the same noise.")
+    jpeg_prob: Share = Field(0.8, description="Probability of JPEG compression of a worn image.")
+    jpeg_range: PositiveRange = Field([50, 95], description="Its quality.")
+
+
 class ReleasedControl(FaceFolder):
     """FFHQ_control_Dataset of the released code: factors drawn from `downsample_list`."""
 
@@ -158,6 +179,7 @@ class OtherDataset(OpenSection):
 DATASETS: dict[str, type[Section]] = {
     "MultiFactorDegradationDataset": MultiFactor,
     "BlindFaceDegradationDataset": BlindFace,
+    "PhotographDegradationDataset": PhotographFace,
     "FFHQ_control_Dataset": ReleasedControl,
     "SingleImage_GT_Dataset": ReleasedSingle,
 }

@@ -28,17 +28,22 @@ class Batch:
     matched: Tensor | None  # (N,) bool: the dial is the true one; None where all are
     noise: Any  # as the generator takes it
     gain: Tensor | None = None  # (N,) what the dials do to the detail; None where the output is judged as it is
+    base: Tensor | None = None  # (N, 3, S, S) what the dial leaves alone; None where that is lq
+    valid: Tensor | None = None  # (N, 1, S, S) 1 inside the photograph, 0 on padding; None where all is valid
 
     def part(self, chosen: slice) -> "Batch":
         """A micro-batch."""
         noise = self.noise if isinstance(self.noise, str) else [n[chosen] for n in self.noise]
-        s, matched, gain = (None if x is None else x[chosen] for x in (self.s, self.matched, self.gain))
-        return Batch(self.lq[chosen], self.gt[chosen], s, self.factor[chosen], matched, noise, gain)
+        optional = (self.s, self.matched, self.gain, self.base, self.valid)
+        s, matched, gain, base, valid = (None if x is None else x[chosen] for x in optional)
+        return Batch(self.lq[chosen], self.gt[chosen], s, self.factor[chosen], matched, noise, gain, base, valid)
 
     def judged(self, output: Tensor) -> Tensor:
-        """The picture that the losses and D see, in full precision."""
+        """The image that the losses and D see, in full precision; padding is gray, as it is in gt."""
         output = output.to(self.gt)
-        return output if self.gain is None else undo_dial(output, self.lq, self.gain)
+        if self.gain is not None:
+            output = undo_dial(output, self.lq if self.base is None else self.base, self.gain)
+        return output if self.valid is None else output * self.valid
 
 
 class StepMixin:
@@ -64,6 +69,9 @@ class StepMixin:
         self.lq = self.engine.picture(data["lq"].to(self.device, non_blocking=True))
         if "gt" in data:
             self.gt = self.engine.picture(data["gt"].to(self.device, non_blocking=True))
+        self.base, self.valid = (data[key].to(self.lq) if key in data else None for key in ("base", "valid"))
+        if self.valid is not None:
+            self.gt = self.gt * self.valid
         blind = self.get_bare_model(self.net_g).blind
         self.s = None if blind else data["s"].to(self.lq).flatten()
         self.factor = torch.as_tensor(data.get("factor", 1.0)).expand(len(self.lq)).to(self.device)
@@ -83,7 +91,8 @@ class StepMixin:
             s, matched = draw_mismatch(s, mismatch["prob"], mismatch["octaves"], net.min_factor / net.max_factor)
             if mismatch.get("gain") is not None:  # every sample is then held by every loss
                 matched, gain = None, dial_gain(self.s, s, mismatch["gain"])
-        return Batch(self.lq, self.gt, s, self.factor, matched, self.draw_noise(len(self.lq)), gain)
+        noise = self.draw_noise(len(self.lq))
+        return Batch(self.lq, self.gt, s, self.factor, matched, noise, gain, self.base, self.valid)
 
     def optimize_parameters(self, current_iter: int) -> None:
         """One iteration: G's step (Eq. 7 with D fixed), the EMA of G, then D's step on the same restored faces.

@@ -1,0 +1,45 @@
+"""Pairs of a face and what a photograph shows of it, at a factor drawn per sample, clean and worn together."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gcfsr_datasets.dataset_options import PhotographOptions
+from gcfsr_datasets.degradation import degrade_planes, draw_factor
+from gcfsr_datasets.face_dataset import FaceDataset, to_planes
+from gcfsr_datasets.photograph import degrade_photograph
+
+
+class PhotographDegradationDataset(FaceDataset):
+    """Samples: lq, gt, base (3, S, S) RGB in [-1, 1]; s and factor, scalars; valid where set; lq_path, gt_path.
+
+    `base` is the clean bicubic reduction of gt by the same factor. The detail of the dial is what gt has beyond it: a
+    worn lq differs from gt by its noise as well, which no setting of the dial should bring back.
+
+    Args:
+        opt: a block of BasicSR's `datasets:`; its keys are those of `PhotographOptions`.
+
+    Raises:
+        GCFSRError: a key is unknown or out of range, or the images cannot be found.
+    """
+
+    options: PhotographOptions
+
+    def __init__(self, opt: dict[str, Any]):
+        super().__init__(PhotographOptions.from_opt(opt), opt)
+
+    def sample(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
+        options = self.options
+        factor = draw_factor(rng, options.out_size, *options.factor_range, log=options.factor_draw == "log")
+        face = image if image.dtype == np.float32 else image.astype(np.float32) / 255
+        lq = degrade_photograph(face, factor, rng, options)
+        gt = to_planes(image)
+        return {
+            "lq": torch.from_numpy(to_planes(lq)),
+            "gt": torch.from_numpy(gt),
+            "base": torch.from_numpy(degrade_planes(gt, factor)),
+            "s": torch.tensor(factor / options.max_factor, dtype=torch.float32),
+            "factor": torch.tensor(factor, dtype=torch.float32),
+        }

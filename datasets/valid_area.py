@@ -1,0 +1,44 @@
+"""Which part of an aligned crop lies inside its photograph; the rest is padding."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_datasets.image_io import read_bytes
+
+FRACTION_BITS = 8  # of the fixed-point coordinates that OpenCV fills polygons by
+
+
+class ValidAreas:
+    """The photograph's corners in each crop, by the name of its file; an image that is not listed is all valid."""
+
+    def __init__(self, corners: dict[str, np.ndarray]):
+        self.corners = corners
+
+    @classmethod
+    def read(cls, path: str) -> "ValidAreas":
+        """Reads a table: a header, then per line a file name, a tab, and the four corners x y x y ... in order around
+        the quadrilateral, as shares of the side.
+
+        Raises:
+            GCFSRError: no such file, or a line of another form.
+        """
+        try:
+            rows = [line.split("\t") for line in read_bytes(path).decode().splitlines()[1:] if line]
+            corners = {name: np.array(numbers.split(), np.float64).reshape(4, 2) for name, numbers in rows}
+            finite = all(np.abs(value).max() < 1e3 for value in corners.values())
+        except (UnicodeDecodeError, ValueError) as error:
+            raise GCFSRError(f"{path}: not a table of corners ({error}); write name, tab, x y x y x y x y") from error
+        if not finite:
+            raise GCFSRError(f"{path}: a corner is not a finite share of the side; correct it")
+        return cls(corners)
+
+    def mask(self, name: str, side: int) -> np.ndarray:
+        """(side, side) uint8: 255 inside the photograph, 0 on padding."""
+        corners = self.corners.get(Path(name).name)
+        if corners is None:
+            return np.full((side, side), 255, np.uint8)
+        points = np.rint((corners * side - 0.5) * 2**FRACTION_BITS).astype(np.int32)
+        return cv2.fillConvexPoly(np.zeros((side, side), np.uint8), points, (255,), shift=FRACTION_BITS)

@@ -126,9 +126,7 @@ def draw_wear(rng: np.random.Generator, ranges: PhotographRanges) -> Wear:
     return Wear(sigma, angle, noise, bool(gray), quality)
 
 
-def degrade_photograph(
-    gt: np.ndarray, factor: float, rng: np.random.Generator, ranges: PhotographRanges
-) -> np.ndarray:
+def degrade_photograph(gt: np.ndarray, factor: float, rng: np.random.Generator, ranges: PhotographRanges) -> np.ndarray:
     """Draws and applies one photograph degradation; see `apply_photograph`."""
     return apply_photograph(gt, factor, draw_photograph(rng, ranges), rng)
 

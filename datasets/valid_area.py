@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import read_bytes
-
-FRACTION_BITS = 8  # of the fixed-point coordinates that OpenCV fills polygons by
 
 
 class ValidAreas:
@@ -40,5 +37,11 @@ class ValidAreas:
         corners = self.corners.get(Path(name).name)
         if corners is None:
             return np.full((side, side), 255, np.uint8)
-        points = np.rint((corners * side - 0.5) * 2**FRACTION_BITS).astype(np.int32)
-        return cv2.fillConvexPoly(np.zeros((side, side), np.uint8), points, (255,), shift=FRACTION_BITS)
+        center = (np.arange(side) + 0.5) / side
+        edges = np.roll(corners, -1, axis=0) - corners
+        sides = [  # of each edge, the side on which a pixel's center lies
+            dx * (center[:, None] - y) - dy * (center[None, :] - x)
+            for (x, y), (dx, dy) in zip(corners, edges, strict=True)
+        ]
+        inside = np.all(np.array(sides) >= 0, axis=0) | np.all(np.array(sides) <= 0, axis=0)
+        return inside.astype(np.uint8) * 255

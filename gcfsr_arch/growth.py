@@ -57,7 +57,9 @@ def grow(small: GCFSR, large: GCFSR) -> GCFSR:
 def _copy(key: str, source: Tensor, target: Tensor) -> None:
     """Writes `source` into the leading channels of `target`; old outputs (axis 0) ignore new inputs (axis 1)."""
     if any(a > b for a, b in zip(source.shape, target.shape, strict=True)):
-        raise GCFSRError(f"grow: {key} has shape {tuple(source.shape)}, larger than {tuple(target.shape)} of the new one")
+        raise GCFSRError(
+            f"grow: {key} has shape {tuple(source.shape)}, larger than {tuple(target.shape)} of the new one"
+        )
     target[: len(source)] = 0
     target[tuple(slice(n) for n in source.shape)] = source
 
@@ -93,7 +95,9 @@ def _begin_level(small: GCFSR, large: GCFSR) -> None:
     down.weight[: len(kernel), :3] = kernel / down.gain
     down.weight[: len(kernel), 3:6] = -kernel / down.gain
     down.bias[: len(kernel)] = source.bias
-    large.levels[str(large.out_size)].to_rgb.conv.weight.zero_()
+    to_rgb = large.levels[str(large.out_size)].to_rgb
+    to_rgb.conv.weight.zero_()
+    to_rgb.bias.zero_()
 
 
 def _halved(kernel: Tensor, small: GCFSR) -> Tensor:

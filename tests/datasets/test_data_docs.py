@@ -10,8 +10,9 @@ import yaml
 
 from gcfsr_datasets.blind_face_dataset import BlindFaceDegradationDataset
 from gcfsr_datasets.color import ToneRanges
-from gcfsr_datasets.dataset_options import BlindOptions, MultiFactorOptions
+from gcfsr_datasets.dataset_options import BlindOptions, MultiFactorOptions, PhotographOptions
 from gcfsr_datasets.multi_factor_dataset import MultiFactorDegradationDataset
+from gcfsr_datasets.photograph_dataset import PhotographDegradationDataset
 from gcfsr_datasets.placement import PlacementRanges
 
 
@@ -27,12 +28,17 @@ def blocks(page: str, language: str) -> list[str]:
 def test_tables_name_every_key(page: str):
     rows = re.findall(r"^\| (`.*?) \|", page, re.M)
     named = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
-    assert named == {field.name for cls in (MultiFactorOptions, BlindOptions) for field in fields(cls)}
+    assert named == {
+        field.name for cls in (MultiFactorOptions, BlindOptions, PhotographOptions) for field in fields(cls)
+    }
     assert all(f"`{field.name}`" in page for cls in (ToneRanges, PlacementRanges) for field in fields(cls))
 
 
 def test_examples_run(page: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    kinds = {cls.__name__: cls for cls in (MultiFactorDegradationDataset, BlindFaceDegradationDataset)}
+    kinds = {
+        cls.__name__: cls
+        for cls in (MultiFactorDegradationDataset, BlindFaceDegradationDataset, PhotographDegradationDataset)
+    }
     examples = [yaml.safe_load(block) for block in blocks(page, "yaml")]
     assert {example["type"] for example in examples} == set(kinds)
     for example in examples:

@@ -31,6 +31,14 @@ def test_a_picture_with_scaled_detail_is_judged_as_the_truth() -> None:
     assert torch.equal(undo_dial(turned, lq, gain), batch.judged(turned))
 
 
+def test_the_dial_of_a_worn_input_scales_what_lies_beyond_its_clean_reduction() -> None:
+    lq, gt, base = (torch.rand(2, 3, 8, 8) for _ in range(3))
+    gain = torch.tensor([0.5, 3.0])
+    batch = Batch(lq, gt, None, torch.ones(2), None, "zero", gain, base=base)
+    assert torch.allclose(batch.judged(base + gain.view(2, 1, 1, 1) * (gt - base)), gt, atol=1e-6)
+    assert torch.equal(batch.part(slice(1, 2)).base, base[1:])
+
+
 @pytest.fixture(scope="module")
 def squeezenets(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The same random SqueezeNet under two names."""

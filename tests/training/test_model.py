@@ -43,6 +43,24 @@ def test_a_discriminator_that_compares_faces_sees_real_and_restored_apart(tiny: 
     assert (log["out_d_real"], log["out_d_fake"]) == pytest.approx(wanted, abs=1e-5)
 
 
+def test_padding_counts_in_no_loss_and_d_does_not_see_it(tiny: ModuleType) -> None:
+    """Two batches that differ in the padding of their ground truth alone train in the same way."""
+    data, valid = tiny.batch(), torch.ones(4, 1, 32, 32)
+    valid[:, :, :, 20:] = 0
+    other = {**data, "gt": data["gt"] * valid + 0.7 * (1 - valid)}
+    logs = []
+    for given in (data, other):
+        model = tiny.build()
+        model.feed_data({**given, "valid": valid})
+        model.optimize_parameters(2)
+        logs.append({**model.get_current_log(), "weights": sum(p.sum().item() for p in model.net_g.parameters())})
+    assert logs[0] == logs[1]
+    unmasked = tiny.build()
+    unmasked.feed_data(other)
+    unmasked.optimize_parameters(2)
+    assert unmasked.get_current_log()["l_g_pix"] > 1.05 * logs[0]["l_g_pix"]
+
+
 def test_lazy_r1_is_stronger_by_its_interval(tiny: ModuleType) -> None:
     every, lazy = (tiny.build(train__net_d_reg_every=n) for n in (1, 4))
     for model in (every, lazy):

@@ -81,7 +81,7 @@ setup(
     python_requires=">=3.10",
     package_dir=FOLDERS,
     packages=packages(),
-    package_data={"": ["*.yml", "*.safetensors", "*.md", "*.json", "LICENSE*", "py.typed"]},
+    package_data={"": ["*.yml", "*.onnx", "*.safetensors", "*.md", "*.json", "LICENSE*", "py.typed"]},
     py_modules=["gcfsr_autoload"],
     install_requires=CORE,
     extras_require=EXTRAS,

@@ -29,16 +29,14 @@ def run(args: argparse.Namespace) -> None:
         raise GCFSRError("demo: gradio is not installed; pip install 'gcfsr[demo]'")
     from gcfsr_inference.backends.backend import precision_note
     from gcfsr_inference.page.demo import serve
-    from gcfsr_inference.photo.detect import build_detector, find_detector, missing_weights
+    from gcfsr_inference.photo.detect import build_detector, find_detector
     from gcfsr_inference.restore.restorer import Restorer
 
     restorer = Restorer.load(args.checkpoint, args.device, args.dtype, args.backend)
     if note := precision_note(args.backend, args.device, args.dtype):
         print(f"gcfsr demo: {note}", flush=True)
     name = args.detector or find_detector(args.weights_dir)
-    if name is None:
-        print(f"gcfsr demo: takes aligned faces only, because {missing_weights('yunet', args.weights_dir)}", flush=True)
-    detector = build_detector(name, args.weights_dir, args.confidence, args.device) if name else None
+    detector = build_detector(name, args.weights_dir, args.confidence, args.device)
     page = serve(restorer, detector, args.host, args.port)
     if args.open:
         webbrowser.open(str(page.local_url))

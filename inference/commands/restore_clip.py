@@ -11,7 +11,6 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import make_folder
 from gcfsr_inference.commands import sidecar
 from gcfsr_inference.commands.restore_whole import detector_for, photo_options
-from gcfsr_inference.photo.detect import missing_weights
 from gcfsr_inference.photo.photograph import Face
 from gcfsr_inference.photo.video import WRITTEN_VIDEOS, restore_video
 from gcfsr_inference.restore.hashes import file_hash
@@ -62,8 +61,6 @@ def restore_clip(run: "RestoreRun", source: "Source", path: Path) -> None:
     if outputs.to_stdout:
         raise GCFSRError(f"{source.name}: a video is not written to standard output; name a file or folder with -o")
     detector = detector_for(run, source)
-    if detector is None:
-        raise GCFSRError(missing_weights("yunet", args.weights_dir))
     wanted = run.past or args.sidecar  # only these need the hash of a file that may be long
     digest = file_hash(path) if wanted and path.is_file() else ""
     if run.past:

@@ -17,8 +17,7 @@ from gcfsr_inference.commands import sidecar
 from gcfsr_inference.commands.restore_files import Outputs, Source, gather
 from gcfsr_inference.commands.restore_messages import describe, progress
 from gcfsr_inference.commands.restore_whole import detector_for, open_detector, photo_options, restore_whole
-from gcfsr_inference.photo.detect import missing_weights
-from gcfsr_inference.restore.arrays import SQUARENESS, alpha_at, check_face, network_view
+from gcfsr_inference.restore.arrays import alpha_at, check_face, network_view
 from gcfsr_inference.restore.dial import (
     check_strength,
     parse_levels,
@@ -33,12 +32,11 @@ from gcfsr_inference.restore.weights import resolve_checkpoint
 
 @dataclass
 class Loaded:
-    """An input in memory. `assumed`: it is taken as one aligned face because no detector is at hand."""
+    """An input in memory."""
 
     source: Source
     picture: Picture
     digest: str
-    assumed: bool = False
 
 
 class RestoreRun:
@@ -131,11 +129,8 @@ class RestoreRun:
         loaded = Loaded(source, picture, digest)
         self.outputs.check_form(self.outputs.result(source, picture), picture)  # before the work
         if not self.args.aligned:
-            detector = detector_for(self, source)
-            if detector is not None:
-                restore_whole(self, loaded, detector)
-                return
-            self._assume_aligned(loaded)
+            restore_whole(self, loaded, detector_for(self, source))
+            return
         check_face(picture.bgr, source.name)
         self.strengths(picture)  # raises where the mask has another size
         self.queue.append(loaded)
@@ -146,14 +141,6 @@ class RestoreRun:
             return None
         lowest = self.restorer.min_factor / self.restorer.max_factor
         return strength_map(self.mask, picture.bgr.shape[:2], lowest, 1.0, self.args.s_map)
-
-    def _assume_aligned(self, loaded: Loaded) -> None:
-        height, width = loaded.picture.bgr.shape[:2]
-        if max(height, width) > SQUARENESS * min(height, width):
-            missing = missing_weights("yunet", self.args.weights_dir)
-            raise GCFSRError(f"{width}x{height} is no aligned face and no detector is at hand; {missing}")
-        loaded.assumed = True
-        self.say(f"{loaded.source.name}: no detector's weights are at hand, so it is taken as one aligned face")
 
     def _flush(self) -> None:
         """Restores the queued aligned faces in one pass and writes them."""
@@ -177,12 +164,9 @@ class RestoreRun:
         alpha = None if alpha is None else alpha_at(alpha, self.restorer.out_size)
         restored = replace(loaded.picture, bgr=face, alpha=alpha)
         result = self.outputs.result(source, loaded.picture, number=0)
-        whole = self.outputs.result(source, loaded.picture) if loaded.assumed else result
         digest = self.outputs.write(result, restored)
-        if whole != result:
-            digest = self.outputs.write(whole, restored)
         self.write_face(source, 0, network_view(loaded.picture.bgr, self.restorer.out_size), face, record, result)
-        self.finish(source, loaded.digest, whole, digest, [record.as_dict()], aligned=True)
+        self.finish(source, loaded.digest, result, digest, [record.as_dict()], aligned=True)
 
     def write_face(
         self, source: Source, number: int, crop: np.ndarray, face: np.ndarray, record: FaceRecord, result: Path | None,

@@ -31,8 +31,8 @@ class KnownFaces:
         return [Detection(np.array(f["box"]), np.array(f["landmarks"]), f["score"]) for f in self.faces]
 
 
-def open_detector(args: Any) -> Detector | None:
-    """The detector that the options name, else the best whose weights are at hand, else None.
+def open_detector(args: Any) -> Detector:
+    """The detector that the options name, else the best whose weights are at hand.
 
     Raises:
         GCFSRError: an unknown one, missing weights, a confidence out of range, or a file without landmarks.
@@ -44,13 +44,11 @@ def open_detector(args: Any) -> Detector | None:
     if args.detector == "landmarks":
         raise GCFSRError("--detector landmarks: name the JSON file that holds them with --landmarks")
     args.detector = args.detector or find_detector(args.weights_dir)  # a video's sidecar must name it
-    if args.detector is None:
-        return None
     return build_detector(args.detector, args.weights_dir, args.confidence, args.device)
 
 
-def detector_for(run: "RestoreRun", source: "Source") -> Detector | None:
-    """Where one input's faces come from; None where no detector is at hand."""
+def detector_for(run: "RestoreRun", source: "Source") -> Detector:
+    """Where one input's faces come from."""
     if run.past and not source.is_video:
         return KnownFaces(run.past["faces"])
     if isinstance(run.detector, LandmarkFile):
@@ -81,7 +79,7 @@ def restore_whole(run: "RestoreRun", loaded: "Loaded", detector: Detector) -> No
         for face, known in zip(faces, run.past["faces"], strict=True):
             face.factor = known.get("factor")
     if not faces:
-        run.say(f"{source.name}: no face found; the picture is kept as it is")
+        run.say(f"{source.name}: no face found, the image is kept as it is (--aligned takes it as one aligned face)")
     canvas = enlarge_background(picture.bgr, options)
     entries: list[dict[str, Any]] = []
     run.runner.records.clear()

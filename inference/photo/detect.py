@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import dataclass
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ RETINAFACE_FILES = {"resnet50": "detection_Resnet50_Final.pth", "mobile0.25": "d
 YUNET_PATTERN = "face_detection_yunet_*.onnx"
 CONFIDENCE = {"retinaface_resnet50": 0.9, "retinaface_mobile0.25": 0.93, "yunet": 0.7, "landmarks": 0.0}
 DETECTORS = tuple(CONFIDENCE)
+BUNDLED = Path(str(files("gcfsr_inference"))) / "weights"  # YuNet is in the package
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,8 @@ def build_detector(
 
     Args:
         name: one of `DETECTORS`.
-        weights: its file or a folder that holds it (for `landmarks`: the JSON file). By default the folder named by the
-            environment variable GCFSR_WEIGHTS, then the places that `weight_folders` lists.
+        weights: its file or a folder that holds it (for `landmarks`: the JSON file). By default the folders that
+            `weight_folders` lists, then the package, which holds YuNet.
         confidence: least score in [0, 1] that counts as a face; None: the detector's usual one.
         device: where RetinaFace runs.
 
@@ -167,21 +169,21 @@ def weight_folders(folder: str | Path | None = None) -> list[Path]:
 
 
 def find_weights(name: str, weights: str | Path | None = None) -> Path | None:
-    """The weights' file of a detector, or None where there is none."""
+    """The weights file of a detector: `weights` itself, in the user's folders, or in the package; else None."""
     if weights is not None and Path(weights).is_file():
         return Path(weights)
     pattern = YUNET_PATTERN if name == "yunet" else RETINAFACE_FILES[name.removeprefix("retinaface_")]
-    for folder in weight_folders(weights):
+    for folder in (*weight_folders(weights), BUNDLED):
         found = sorted(folder.glob(pattern))
         if found:
             return found[-1]
     return None
 
 
-def find_detector(weights: str | Path | None = None) -> str | None:
-    """The best detector whose weights (and for RetinaFace facexlib) are at hand, or None."""
-    usable = ["yunet"] if find_spec("facexlib") is None else [name for name in DETECTORS if name != "landmarks"]
-    return next((name for name in usable if find_weights(name, weights)), None)
+def find_detector(weights: str | Path | None = None) -> str:
+    """The best detector whose weights (and for RetinaFace facexlib) are at hand; YuNet comes with the package."""
+    better = [name for name in DETECTORS if name.startswith("retinaface")] if find_spec("facexlib") else []
+    return next((name for name in better if find_weights(name, weights)), "yunet")
 
 
 def missing_weights(name: str, weights: str | Path | None = None) -> str:

@@ -153,13 +153,11 @@ def keep_gray(restored: np.ndarray, given: np.ndarray) -> np.ndarray:
 
 def restore_photograph(restorer: Restorer, image: np.ndarray, detector: Any, options: dict[str, Any]) -> Any:
     """`Restorer.photo`: splits its options between the dial and the photograph, and chooses a detector."""
-    from gcfsr_inference.photo.detect import build_detector, find_detector, missing_weights
+    from gcfsr_inference.photo.detect import build_detector, find_detector
     from gcfsr_inference.photo.photograph import PhotoOptions, restore_photo
 
     dial = {key: options.pop(key) for key in ("factor", "s", "noise", "seed") if key in options}
     detector = detector or find_detector()
-    if detector is None:
-        raise GCFSRError(missing_weights("yunet"))
     try:
         chosen = PhotoOptions(**options)
     except TypeError as error:

@@ -37,7 +37,7 @@ def test_a_clip(restore, clip, by_hand, tmp_path):
     assert (tmp_path / "out/restored_imgs/clip.mp4").stat().st_size > 1000
     assert "output is the input" in restore("-i", clip, *by_hand, out=clip)[2]
     assert "not for videos" in restore("-i", clip, *by_hand, "--draws", 2)[2]
-    assert "face_detection_yunet" in restore("-i", clip)[2]
+    assert "3 frames, 1 faces, restored in 3" in restore("-i", clip)[1]  # found by the detector in the package
 
 
 def test_a_report_of_the_followed_faces(restore, clip, by_hand, tmp_path):

@@ -40,14 +40,12 @@ def test_an_aligned_face_in_gfpgans_folders(restore, face, tiny, tmp_path):
     assert np.array_equal(pixels(tmp_path / "out/cmp/face_00.png"), np.hstack([crop, expected]))
 
 
-def test_without_a_detector_a_square_picture_is_one_aligned_face(restore, face, tmp_path):
+def test_an_image_without_a_face_is_no_aligned_face(restore, face, tmp_path):
     status, out, _ = restore("-i", face)
     assert status == 0
-    assert "taken as one aligned face" in out
-    assert "(auto)" in out
-    assert np.array_equal(
-        pixels(tmp_path / "out/restored_imgs/face.png"), pixels(tmp_path / "out/restored_faces/face_00.png")
-    )
+    assert "no face found" in out
+    assert "--aligned" in out
+    assert np.array_equal(pixels(tmp_path / "out/restored_imgs/face.png"), FACE)
 
 
 def test_w_is_codeformers(restore, face, tmp_path):
@@ -125,9 +123,9 @@ def test_kinds_of_picture(restore, face, tmp_path, kind):
         image.putalpha(Image.fromarray(np.tile(np.arange(0, 240, 12, dtype=np.uint8), (20, 1))))
         modes = {"gray": "L", "alpha": "RGBA", "palette": "P"}
         (image if kind == "alpha" else image.convert("RGB").convert(modes[kind])).save(path)
-    status, out, err = restore("-i", path, "--factor", 4)
+    status, out, err = restore("-i", path, "--aligned", "--factor", 4)
     assert status == 0, err
-    result = read_image(next((tmp_path / "out" / "restored_imgs").iterdir()))
+    result = read_image(next((tmp_path / "out" / "restored_faces").iterdir()))
     assert result.bgr.dtype == (np.uint16 if kind == "deep" else np.uint8)
     assert (result.alpha is not None) == (kind == "alpha")
     assert (result.icc is not None) == (kind == "icc")

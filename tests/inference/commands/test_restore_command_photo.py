@@ -117,7 +117,7 @@ def test_options_out_of_range(restore, photo, tmp_path, options, words):
     ("options", "words"),
     [
         (("--detector", "magic"), "magic"),
-        (("--detector", "yunet"), "face_detection_yunet"),
+        (("--detector", "retinaface_resnet50"), "detection_Resnet50"),
         (("--detector", "landmarks"), "--landmarks"),
         (("--landmarks", "no such.json"), "no such.json"),
         (("--faces", "some"), "faces some"),
@@ -171,6 +171,18 @@ def test_a_report_of_nothing_is_not_written(restore, photo, tmp_path):
     photo.write_text("no picture")
     assert restore("-i", photo, "--report")[0] == 2
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("side", [300, 1350])
+def test_a_photograph_works_right_after_installation(restore, photo, tmp_path, side):
+    """Without any weights of the user's; a square portrait keeps its size, however large."""
+    cv2.imwrite(str(photo), cv2.resize(pixels(photo), (side, side), interpolation=cv2.INTER_CUBIC))
+    status, out, err = restore("-i", photo, landmarks=False)
+    assert status == 0, err
+    assert out.count(": factor") == 1
+    result = pixels(tmp_path / "out/restored_imgs/astro naut.png")
+    assert result.shape == (side, side, 3)
+    assert not np.array_equal(result, pixels(photo))
 
 
 def test_with_a_real_detector(restore, shared, tmp_path):

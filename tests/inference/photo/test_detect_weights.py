@@ -17,9 +17,13 @@ def test_missing_weights_say_which_file_belongs_where(tmp_path: Path, monkeypatc
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(GCFSRError, match=r"detection_Resnet50_Final\.pth.*nowhere.*--weights-dir or GCFSR_WEIGHTS"):
         build_detector("retinaface_resnet50")
-    with pytest.raises(GCFSRError, match=r"face_detection_yunet_.*\.onnx.*missing"):
-        build_detector("yunet", tmp_path)
-    assert find_detector() is None
+
+
+def test_yunet_is_in_the_package(no_weights: None, tmp_path: Path) -> None:
+    assert find_detector() == find_detector(tmp_path) == "yunet"
+    assert build_detector("yunet").confidence == build_detector("yunet", tmp_path).confidence == 0.7
+    licence = detect.BUNDLED / "LICENSE.yunet"
+    assert "MIT License" in licence.read_text()
 
 
 def test_weights_are_found_in_the_named_folder(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,12 +34,12 @@ bench-quick: $(ENV)/.core
 	$(BIN)/python benchmarks/quick.py
 
 # torch comes first: BasicSR's setup asks for it, and would fetch one of its own into an isolated build
-$(ENV)/.core: setup.py
+$(ENV)/.core: setup.py pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 to 3.12 found; name one with PYTHON=" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(ENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install --quiet "torch>=2.5" "torchvision>=0.20"
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[training]"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[train]"
 	touch $@
 
 $(ENV)/.test: $(ENV)/.core

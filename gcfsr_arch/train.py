@@ -13,8 +13,8 @@ import gcfsr_autoload
 from gcfsr_arch.errors import GCFSRError
 
 WITHOUT_BASICSR = (
-    "training needs BasicSR, which is not installed: `pip install basicsr`; from Python 3.13 on, where its setup "
-    "fails, `pip install 'gcfsr[training]'`, git clone its repository, and put that folder on PYTHONPATH"
+    "training needs BasicSR, which is not installed: `pip install --no-build-isolation 'gcfsr[train]'`; on Python 3.13 "
+    "and later, where its setup fails, then git clone its repository and put that folder on PYTHONPATH"
 )
 
 

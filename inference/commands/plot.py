@@ -120,7 +120,7 @@ def draw(panels: dict[str, dict[str, Curve]], output: str) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise GCFSRError("plot: needs matplotlib; install it with `pip install 'gcfsr[training]'`") from None
+        raise GCFSRError("plot: needs matplotlib; install it with `pip install 'gcfsr[train]'`") from None
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
     figure = Figure(figsize=(5 * columns, 3.4 * lines), layout="constrained")

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+import gcfsr_arch
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 HOMES = {
     "gcfsr": "gcfsr",
@@ -83,16 +85,39 @@ def test_type_information_is_announced(wheel: Path) -> None:
     assert {f"{name}/py.typed" for name in ("gcfsr", "gcfsr_arch", "gcfsr_datasets", "gcfsr_inference")} <= names
 
 
+def required(wheel: Path, python: str, extra: str) -> set[str]:
+    """Names of the distributions that `pip install gcfsr[EXTRA]` asks for under that Python."""
+    environment = {"python_version": python, "extra": extra}
+    lines = [Requirement(line) for line in metadata(wheel).get_all("Requires-Dist")]
+    return {line.name for line in lines if line.marker is None or line.marker.evaluate(environment)}
+
+
 @pytest.mark.parametrize(("python", "wanted"), [("3.10", True), ("3.12", True), ("3.13", False), ("3.14", False)])
-def test_basicsr_is_left_out_where_its_setup_fails(wheel: Path, python: str, wanted: bool) -> None:
-    requirements = [Requirement(line) for line in metadata(wheel).get_all("Requires-Dist")]
-    markers = [r.marker for r in requirements if r.name == "basicsr"]
-    assert [marker.evaluate({"python_version": python}) for marker in markers] == [wanted]
+def test_only_training_installs_basicsr_and_only_where_its_setup_works(wheel: Path, python: str, wanted: bool) -> None:
+    assert ("basicsr" in required(wheel, python, "train")) is wanted
+    others = set(metadata(wheel).get_all("Provides-Extra")) - {"train"}
+    assert not any("basicsr" in required(wheel, python, extra) for extra in others | {""})
+
+
+def test_the_core_is_small(wheel: Path) -> None:
+    core = {"torch", "numpy", "scipy", "opencv-python", "pillow", "pyyaml", "safetensors", "pydantic", "rich"}
+    assert required(wheel, "3.11", "") == core
 
 
 def test_every_dependency_has_a_lower_bound(wheel: Path) -> None:
     requirements = [Requirement(line) for line in metadata(wheel).get_all("Requires-Dist")]
-    assert [str(r) for r in requirements if not any(s.operator in (">=", "==") for s in r.specifier)] == []
+    free = [str(r) for r in requirements if not any(s.operator in (">=", "==") for s in r.specifier)]
+    assert [line for line in free if not line.startswith("gcfsr[")] == []
+
+
+def test_metadata(wheel: Path) -> None:
+    said = metadata(wheel)
+    assert said["Version"] == gcfsr_arch.__version__
+    assert said["Author"] == "gcfsr contributors"
+    assert said["License-Expression"] == "Apache-2.0 AND LicenseRef-gcfsr-weights"
+    assert said["Description-Content-Type"] == "text/markdown"
+    assert all(url.split(", ")[1].startswith("https://") for url in said.get_all("Project-URL"))
+    assert "Typing :: Typed" in said.get_all("Classifier")
 
 
 def test_entry_points(wheel: Path) -> None:

@@ -1,7 +1,9 @@
-"""An environment that lacks BasicSR, as on Python 3.13: everything works but training, which says what to do."""
+"""An environment without BasicSR, as `pip install gcfsr` makes it: restoring works, training says what to install."""
 
+import importlib.metadata
+import shutil
 import subprocess
-import sysconfig
+import sys
 import venv
 from collections.abc import Callable
 from pathlib import Path
@@ -26,8 +28,10 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True,
     )
     packages = Path(done.stdout.strip())
-    for entry in Path(sysconfig.get_path("purelib")).iterdir():
-        if not entry.name.startswith(("basicsr", "_virtualenv")) and not (packages / entry.name).exists():
+    entries = (entry for place in sys.path if place.endswith("site-packages") for entry in Path(place).iterdir())
+    for entry in entries:
+        other_packages = entry.suffix == ".pth" and "__editable__" not in entry.name  # it would bring BasicSR back
+        if not entry.name.startswith("basicsr") and not other_packages and not (packages / entry.name).exists():
             (packages / entry.name).symlink_to(entry)
     return folder / "bin" / "python"
 
@@ -43,7 +47,34 @@ def test_training_says_in_one_line_how_to_add_it(words: list[str], python: Path,
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("gcfsr: error: training needs BasicSR")
+    assert "'gcfsr[train]'" in done.stderr
     assert "git clone" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_clone_on_the_python_path_trains(python: Path, root: Path, faces: Path, tmp_path: Path, run: Run) -> None:
+    """A checkout of BasicSR's source on which setup.py never ran: VERSION, and no `basicsr.version`."""
+    installed = Path(importlib.metadata.distribution("basicsr").locate_file("basicsr"))
+    ignored = shutil.ignore_patterns("__pycache__", "version.py")
+    shutil.copytree(installed, tmp_path / "BasicSR" / "basicsr", ignore=ignored)
+    (tmp_path / "BasicSR" / "VERSION").write_text("1.4.2\n")
+    small = [
+        "network_g:narrow=0.0625", "network_d:narrow=0.0625", "network_g:out_size=32", "network_d:out_size=32",
+        f"datasets:train:dataroot_gt={faces}", f"datasets:val:dataroot_gt={faces}", "datasets:train:out_size=32",
+        "datasets:val:out_size=32", "train:total_iter=2",
+    ]  # fmt: skip
+    words = [
+        "-m",
+        "gcfsr_inference.cli",
+        "train",
+        "-opt",
+        root / "options" / "train_gcfsr_demo.yml",
+        "--force_yml",
+        *small,
+    ]
+    done = run(python, *words, PYTHONPATH=str(tmp_path / "BasicSR"))
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert (tmp_path / "experiments" / "gcfsr_demo" / "models" / "net_g_latest.pth").is_file()
 
 
 def test_networks_data_and_restoring_work(python: Path, tmp_path: Path, run: Run) -> None:
@@ -58,6 +89,17 @@ def test_networks_data_and_restoring_work(python: Path, tmp_path: Path, run: Run
     done = run(python, *words.split())
     assert done.returncode == 0, done.stderr
     assert any(cv2.imread(str(p)).shape[:2] == (32, 32) for p in (tmp_path / "out").rglob("*.png"))
+
+
+def test_the_python_interface_restores(python: Path, run: Run) -> None:
+    code = (
+        "import gcfsr, numpy as np\n"
+        "gcfsr.save_generator(gcfsr.GCFSR(32, num_style_feat=16, narrow=1 / 16), 'tiny.safetensors')\n"
+        "face = gcfsr.Restorer.load('tiny.safetensors').restore(np.full((8, 8, 3), 127, np.uint8), factor=4)\n"
+        "print(face.shape, face.dtype)\n"
+    )
+    done = run(python, "-c", code)
+    assert (done.stdout, done.returncode) == ("(32, 32, 3) uint8\n", 0), done.stderr
 
 
 def test_commands_explain_themselves(python: Path, run: Run) -> None:

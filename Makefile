@@ -17,6 +17,7 @@ test: $(ENV)/.test lint types
 
 lint: $(ENV)/.test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 # the type checker reads no editable install's mapping of names to folders, but follows links
 types: $(ENV)/.test

@@ -95,9 +95,7 @@ class Criteria(nn.Module):
             raise GCFSRError("train:mismatch: pictures with a moved dial need train:consistency_opt; add it")
         self.requires_grad_(False)
 
-    def generator(
-        self, output: Tensor, batch: "Batch", judge: nn.Module | None, engine: Engine
-    ) -> dict[str, Tensor]:
+    def generator(self, output: Tensor, batch: "Batch", judge: nn.Module | None, engine: Engine) -> dict[str, Tensor]:
         """Every weighted term of the generator's loss (Eq. 7), each a mean over the samples.
 
         Pixel losses hold only where the dial is the true one; for a moved dial the picture may differ from the truth

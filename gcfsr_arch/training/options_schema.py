@@ -213,9 +213,7 @@ class Options(Section):
     num_gpu: Gpus = Field(description="0 for the CPU; a process uses one GPU, torchrun starts one for each.")
     manual_seed: NaturalInt | None = Field(None, description="Seed of everything; without it a random one.")
     scale: Any = unused("pictures come at output size")
-    datasets: dict[Phase, Dataset] = Field(
-        description="train, val, val_2, ..., test, test_2, ..."
-    )
+    datasets: dict[Phase, Dataset] = Field(description="train, val, val_2, ..., test, test_2, ...")
     network_g: NetworkG
     network_d: NetworkD | None = None
     path: Paths

@@ -33,9 +33,7 @@ class ExportedBackend:
         whole: [x, s unless blind, noise...] -> [image], where that is faster than one after the other.
     """
 
-    def __init__(
-        self, config: dict[str, Any], encoder: Run, decoder: Run, name: str, whole: Run | None = None
-    ) -> None:
+    def __init__(self, config: dict[str, Any], encoder: Run, decoder: Run, name: str, whole: Run | None = None) -> None:
         keep_freed_memory()
         with torch.device("meta"):  # for its sizes only
             net = GCFSR(**config)

@@ -114,7 +114,7 @@ def test_metadata(wheel: Path) -> None:
     said = metadata(wheel)
     assert said["Version"] == gcfsr_arch.__version__
     assert said["Author"] == "gcfsr contributors"
-    assert said["License-Expression"] == "Apache-2.0 AND LicenseRef-gcfsr-weights"
+    assert said["License-Expression"] == "Apache-2.0 AND MIT AND LicenseRef-gcfsr-weights"
     assert said["Description-Content-Type"] == "text/markdown"
     assert all(url.split(", ")[1].startswith("https://") for url in said.get_all("Project-URL"))
     assert "Typing :: Typed" in said.get_all("Classifier")

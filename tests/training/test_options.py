@@ -82,9 +82,7 @@ def test_text_numbers_become_numbers(good: dict[str, Any]) -> None:
         ("train.gan_opt.scale_d", "maybe", "train.gan_opt.scale_d", "boolean"),
     ],
 )
-def test_a_fault_is_named_with_its_place(
-    good: dict[str, Any], path: str, value: Any, place: str, words: str
-) -> None:
+def test_a_fault_is_named_with_its_place(good: dict[str, Any], path: str, value: Any, place: str, words: str) -> None:
     faults = check(changed(good, path, value)).faults
     assert any(where.startswith(place) and words in what for where, what in faults), faults
     assert all("\n" not in where + what for where, what in faults)

@@ -2,12 +2,13 @@
 
 It puts one finder on `sys.meta_path`, which acts only when BasicSR is imported:
 
-- `torchvision.transforms.functional_tensor`, gone since torchvision 0.17, is served to BasicSR as an alias;
-- once `basicsr.models` is loaded, `gcfsr_arch.register` is imported, which makes our names known;
-- a bare source tree, on which BasicSR's setup never ran, gets what the setup would give it: `python
-  basicsr/train.py` finds the package beside it, and `basicsr.version` is read from the file VERSION.
+- `torchvision.transforms.functional_tensor`, removed in torchvision 0.17, is provided to BasicSR as an alias;
+- once `basicsr.models` is loaded, `gcfsr_arch.register` is imported, which registers our classes;
+- a source tree on which BasicSR's setup was never run gets what the setup would provide: `python basicsr/train.py`
+  finds the package beside it, and `basicsr.version` is read from the file VERSION.
 
-Stdlib only, since every `import torch` of the environment pays for it. `GCFSR_AUTOLOAD=0` turns it off.
+Only the standard library is used, since every `import torch` of the environment runs it.
+`GCFSR_AUTOLOAD=0` turns it off.
 """
 
 import os
@@ -34,7 +35,7 @@ def install() -> None:
 
 
 class BasicSRFinder:
-    """Answers for the four modules above and leaves every other one to the finders behind it."""
+    """Finds the four modules above and leaves every other one to the finders after it."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if name != PACKAGE and (name not in (MODELS, VERSION, ALIAS) or PACKAGE not in sys.modules):
@@ -64,7 +65,7 @@ def source_tree_of(argv: list[str]) -> list[str]:
 
 
 class AliasLoader:
-    """`functional_tensor` as far as BasicSR uses it: `rgb_to_grayscale`, found where torchvision keeps it now."""
+    """`functional_tensor` as far as BasicSR uses it: `rgb_to_grayscale`, from where torchvision has it now."""
 
     def create_module(self, spec: ModuleSpec) -> None:
         return None
@@ -74,7 +75,7 @@ class AliasLoader:
 
 
 class VersionLoader:
-    """`basicsr.version` for a source tree on which setup.py never ran: the version stands in VERSION beside it."""
+    """`basicsr.version` for a source tree on which setup.py never ran: the version is in the file VERSION beside it."""
 
     def create_module(self, spec: ModuleSpec) -> None:
         return None
@@ -100,21 +101,7 @@ class RegisterAfter:
 
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
-        begun = half_imported("gcfsr_arch.training.")
-        for name in begun:
-            del sys.modules[name]
         try:
             import_module("gcfsr_arch.register")
-        except Exception as error:  # noqa: BLE001  whatever is wrong with us, other people's BasicSR must go on
+        except Exception as error:  # noqa: BLE001  an error of ours must not break BasicSR for others
             print(f"gcfsr: not registered in BasicSR ({type(error).__name__}: {error})", file=sys.stderr)
-        for name in begun:
-            sys.modules.setdefault(name, begun[name])
-
-
-def half_imported(prefix: str) -> dict[str, ModuleType]:
-    """Modules whose import has begun and not ended: one of ours that loads BasicSR, which asks for `register` then.
-
-    Without them `register` imports whole ones, and the import machinery gives its caller what stands in `sys.modules`.
-    """
-    ours = {name: module for name, module in sys.modules.items() if name.startswith(prefix)}
-    return {name: module for name, module in ours.items() if getattr(module.__spec__, "_initializing", False)}

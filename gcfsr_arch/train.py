@@ -1,4 +1,4 @@
-"""Training and testing from an option file: `python -m gcfsr_arch.train -opt FILE` registers, then runs BasicSR's own.
+"""Training and testing from an option file: `python -m gcfsr_arch.train -opt FILE` registers, then runs BasicSR's.
 
 `torchrun --nproc_per_node=2 -m gcfsr_arch.train -opt FILE --launcher pytorch` is the same on several devices. Every
 option of BasicSR's `train.py` works: `--auto_resume`, `--debug`, `--force_yml KEY:KEY=VALUE`.
@@ -32,14 +32,10 @@ def run_pipeline(argv: list[str], is_train: bool = True) -> None:
     gcfsr_autoload.install()
     if find_spec("basicsr") is None:
         raise GCFSRError(WITHOUT_BASICSR)
-    argv = resolve_option_file(argv)
-    if "-opt" in argv[:-1]:  # a file that is no YAML names no model type, so BasicSR would be left to read it
-        import_module("gcfsr_arch.training.options").read_yaml(Path(argv[argv.index("-opt") + 1]))
-    import_module("gcfsr_arch.register")
     name = "train" if is_train else "test"
-    sys.argv = [f"gcfsr {name}", *argv]
-    pipeline = import_module(f"basicsr.{name}")
-    getattr(pipeline, f"{name}_pipeline")(str(Path.cwd()))
+    sys.argv = [f"gcfsr {name}", *resolve_option_file(argv)]
+    import_module("gcfsr_arch.register")
+    import_module("gcfsr_arch.training.hooks").run_pipeline(name)
 
 
 def resolve_option_file(argv: list[str]) -> list[str]:

@@ -82,7 +82,7 @@ def load_state(path: Path | str) -> dict[str, Any]:
     return state
 
 
-def sound_state(path: Path | str) -> dict[str, Any]:
+def valid_state(path: Path | str) -> dict[str, Any]:
     """The state of a checkpoint whose every file is whole and belongs to it.
 
     Raises:
@@ -110,7 +110,7 @@ def iterations(states: Path | str) -> list[int]:
     return sorted(int(name[: -len(".state")]) for name in names if re.fullmatch(r"\d+\.state", name))
 
 
-def newest_sound(states: Path | str) -> tuple[Path | None, dict[str, Any], list[str]]:
+def newest_valid(states: Path | str) -> tuple[Path | None, dict[str, Any], list[str]]:
     """The newest checkpoint of the folder with no fault.
 
     Returns:
@@ -120,7 +120,7 @@ def newest_sound(states: Path | str) -> tuple[Path | None, dict[str, Any], list[
     for iteration in reversed(iterations(states)):
         path = Path(states) / f"{iteration}.state"
         try:
-            return path, sound_state(path), faults
+            return path, valid_state(path), faults
         except GCFSRError as error:
             faults.append(str(error))
     return None, {}, faults

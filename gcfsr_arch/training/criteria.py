@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.training.engine import Engine
 from gcfsr_arch.training.features import FeatureDiscriminator, FeatureLoss
+from gcfsr_arch.training.hooks.table import replaced
 from gcfsr_arch.training.losses import AdversarialLoss, ConsistencyLoss, SSIMLoss
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def build_perceptual(options: Mapping[str, Any] | None) -> nn.Module | None:
     Without `vgg_path` BasicSR looks for its own file and then asks torchvision to fetch one.
 
     Raises:
-        GCFSRError: the weights cannot be had or read.
+        GCFSRError: the weights could not be loaded.
     """
     if not options:
         return None
@@ -59,15 +60,13 @@ def build_perceptual(options: Mapping[str, Any] | None) -> nn.Module | None:
     advice = "set train:perceptual_opt:vgg_path to a VGG state dict of torchvision, or remove train:perceptual_opt"
     if path is not None and not Path(path).expanduser().is_file():
         raise GCFSRError(f"train:perceptual_opt:vgg_path: {path} is not a file; {advice}")
-    usual = vgg_arch.VGG_PRETRAIN_PATH
-    vgg_arch.VGG_PRETRAIN_PATH = usual if path is None else str(Path(path).expanduser())
+    weights = vgg_arch.VGG_PRETRAIN_PATH if path is None else str(Path(path).expanduser())
     try:
-        return build_loss(options)
+        with replaced("basicsr.archs.vgg_arch", VGG_PRETRAIN_PATH=weights):
+            return build_loss(options)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # URLError is an OSError
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise GCFSRError(f"train:perceptual_opt: the VGG weights cannot be had ({reason}); {advice}") from error
-    finally:
-        vgg_arch.VGG_PRETRAIN_PATH = usual
+        raise GCFSRError(f"train:perceptual_opt: the VGG weights could not be loaded ({reason}); {advice}") from error
 
 
 class Criteria(nn.Module):

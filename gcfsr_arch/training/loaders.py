@@ -12,7 +12,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from basicsr.data import build_dataloader, build_dataset
@@ -20,12 +20,23 @@ from basicsr.data.data_sampler import EnlargedSampler
 from torch.utils.data import DataLoader, Dataset
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.training.loading import Batch, end_loading_processes, read_ahead, start_worker
+from gcfsr_arch.training.loading import Batch, kill_workers, read_ahead, start_worker
 from gcfsr_arch.training.randomness import seeded
 from gcfsr_datasets.check import check_data
 from gcfsr_datasets.face_dataset import FaceDataset
 
 Options = dict[str, Any]
+
+
+class Position(NamedTuple):
+    """A place in the data: an iteration, its epoch, and the samples of that epoch used up after it, over all ranks."""
+
+    iteration: int = 0
+    epoch: int = 0
+    samples: int = 0
+
+
+BEGINNING = Position()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,26 +46,22 @@ class Schedule:
     Args:
         batch: samples of one iteration over all ranks.
         epoch_samples: samples of one epoch over all ranks.
-        iteration: the one that this process starts after, 0 for a new run.
-        epoch: its epoch.
-        samples: samples of that epoch that are used up after it, over all ranks.
+        start: where this process starts.
     """
 
     batch: int
     epoch_samples: int
-    iteration: int = 0
-    epoch: int = 0
-    samples: int = 0
+    start: Position = BEGINNING
 
-    def after(self, iteration: int) -> tuple[int, int]:
-        """(epoch, samples used up in it) after `iteration`; a rest below a batch is dropped, as the loader does."""
-        done = iteration - self.iteration
-        rest = (self.epoch_samples - self.samples) // self.batch
+    def after(self, iteration: int) -> Position:
+        """The place after `iteration`; a remainder smaller than a batch is dropped, as the loader drops it."""
+        done = iteration - self.start.iteration
+        rest = (self.epoch_samples - self.start.samples) // self.batch
         if done <= rest:
-            return self.epoch, self.samples + done * self.batch
+            return Position(iteration, self.start.epoch, self.start.samples + done * self.batch)
         per_epoch = self.epoch_samples // self.batch
         epochs, batches = divmod(done - rest - 1, per_epoch)
-        return self.epoch + 1 + epochs, (batches + 1) * self.batch
+        return Position(iteration, self.start.epoch + 1 + epochs, (batches + 1) * self.batch)
 
 
 class Sampler(EnlargedSampler):
@@ -126,18 +133,19 @@ class TrainLoader(DataLoader):
 # ---------------------------------------------------------------- what BasicSR's pipeline calls
 
 
-def create_train_val_dataloader(opt: Options, logger: logging.Logger) -> tuple[Any, Any, list[Any], int, int]:
-    """Takes the place of BasicSR's function of that name and leaves the run's `Schedule` in `opt`.
+def create_train_val_dataloader(
+    opt: Options, logger: logging.Logger, start: Position = BEGINNING
+) -> tuple[Any, Any, list[Any], int, int, Schedule]:
+    """As BasicSR's function of that name, from `start` on.
 
     Returns:
-        Training loader and sampler, validation loaders, epochs, iterations.
+        Training loader and sampler, validation loaders, epochs, iterations, and the run's `Schedule`.
 
     Raises:
         GCFSRError: the training set has fewer samples than a batch.
     """
     train, val_loaders = opt["datasets"]["train"], []
-    loader, sampler, schedule = train_loader(opt, train)
-    opt["schedule"] = dataclasses.asdict(schedule)
+    loader, sampler, schedule = train_loader(opt, train, start)
     total = int(opt["train"]["total_iter"])
     per_epoch = schedule.epoch_samples // schedule.batch
     epochs = math.ceil(total / per_epoch)
@@ -154,7 +162,7 @@ def create_train_val_dataloader(opt: Options, logger: logging.Logger) -> tuple[A
                 build_dataloader(dataset, options, opt["num_gpu"], opt["dist"], None, opt["manual_seed"])
             )
             logger.info(f"Validation set {options['name']}: {len(dataset):,} pictures.")
-    return loader, sampler, val_loaders, epochs, total
+    return loader, sampler, val_loaders, epochs, total, schedule
 
 
 def checked_dataset(options: Options) -> Any:
@@ -169,15 +177,14 @@ def checked_dataset(options: Options) -> Any:
     return dataset
 
 
-def train_loader(opt: Options, train: Options) -> tuple[TrainLoader, Sampler, Schedule]:
-    """The training loader and sampler, standing where `opt["resume"]` (epoch, samples, iteration) says."""
+def train_loader(opt: Options, train: Options, start: Position = BEGINNING) -> tuple[TrainLoader, Sampler, Schedule]:
+    """The training loader and sampler from `start` on."""
     batch, workers = train["batch_size_per_gpu"], train["num_worker_per_gpu"]  # one device a process, as everywhere
     dataset = checked_dataset(train)
-    start = opt.get("resume") or {}
     world, rank = opt["world_size"], opt["rank"]
     ratio = train.get("dataset_enlarge_ratio", 1)
-    sampler = Sampler(dataset, world, rank, ratio, start.get("epoch", 0), start.get("samples", 0) // world)
-    schedule = Schedule(batch * world, sampler.num_samples * world, **start)
+    sampler = Sampler(dataset, world, rank, ratio, start.epoch, start.samples // world)
+    schedule = Schedule(batch * world, sampler.num_samples * world, start)
     if schedule.epoch_samples < schedule.batch:
         raise GCFSRError(
             f"datasets.train.batch_size_per_gpu: {schedule.batch} samples make a batch, {train.get('dataroot_gt')} has "
@@ -186,7 +193,7 @@ def train_loader(opt: Options, train: Options) -> tuple[TrainLoader, Sampler, Sc
     # a thread may not draw from the trainer's generators, which a data set without `at` does
     ahead = train.get("num_prefetch_queue", 1) if train.get("prefetch_mode") == "cpu" and hasattr(dataset, "at") else 0
     if workers:
-        atexit.register(end_loading_processes)
+        atexit.register(kill_workers)
     loader = TrainLoader(
         Keyed(dataset, opt["manual_seed"]),
         batch_size=batch,

@@ -1,4 +1,4 @@
-"""The thread that reads ahead and the processes that load: what fails in them is told, and none is left behind."""
+"""The thread that reads ahead and the DataLoader workers: their errors are reported, and none outlives the trainer."""
 
 import multiprocessing
 import queue
@@ -17,7 +17,7 @@ Batch = dict[str, Any]
 
 
 def read_ahead(batches: Iterator[Batch], ahead: int) -> Iterator[Batch]:
-    """The same batches, read by a thread; what fails in the thread is raised here instead of waiting for ever."""
+    """The same batches, read by a thread; an error in the thread is raised here instead of waiting forever."""
     ready: queue.Queue[tuple[Batch | None, BaseException | None]] = queue.Queue(ahead)
 
     def read() -> None:
@@ -38,39 +38,40 @@ def read_ahead(batches: Iterator[Batch], ahead: int) -> Iterator[Batch]:
         yield batch
 
 
-def told_loading_fault(error: BaseException | None) -> GCFSRError | None:
-    """The words for a loading process that died, which torch raises wherever the trainer stands; None for others.
+def worker_death(error: BaseException | None) -> GCFSRError | None:
+    """Error message for a dead DataLoader worker; None for any other error.
 
-    That may be within the writing of a checkpoint, whose own fault then has it for its cause or context.
+    torch raises it wherever the trainer happens to be, for example while it writes a checkpoint: then it is the cause
+    or context of that error.
     """
     if error is None:
         return None
     if not isinstance(error, RuntimeError) or "DataLoader worker" not in str(error):
-        return told_loading_fault(error.__cause__ or error.__context__)
+        return worker_death(error.__cause__ or error.__context__)
     return GCFSRError(
-        f"datasets.train: a loading process died ({str(error).splitlines()[0]}); the machine may be short of memory: "
+        f"datasets.train: a worker died ({str(error).splitlines()[0]}); the machine may be short of memory: "
         "lower num_worker_per_gpu, then go on with --auto_resume"
     )
 
 
-def end_loading_processes() -> None:
-    """Ends those that are left when the trainer ends: they pass over SIGTERM, with which Python would wait for ever."""
+def kill_workers() -> None:
+    """Kills the workers that are left when the trainer ends: they ignore SIGTERM, so Python would wait forever."""
     if hasattr(signal, "SIGCHLD"):  # not on Windows
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes their end for a fault
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would report their end as an error
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()
 
 
-def pass_over_lost_peer(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
-    """`sys.excepthook` of a loading process: when the trainer stops, the thread that hands tensors over loses it."""
-    if not isinstance(fault, ConnectionError | EOFError):
-        sys.__excepthook__(kind, fault, trace)
+def ignore_lost_trainer(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """`sys.excepthook` of a worker: when the trainer stops, the thread that sends it tensors loses its connection."""
+    if not isinstance(error, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def start_worker(worker_id: int, **seeding: Any) -> None:
-    """Seeds a loading process as BasicSR does and leaves Ctrl-C and SIGTERM to the trainer, which finishes first."""
+    """Seeds a worker as BasicSR does; Ctrl-C and SIGTERM are left to the trainer, which finishes an iteration first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.excepthook = pass_over_lost_peer
+    sys.excepthook = ignore_lost_trainer
     worker_init_fn(worker_id, **seeding)

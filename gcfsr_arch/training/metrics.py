@@ -169,17 +169,17 @@ def calculate_feature_frechet(img: np.ndarray, img2: np.ndarray, weights: str, *
 def _inception(weights: str) -> nn.Module:
     from basicsr.archs import inception  # BasicSR's copy of pytorch-fid's network
 
+    from gcfsr_arch.training.hooks.table import replaced
+
     state = load_state(weights, "weights")
-    usual, inception.LOCAL_FID_WEIGHTS = inception.LOCAL_FID_WEIGHTS, str(Path(weights).expanduser())
     try:
-        return inception.InceptionV3([3], resize_input=True, normalize_input=False).eval()
+        with replaced("basicsr.archs.inception", LOCAL_FID_WEIGHTS=str(Path(weights).expanduser())):
+            return inception.InceptionV3([3], resize_input=True, normalize_input=False).eval()
     except (RuntimeError, OSError) as error:
         raise GCFSRError(
             f"weights: {weights} ({len(state)} tensors) is not pytorch-fid's Inception; "
             "give pt_inception-2015-12-05-6726825d.pth"
         ) from error
-    finally:
-        inception.LOCAL_FID_WEIGHTS = usual
 
 
 @over_set(frechet_of_pairs)

@@ -7,6 +7,7 @@ report.faults, report.ignored, report.options
 
 import difflib
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,10 @@ from gcfsr_arch.training.options_types import why_unused
 from gcfsr_arch.training.released_options import our_options
 
 Tree = dict[str, Any]
+Fault = tuple[str, str]
+
+
+MAX_BYTES, MAX_VALUES = 1 << 20, 20_000  # of an option file; the largest of ours has 5 kB and 150 values
 
 
 @dataclass
@@ -33,14 +38,12 @@ class Report:
     Args:
         faults: (path, what is wrong), in the file's order of sections.
         ignored: (path, why) of keys that are accepted and not used.
-        raw: the options as the user wrote them.
-        options: the same with numbers made numbers; the raw ones where there are faults.
+        options: the options with numbers made numbers; as the user wrote them where there are faults.
         resolved: the same in our words where they are the authors', with every default filled in.
     """
 
-    faults: list[tuple[str, str]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
     ignored: list[tuple[str, str]] = field(default_factory=list)
-    raw: Tree = field(default_factory=dict)
     options: Tree = field(default_factory=dict)
     resolved: Tree = field(default_factory=dict)
 
@@ -58,45 +61,61 @@ def check_file(path: str | Path, force: Sequence[str] = (), is_train: bool | Non
         is_train: whether it is to train (blocks train and logger) or to test; None asks the file itself.
 
     Raises:
-        GCFSRError: the file is missing, unreadable, no YAML or no mapping.
+        GCFSRError: the file is missing, unreadable, too large, not valid YAML or not a mapping.
     """
-    options = read_yaml(Path(path))
-    forced = [fault for entry in force if (fault := apply_force(options, entry)) is not None]
-    report = check(options, is_train)
-    report.faults[:0] = forced
-    return report
+    options, faults = read_options(Path(path))
+    faults += [fault for entry in force if (fault := apply_force(options, entry)) is not None]
+    return check(options, is_train, faults)
 
 
-def read_yaml(path: Path) -> Tree:
-    """The mapping of a YAML file.
+def read_options(path: Path) -> tuple[Tree, list[Fault]]:
+    """The mapping of a YAML file, and a fault for every key that is duplicated in its block.
 
     Raises:
-        GCFSRError: the file is missing, unreadable, no YAML, no mapping, or names a key twice.
+        GCFSRError: the file is missing, unreadable, too large, not valid YAML or not a mapping.
     """
     try:
-        options = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        loader = _Loader(content.decode("utf-8"))
+        options = loader.get_single_data() if len(content) <= MAX_BYTES else None
     except FileNotFoundError:
         raise GCFSRError(f"{path}: there is no such option file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise GCFSRError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1})" if mark else ""
-        raise GCFSRError(f"{path}: is no YAML: {getattr(error, 'problem', None) or error}{place}") from None
+        raise GCFSRError(f"{path}: is not valid YAML: {getattr(error, 'problem', None) or error}{place}") from None
+    if len(content) > MAX_BYTES or count_values(options, {}) > MAX_VALUES:
+        raise GCFSRError(f"{path}: is too large for an option file (over {MAX_BYTES >> 20} MB or {MAX_VALUES} values)")
     if not isinstance(options, dict):
         raise GCFSRError(f"{path}: holds no options (a mapping of keys was expected)")
-    return options
+    return options, loader.duplicates
+
+
+def count_values(tree: Any, known: dict[int, int]) -> int:
+    """How many values a tree has with its YAML aliases written out."""
+    if not isinstance(tree, dict | list):
+        return 1
+    if id(tree) not in known:
+        known[id(tree)] = MAX_VALUES + 1  # an alias of a block that contains it
+        known[id(tree)] = sum(count_values(v, known) for v in (tree.values() if isinstance(tree, dict) else tree))
+    return known[id(tree)]
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a block; YAML keeps the last one without a word."""
+    """Notes duplicated keys, of which YAML keeps the last one without saying so."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.duplicates: list[Fault] = []
 
 
-def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Tree:
-    keys = [key.value for key, _ in node.value if key.value != "<<"]
-    for number, key in enumerate(keys):
-        if key in keys[:number]:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> Tree:
+    keys = Counter(key.value for key, _ in node.value if isinstance(key.value, str) and key.value != "<<")
+    line = node.start_mark.line + 1
+    loader.duplicates += [(key, f"is duplicated in its block (from line {line})") for key, n in keys.items() if n > 1]
     loader.flatten_mapping(node)
     return {str(k): v for k, v in loader.construct_pairs(node, deep=True)}
 
@@ -104,7 +123,7 @@ def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Tree:
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def apply_force(options: Tree, entry: str) -> tuple[str, str] | None:
+def apply_force(options: Tree, entry: str) -> Fault | None:
     """Sets one `--force_yml` entry as BasicSR does. Returns the fault, if any."""
     keys, equals, value = entry.partition("=")
     *parents, last = (key.strip() for key in keys.split(":"))
@@ -115,7 +134,10 @@ def apply_force(options: Tree, entry: str) -> tuple[str, str] | None:
         if not isinstance(block, dict) or not isinstance(block.get(key), dict):
             return f"--force_yml {entry}", f"the file has no block {'.'.join(parents[: depth + 1])}"
         block = block[key]
-    block[last] = _forced_value(value.strip())
+    try:
+        block[last] = _forced_value(value.strip())
+    except yaml.YAMLError:
+        return f"--force_yml {entry}", "the value is not a valid list or number"
     return None
 
 
@@ -131,10 +153,16 @@ def _forced_value(value: str) -> Any:
 # ---------------------------------------------------------------- checking
 
 
-def check(options: Tree, is_train: bool | None = None) -> Report:
-    """Checks options against the schema and one another; see `Report`."""
+def check(options: Tree, is_train: bool | None = None, faults: Sequence[Fault] = ()) -> Report:
+    """Checks options against the schema and one another; see `Report`.
+
+    Args:
+        options: the options as the user wrote them.
+        is_train: as in `check_file`.
+        faults: what reading them found already.
+    """
     is_train = "train" in options if is_train is None else is_train
-    report = Report(raw=options, options=options, resolved=options)
+    report = Report(options=options, resolved=options)
     try:
         model = Options.model_validate(options)
     except ValidationError as error:
@@ -143,7 +171,7 @@ def check(options: Tree, is_train: bool | None = None) -> Report:
         report.options = _converted(options, model.model_dump(exclude_unset=True))
         report.resolved = Options.model_validate(our_options(report.options)).model_dump(exclude_none=True)
         report.ignored = list(_ignored(model))
-    report.faults += registry_faults(options) + cross_faults(options, is_train)
+    report.faults = [*faults, *report.faults, *registry_faults(options), *cross_faults(options, is_train)]
     return report
 
 
@@ -154,7 +182,7 @@ def _converted(raw: Any, parsed: Any) -> Any:
     return parsed
 
 
-def _fault(options: Tree, error: Any) -> tuple[str, str]:
+def _fault(options: Tree, error: Any) -> Fault:
     path = tuple(_real_path(options, error["loc"]))
     kind = error["type"]
     if kind == "extra_forbidden":

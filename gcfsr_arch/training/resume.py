@@ -1,4 +1,4 @@
-"""What a model needs so that a killed run goes on bit by bit as if it had never stopped.
+"""Saving and resuming, so that a killed run continues bit for bit as if it had never stopped.
 
 Everything that the next iteration depends on is in the state: optimisers, schedulers, every rank's random generators,
 the place in the epoch, best metrics, counters. A checkpoint of an iteration that is validated is written after the
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from basicsr.utils import get_root_logger
 from torch import nn
 
@@ -21,6 +20,7 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.training import checkpoints, curves
 from gcfsr_arch.training.loaders import Schedule
 from gcfsr_arch.training.randomness import random_state, set_random_state
+from gcfsr_arch.training.ranks import from_first_rank, gathered
 from gcfsr_arch.training.stopping import StopRequest
 
 OURS = "gcfsr"  # key of the state that BasicSR does not know
@@ -36,6 +36,7 @@ class ResumeMixin:
     opt: dict[str, Any]
     optimizers: list[torch.optim.Optimizer]
     schedulers: list[Any]
+    schedule: Schedule | None = None  # set by the run (`hooks.run`); without it a checkpoint holds no place in the data
     last_checkpoint: str | None = None  # the newest whole one, named where a run stops
     _stop: "StopRequest | None" = None
     _random: dict[str, Any] | None = None  # to be put back when the first iteration begins
@@ -163,8 +164,7 @@ class ResumeMixin:
 
     def _position(self, iteration: int) -> tuple[int, int]:
         """(epoch, samples used up in it) after an iteration; a model outside BasicSR's trainer has neither."""
-        schedule = self.opt.get("schedule")
-        return Schedule(**schedule).after(iteration) if schedule else (0, 0)
+        return self.schedule.after(iteration)[1:] if self.schedule else (0, 0)
 
     def last_sound(self) -> str:
         """The words for a message that stops a run."""
@@ -217,21 +217,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(inner) for inner in value]
     return value.item() if hasattr(value, "item") and not isinstance(value, torch.Tensor) else value
-
-
-def gathered(value: Any) -> list[Any]:
-    """The value of every rank, on every rank."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return [value]
-    values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values
-
-
-def from_first_rank(value: Any) -> Any:
-    """Rank 0's value on every rank; the others wait for it."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return value
-    box = [value]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]

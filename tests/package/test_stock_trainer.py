@@ -158,7 +158,7 @@ def test_torchrun_starts_two_ranks_without_a_gpu(faces: Path, tmp_path: Path, ou
     ("words", "named"),
     [
         (["-opt", "nowhere.yml"], "nowhere.yml"),
-        (["-opt", "torn.yml"], "torn.yml: is no YAML"),
+        (["-opt", "torn.yml"], "torn.yml: is not valid YAML"),
         (["-opt", "train_gcfsr_demo.yml", "--launcher", "pytorch"], "torchrun"),
     ],
 )

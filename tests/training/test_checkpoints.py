@@ -40,7 +40,7 @@ def names(folder: Path) -> set[str]:
 def test_a_checkpoint_reads_back_and_is_sound(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path, 10)
     assert cp.load_state(path)["iter"] == 10
-    found, state, faults = cp.newest_sound(path.parent)
+    found, state, faults = cp.newest_valid(path.parent)
     assert (found, state["iter"], faults) == (path, 10, [])
 
 
@@ -58,7 +58,7 @@ def test_a_flipped_byte_or_a_cut_never_goes_unnoticed(tmp_path: Path, data: st.D
     else:
         content[position] ^= 0x40
     victim.write_bytes(content)
-    found, _, faults = cp.newest_sound(newer.parent)
+    found, _, faults = cp.newest_valid(newer.parent)
     assert found == older
     assert len(faults) == 1
     assert str(victim) in faults[0]
@@ -68,10 +68,10 @@ def test_networks_of_another_run_do_not_belong(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "a", 10)
     cp.save_atomic({"params": {"w": torch.zeros(64)}}, tmp_path / "a/models/net_g_10.pth")
     with pytest.raises(GCFSRError, match="does not belong"):
-        cp.sound_state(path)
+        cp.valid_state(path)
     (tmp_path / "a/models/net_g_10.pth").unlink()
     with pytest.raises(GCFSRError, match="is missing"):
-        cp.sound_state(path)
+        cp.valid_state(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"not a state", b"\x80\x04N."])

@@ -126,11 +126,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk(runs: Any, small_disk: Path) -> None:
     """The run stops, the checkpoint before is whole, and with more room the run goes on from it to the same end."""
-    from gcfsr_arch.training.checkpoints import newest_sound
+    from gcfsr_arch.training.checkpoints import newest_valid
 
     errors = fails(runs, "cannot be written: No space left", "last sound", path__experiments_root=str(small_disk))
     states = small_disk / "tiny/training_states"
-    found, state, faults = newest_sound(states)
+    found, state, faults = newest_valid(states)
     assert found is not None
     assert faults == []
     assert str(found) in errors
@@ -139,7 +139,7 @@ def test_a_full_disk(runs: Any, small_disk: Path) -> None:
     file = runs.options(path__experiments_root=str(small_disk))
     assert runs.run(file, "--auto_resume", log="more room") == 0, runs.text("more room")[-2000:]
     assert f"tiny {state['iter'] + 1}/20" in runs.text("more room")
-    assert newest_sound(states)[1]["iter"] == 18
+    assert newest_valid(states)[1]["iter"] == 18
 
 
 def test_a_loading_process_that_is_killed(runs: Any) -> None:
@@ -148,7 +148,7 @@ def test_a_loading_process_that_is_killed(runs: Any) -> None:
     runs.until("tiny 3/100")
     os.kill(loading_processes(pid)[0], signal.SIGKILL)
     assert runs.wait() == 2, runs.text()[-2000:]
-    assert "gcfsr: error: datasets.train: a loading process died" in runs.text()
+    assert "gcfsr: error: datasets.train: a worker died" in runs.text()
     assert "Traceback" not in runs.text()
 
 

@@ -208,7 +208,7 @@ def test_vgg_that_cannot_be_downloaded(tiny: ModuleType, monkeypatch: pytest.Mon
         raise OSError("no network")
 
     monkeypatch.setattr(vgg_arch.vgg, "vgg19", no_network)
-    with pytest.raises(GCFSRError, match=r"cannot be had \(no network\); set train:perceptual_opt:vgg_path"):
+    with pytest.raises(GCFSRError, match=r"could not be loaded \(no network\); set train:perceptual_opt:vgg_path"):
         tiny.build(train__perceptual_opt={"type": "PerceptualLoss", "layer_weights": {"conv1_1": 1.0}})
 
 

@@ -49,15 +49,14 @@ def test_a_file_is_read_and_forced_as_basicsr_does(good_text: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("a: [1", "is no YAML"),
+        ("a: [1", "is not valid YAML"),
         ("- a", "holds no options"),
         ("", "holds no options"),
-        ("name: a\nname: b", "stands twice"),
         (b"\xff\xfe\x00", "cannot be read"),
         (None, "no such option file"),
     ],
 )
-def test_what_is_no_option_file(tmp_path: Path, content: str | bytes | None, words: str) -> None:
+def test_unreadable_option_files(tmp_path: Path, content: str | bytes | None, words: str) -> None:
     path = tmp_path / "x.yml"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -66,7 +65,35 @@ def test_what_is_no_option_file(tmp_path: Path, content: str | bytes | None, wor
     assert str(path) in str(caught.value)
 
 
-def test_the_option_files_of_the_package_are_sound(root: Path) -> None:
+def test_duplicated_keys_are_named_beside_other_faults(tmp_path: Path, good_text: str) -> None:
+    path = tmp_path / "x.yml"
+    path.write_text(good_text.replace("total_iter:", "totl_iter:") + "\nnum_gpu: 0\n")
+    faults = dict(check_file(path).faults)
+    assert "is duplicated" in faults["num_gpu"]
+    assert "did you mean 'total_iter'?" in faults["train.totl_iter"]
+
+
+def nested(depth: int) -> str:
+    return "a: " + "[" * depth + "]" * depth
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+)
+
+
+@pytest.mark.parametrize(
+    "content", [nested(5000), BOMB, "a: &a [*a]", "".join(f"key{n}: 1\n" for n in range(60_000))], ids=len
+)
+def test_a_hostile_file_ends_in_one_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.yml"
+    path.write_text(content)
+    with pytest.raises(GCFSRError, match=r"x\.yml: is (too large|not valid YAML)") as caught:
+        check_file(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_option_files_of_the_package_are_valid(root: Path) -> None:
     for path in sorted((root / "options").glob("*.yml")):
         report = check_file(path)
         assert report.faults == [], path.name

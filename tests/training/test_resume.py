@@ -21,7 +21,7 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import written_beside
 from gcfsr_arch.training import curves
 from gcfsr_arch.training.loaders import Keyed, Sampler, Schedule, TrainLoader
-from gcfsr_arch.training.loading import read_ahead, told_loading_fault
+from gcfsr_arch.training.loading import read_ahead, worker_death
 from gcfsr_arch.training.randomness import random_state, seeded, set_random_state
 from gcfsr_arch.training.resume import ResumeMixin, plain
 
@@ -87,9 +87,9 @@ def test_going_on_gives_the_batches_that_were_left(
         whole = list(batches(length, batch, world=world, rank=rank, ratio=ratio))
         schedule = Schedule(batch * world, per_rank * world)
         for more in (stop, stop_again):  # killed, resumed, killed again
-            at = min(schedule.iteration + more, len(whole))
-            epoch, samples = schedule.after(at)
-            schedule = Schedule(batch * world, per_rank * world, at, epoch, samples)
+            at = min(schedule.start.iteration + more, len(whole))
+            schedule = Schedule(batch * world, per_rank * world, schedule.after(at))
+            _, epoch, samples = schedule.start
             left = list(batches(length, batch, world=world, rank=rank, ratio=ratio, start=(epoch, samples)))
             assert left == whole[at:]
             if at:
@@ -152,8 +152,8 @@ class Killed(Numbers):
 def test_a_killed_worker_is_told_and_not_waited_for() -> None:
     with pytest.raises(RuntimeError) as caught:
         next(batches(4, 2, workers=1, dataset=Killed(4)))
-    assert "a loading process died" in str(told_loading_fault(caught.value))
-    assert told_loading_fault(RuntimeError("another")) is None
+    assert "a worker died" in str(worker_death(caught.value))
+    assert worker_death(RuntimeError("another")) is None
 
 
 def test_a_killed_worker_is_told_when_it_stops_a_checkpoint(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_killed_worker_is_told_when_it_stops_a_checkpoint(tmp_path: Path) -> N
 
     with pytest.raises(GCFSRError, match=r"cannot be written: .*; no checkpoint has been saved yet") as caught:
         Interrupted().save(0, 15)
-    assert "a loading process died" in str(told_loading_fault(caught.value))
+    assert "a worker died" in str(worker_death(caught.value))
 
 
 # ---------------------------------------------------------------- randomness

@@ -65,7 +65,7 @@ def test_resuming_from_odd_things(runs: Any) -> None:
         state.write_bytes(b"")
     runs.options(train__total_iter=9)
     assert runs.run(file, "--auto_resume", log="all damaged") == 2
-    assert "finds no sound checkpoint" in runs.text("all damaged")
+    assert "finds no valid checkpoint" in runs.text("all damaged")
     for log in ("damaged", "missing network", "nothing", "all damaged"):
         assert "Traceback" not in runs.text(log)
 

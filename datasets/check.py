@@ -3,15 +3,12 @@
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from io import BytesIO
 from os import PathLike, cpu_count, fspath
-
-from PIL import Image
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.dataset_options import FaceOptions
 from gcfsr_datasets.face_dataset import size_fault
-from gcfsr_datasets.image_io import DECODE_FAULTS, decode_bgr
+from gcfsr_datasets.image_io import MAX_FACE_PIXELS, decode_bgr, size_of
 from gcfsr_datasets.picture_source import PictureSource, open_source
 
 QUICK_SAMPLE = 200  # pictures whose headers are read at the start of a run
@@ -91,11 +88,7 @@ def _faults(source: PictureSource, chosen: Iterable[int], options: FaceOptions, 
 
 
 def _size(data: bytes, name: str, quick: bool) -> tuple[int, int]:
-    if not quick:
-        height, width = decode_bgr(data, name).shape[:2]
-        return width, height
-    try:
-        with Image.open(BytesIO(data)) as image:
-            return image.size
-    except DECODE_FAULTS as error:
-        raise GCFSRError(f"{name}: not a picture ({error}); remove it or fetch it again") from error
+    if quick:
+        return size_of(data, name, MAX_FACE_PIXELS)
+    height, width = decode_bgr(data, name).shape[:2]
+    return width, height

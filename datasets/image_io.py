@@ -1,16 +1,22 @@
-"""Reading and writing pictures without losing what they carry: alpha, 16 bits, ICC profile, EXIF orientation.
+"""Reading and writing images without losing what they carry: alpha, 16 bits, profile, metadata, EXIF orientation.
 
 Pillow reads the headers and all 8-bit pixels; OpenCV reads 16-bit pixels, which Pillow would reduce, and decodes for
-training, where speed is what counts. Arrays are BGR, as OpenCV and BasicSR have them.
+training, where speed is what counts. Arrays are BGR, as OpenCV and BasicSR have them. Only `FORMATS` are opened, and
+nothing is decoded before its header was held against a limit in pixels.
 """
 
 import os
+import stat
 import struct
+import threading
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -18,37 +24,71 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import write_atomic as write_bytes_atomic
+from gcfsr_datasets import metadata as meta
+from gcfsr_datasets import tiff
+from gcfsr_datasets.metadata import NO_METADATA, Metadata
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
+# Pillow's names; nothing else is opened
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "WEBP",
+    "TIFF",
+    "BMP",
+    "GIF",
+    "JPEG2000",
+    "AVIF",
+    "HEIF",
+)
+WRITTEN_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp"})
+IMAGE_SUFFIXES = WRITTEN_SUFFIXES | {".gif", ".jp2", ".j2k", ".jpx", ".avif", ".heic", ".heif"}
 WITH_ALPHA = frozenset({".png", ".tif", ".tiff", ".webp"})  # formats that `write_image` gives an alpha channel
 DEEP = frozenset({".png", ".tif", ".tiff"})  # formats that `write_image` gives 16 bits
-DECODE_FAULTS = (OSError, ValueError, SyntaxError, EOFError, TypeError, KeyError, struct.error, cv2.error, MemoryError)
+MAX_PIXELS = 100_000_000  # of one image
+MAX_FACE_PIXELS = 4096 * 4096  # of one aligned face
+DECODE_FAULTS = (*meta.FAULTS, EOFError, zlib.error, cv2.error, ImageCms.PyCMSError)
+_MOST_BYTES_PER_PIXEL, _MOST_BYTES_BESIDE = 8, 1 << 26  # RGBA of 16 bits, uncompressed, and profile and metadata
 _ORIENTATION = 0x0112  # EXIF tag
 _ENDS = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND"))  # how JPEG and PNG start and end
-_PNG, _TIFF = b"\x89PNG\r\n\x1a\n", (b"II*\x00", b"MM\x00*")
+_PNG = b"\x89PNG\r\n\x1a\n"
+_CODESTREAM = b"\xff\x4f\xff\x51"  # how JPEG 2000 starts inside its container
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+warnings.filterwarnings("ignore", module=r"PIL\.")  # on odd metadata; here once, because threads share the filters
+_PILLOW = threading.Lock()  # held while Pillow's own limit is lifted: it is one for the whole process
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture, upright.
+    """A decoded image, upright.
 
     Attributes:
-        bgr: (H, W, 3) uint8 or uint16; gray and palette pictures are expanded, CMYK is converted to sRGB.
+        bgr: (H, W, 3) uint8 or uint16; gray and palette images are expanded, CMYK is converted to sRGB.
         alpha: (H, W) of the same dtype, or None.
         icc: the RGB colour profile, or None; pixels are not converted to sRGB, so write it back.
-        note: what was left out (the other frames of an animation), or None.
+        metadata: EXIF, XMP, IPTC and resolution.
+        notes: what could not be taken over (further frames, an unusable profile, damaged EXIF).
     """
 
     bgr: np.ndarray
     alpha: np.ndarray | None = None
     icc: bytes | None = None
-    note: str | None = None
+    metadata: Metadata = NO_METADATA
+    notes: tuple[str, ...] = ()
 
 
-def read_bytes(path: str | os.PathLike) -> bytes:
-    """The file's bytes. Raises GCFSRError naming the file when it is missing, unreadable or empty."""
+def read_bytes(path: str | os.PathLike, limit: int | None = None) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        GCFSRError: naming the file when it is missing, unreadable, empty, a device or pipe, or has over `limit` bytes.
+    """
     try:
-        data = Path(path).read_bytes()
+        with open(path, "rb", opener=_open_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise GCFSRError(f"{path}: not a regular file; name one, or pipe its bytes into - where that is taken")
+            _check_bytes(status.st_size, os.fspath(path), limit)
+            data = file.read()
     except OSError as error:
         raise GCFSRError(f"{path}: {error.strerror or error}; check the path") from error
     if not data:
@@ -56,42 +96,60 @@ def read_bytes(path: str | os.PathLike) -> bytes:
     return data
 
 
-def read_image(path: str | os.PathLike) -> Picture:
-    """Reads PNG, JPEG, WebP, TIFF, BMP or whatever else Pillow knows.
+def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Reads an image of one of `FORMATS`.
 
     Raises:
-        GCFSRError: the file is missing, empty, truncated, no picture, or of a pixel type that cannot be shown (float).
+        GCFSRError: the file is missing, empty, truncated, no image, over `max_pixels`, or of a pixel type that cannot
+            be shown (float).
     """
-    return decode_image(read_bytes(path), os.fspath(path))
+    return decode_image(read_bytes(path, most_bytes(max_pixels)), os.fspath(path), max_pixels)
 
 
-def decode_image(data: bytes, name: str) -> Picture:
+def read_stream(stream: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> bytes:
+    """An image's bytes from a pipe. Raises GCFSRError when there are none, or more than such an image can have."""
+    data = BytesIO()
+    while block := stream.read(1 << 20):
+        data.write(block)
+        _check_bytes(data.tell(), name, most_bytes(max_pixels))
+    if not data.tell():
+        raise GCFSRError(f"{name}: no bytes came in; pipe an image into it")
+    return data.getvalue()
+
+
+def most_bytes(max_pixels: int) -> int:
+    """The size that a file of so many pixels is never above."""
+    return max_pixels * _MOST_BYTES_PER_PIXEL + _MOST_BYTES_BESIDE
+
+
+def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
     """`read_image` for bytes; `name` stands in the errors."""
-    try:
-        with warnings.catch_warnings(), Image.open(BytesIO(data)) as image:
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata do not concern the pixels
-            return _decode(data, image)
-    except Image.DecompressionBombError as error:
-        raise GCFSRError(f"{name}: {error}; reduce the picture first") from error
-    except UnidentifiedImageError as error:
-        raise GCFSRError(f"{name}: not a picture of a known format; remove it or convert it to PNG") from error
-    except DECODE_FAULTS as error:
-        raise GCFSRError(f"{name}: cannot be decoded ({error}); the file is damaged, fetch it again") from error
+    with _decoding(name), _opened(data, name, max_pixels) as image:
+        return _decode(data, image)
+
+
+def size_of(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Width and height as the header has them (not turned upright). Raises GCFSRError as `decode_image`."""
+    with _decoding(name), _opened(data, name, max_pixels) as image:
+        return tiff.sizes(tiff.read_tags(data))[0] if image is None else image.size
 
 
 def decode_bgr(data: bytes, name: str) -> np.ndarray:
     """The fast way for training: (H, W, 3) BGR uint8, upright, alpha and depth beyond 8 bits dropped.
 
     Raises:
-        GCFSRError: the bytes are empty, truncated or no picture.
+        GCFSRError: the bytes are empty, truncated, no image, or above 4096x4096.
     """
+    size_of(data, name, MAX_FACE_PIXELS)
     # OpenCV 4 fills the missing part of a truncated JPEG with gray and calls it a success
-    whole = all(not data.startswith(start) or data.rfind(end, len(data) // 2) >= 0 for start, end in _ENDS)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data and whole else None
-    if image is None:
-        decode_image(data, name)  # has the better words for what is wrong
+    if any(data.startswith(start) and data.rfind(end, len(data) // 2) < 0 for start, end in _ENDS):
         raise GCFSRError(f"{name}: cannot be decoded (truncated); the file is damaged, fetch it again")
-    return image
+    if not data.startswith(tiff.SIGNATURES):  # some forms of which OpenCV decodes wrongly
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        if image is not None:
+            return image
+    bgr = decode_image(data, name, MAX_FACE_PIXELS).bgr
+    return bgr if bgr.dtype == np.uint8 else ((bgr + np.uint32(128)) // 257).astype(np.uint8)
 
 
 def write_image(
@@ -100,20 +158,23 @@ def write_image(
     alpha: np.ndarray | None = None,
     icc: bytes | None = None,
     quality: int = 95,
+    metadata: Metadata = NO_METADATA,
 ) -> None:
-    """Writes a picture whole or not at all; the suffix decides the format.
+    """Writes an image whole or not at all; the suffix decides the format.
 
     Args:
-        path: ends in one of `IMAGE_SUFFIXES`; its folder exists.
+        path: ends in one of `WRITTEN_SUFFIXES`; its folder exists.
         bgr: (H, W, 3) uint8 or uint16.
         alpha: (H, W) of the same dtype.
         icc: colour profile to embed.
         quality: of JPEG and WebP, 1 to 100.
+        metadata: to embed; IPTC is kept in JPEG and TIFF, the resolution also in PNG, nothing in BMP.
 
     Raises:
         GCFSRError: the format cannot keep the alpha, the 16 bits or the profile, or the file cannot be written.
     """
-    write_bytes_atomic(path, encode_image(bgr, alpha, icc, Path(path).suffix.lower(), quality, os.fspath(path)))
+    suffix = Path(path).suffix.lower()
+    write_bytes_atomic(path, encode_image(bgr, alpha, icc, suffix, quality, os.fspath(path), metadata))
 
 
 def encode_image(
@@ -122,35 +183,35 @@ def encode_image(
     icc: bytes | None = None,
     suffix: str = ".png",
     quality: int = 95,
-    name: str = "picture",
+    name: str = "image",
+    metadata: Metadata = NO_METADATA,
 ) -> bytes:
     """`write_image` into bytes; `name` stands in the errors."""
-    deep = bgr.dtype == np.uint16
-    if suffix not in IMAGE_SUFFIXES:
-        raise GCFSRError(f"{name}: unknown suffix {suffix!r}; use one of {', '.join(sorted(IMAGE_SUFFIXES))}")
-    if alpha is not None and suffix not in WITH_ALPHA:
+    check_form(suffix, bgr.dtype == np.uint16, alpha is not None, icc is not None, name)
+    try:
+        return _encode(bgr, alpha, icc, suffix, quality, metadata)
+    except DECODE_FAULTS as error:  # sides beyond what the format counts, for one
+        height, width = bgr.shape[:2]
+        raise GCFSRError(f"{name}: {width}x{height} cannot be written as {suffix} ({error}); write .png") from error
+
+
+def check_form(suffix: str, deep: bool, alpha: bool, icc: bool, name: str) -> None:
+    """Raises GCFSRError unless the format of a suffix keeps 16 bits, alpha and profile, whichever there are."""
+    if suffix not in WRITTEN_SUFFIXES:
+        raise GCFSRError(f"{name}: unknown suffix {suffix!r}; use one of {', '.join(sorted(WRITTEN_SUFFIXES))}")
+    if alpha and suffix not in WITH_ALPHA:
         raise GCFSRError(f"{name}: {suffix} has no alpha channel; write .png, .tiff or .webp")
     if deep and suffix not in DEEP:
         raise GCFSRError(f"{name}: {suffix} has no 16 bits; write .png or .tiff")
-    if icc is not None and (suffix == ".bmp" or (deep and suffix != ".png")):
-        raise GCFSRError(f"{name}: the colour profile cannot be kept in this form of {suffix}; write .png")
-    pixels = bgr if alpha is None else np.dstack([bgr, alpha])
-    if suffix in (".png", ".bmp") or deep:
-        encoded = cv2.imencode(suffix, pixels)[1].tobytes()
-        return encoded if icc is None else _with_icc_chunk(encoded, icc)
-    channels = [2, 1, 0] if alpha is None else [2, 1, 0, 3]
-    buffer = BytesIO()
-    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(suffix, "TIFF")
-    options = {} if kind == "TIFF" else {"quality": quality}
-    Image.fromarray(np.ascontiguousarray(pixels[..., channels])).save(buffer, kind, icc_profile=icc, **options)
-    return buffer.getvalue()
+    if icc and suffix == ".bmp":
+        raise GCFSRError(f"{name}: the colour profile cannot be kept in {suffix}; write .png")
 
 
 def list_images(folder: str | os.PathLike, recursive: bool = False) -> list[Path]:
-    """The pictures of a folder by suffix, sorted, hidden ones left out.
+    """The images of a folder by suffix, sorted, hidden ones left out.
 
     Raises:
-        GCFSRError: the folder is missing, no folder, or holds no picture.
+        GCFSRError: the folder is missing, no folder, or holds no image.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -162,52 +223,163 @@ def list_images(folder: str | os.PathLike, recursive: bool = False) -> list[Path
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
     if not paths:
-        raise GCFSRError(f"{folder}: no pictures in this folder; expected {', '.join(sorted(IMAGE_SUFFIXES))}")
+        raise GCFSRError(f"{folder}: no images in this folder; expected {', '.join(sorted(IMAGE_SUFFIXES))}")
     return paths
 
 
-def _decode(data: bytes, image: Image.Image) -> Picture:
-    kind, icc, frames = image.format, image.info.get("icc_profile"), getattr(image, "n_frames", 1)
-    note = f"the first of {frames} frames" if frames > 1 else None
-    deep = _decode_deep(data)
-    pixels = _decode_8bit(image, icc) if deep is None else deep
-    if kind != "TIFF":  # Pillow and OpenCV both turn a TIFF upright while they decode it
-        pixels = _upright(pixels, _orientation(image))
-    if icc is not None and icc[16:20] != b"RGB ":  # a gray or CMYK profile does not describe what is returned
+def _open_at_once(path: str, flags: int) -> int:
+    """Opens without waiting for the other end of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _check_bytes(count: int, name: str, limit: int | None) -> None:
+    if limit is not None and count > limit:
+        raise GCFSRError(f"{name}: over {limit} bytes; raise the limit (--max-pixels) or make the file smaller")
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Turns whatever decoders raise into a GCFSRError that names the file."""
+    try:
+        yield
+    except GCFSRError:
+        raise
+    except UnidentifiedImageError as error:
+        known = "PNG, JPEG, WebP, TIFF, BMP, GIF, JPEG 2000, AVIF or HEIC"
+        raise GCFSRError(f"{name}: not an image in {known}; remove it or convert it to PNG") from error
+    except tiff.UnsupportedPixels as error:
+        raise GCFSRError(f"{name}: {error}: not read; convert it to RGB of 8 or 16 bits") from error
+    except DECODE_FAULTS as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise GCFSRError(f"{name}: cannot be decoded ({reason}); the file is damaged, fetch it again") from error
+
+
+@contextmanager
+def _opened(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image | None]:
+    """The image before any pixel is decoded, its size checked; None for a TIFF of a form that Pillow does not know."""
+    for width, height in _declared_sizes(data):
+        _check_size(width, height, name, max_pixels)
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+        _register_heif(name)
+    Image.init()
+    with _PILLOW:
+        own, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ours stands in its place
+        try:
+            image = Image.open(BytesIO(data), formats=[kind for kind in FORMATS if kind in Image.OPEN])
+        except UnidentifiedImageError:
+            if not data.startswith(tiff.SIGNATURES):
+                raise
+            image = None
+        finally:
+            Image.MAX_IMAGE_PIXELS = own
+    if image is None:
+        yield None
+        return
+    with image:
+        _check_size(*image.size, name, max_pixels)
+        yield image
+
+
+def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    if width * height <= max_pixels:
+        return
+    size = f"{name}: {width}x{height} is {width * height / 1e6:.1f} megapixels, and the limit is {max_pixels / 1e6:.1f}"
+    raise GCFSRError(f"{size}; raise it (--max-pixels {width * height}) or make the image smaller")
+
+
+def _declared_sizes(data: bytes) -> list[tuple[int, int]]:
+    """Sizes that a decoder would reserve memory for as soon as it is opened, or that Pillow does not look at."""
+    if data.startswith(tiff.SIGNATURES):
+        return tiff.sizes(tiff.read_tags(data))
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        kind, body = data[12:16], data[20:30].ljust(10, b"\0")
+        if kind == b"VP8X":
+            return [(1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little"))]
+        if kind == b"VP8L":
+            bits = int.from_bytes(body[1:5], "little")
+            return [(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))]
+        return [(int.from_bytes(body[6:8], "little") & 0x3FFF, int.from_bytes(body[8:10], "little") & 0x3FFF)]
+    if data[4:8] == b"jP  " or data.startswith(_CODESTREAM):
+        start = data.find(_CODESTREAM)
+        right, lower, left, upper = struct.unpack(">4L", data[start + 8 : start + 24]) if start >= 0 else (0,) * 4
+        return [(right - left, lower - upper)]
+    return []
+
+
+def _register_heif(name: str) -> None:
+    if "HEIF" in Image.OPEN:
+        return
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise GCFSRError(f"{name}: HEIC needs a further package: pip install 'gcfsr[heic]'") from error
+    register_heif_opener(thumbnails=False)
+
+
+def _decode(data: bytes, image: Image.Image | None) -> Picture:
+    frames = 1 if image is None else getattr(image, "n_frames", 1)
+    notes = (f"only the first of its {frames} frames is read",) if frames > 1 else ()
+    metadata, lost = meta.read(data, image)
+    orientation = _orientation(data, image)
+    pixels = _decode_deep(data)
+    if image is None:
+        if pixels is None:
+            raise UnidentifiedImageError
+        icc = meta.tiff_profile(tiff.read_tags(data))
+    else:
+        icc = image.info.get("icc_profile")
+    if pixels is None and image is not None:
+        pixels, remark = _decode_8bit(image, icc)
+        notes += remark
+        # Pillow turns a TIFF upright while it decodes it, and pillow-heif does as it opens
+        orientation = 1 if image.format in ("TIFF", "HEIF") else orientation
+    assert pixels is not None
+    pixels = _upright(pixels, orientation)
+    converted = image is not None and image.mode == "CMYK"
+    if icc is not None and (converted or icc[16:20] != b"RGB "):  # it does not describe what is returned
         icc = None
     alpha = np.ascontiguousarray(pixels[..., 3]) if pixels.shape[2] == 4 else None
-    return Picture(np.ascontiguousarray(pixels[..., :3]), alpha, icc, note)
+    return Picture(np.ascontiguousarray(pixels[..., :3]), alpha, icc, metadata, (*notes, *lost))
 
 
 def _decode_deep(data: bytes) -> np.ndarray | None:
-    """(H, W, 3 | 4) BGR(A) uint16 of a 16-bit PNG or TIFF, else None."""
-    if not (data.startswith(_PNG) and data[24] == 16) and not data.startswith(_TIFF):
+    """(H, W, 3 | 4) BGR(A) uint16 of a 16-bit PNG or TIFF, not turned upright; else None."""
+    if data.startswith(tiff.SIGNATURES):
+        tags = tiff.read_tags(data)
+        return tiff.read_deep(data, tags) if tiff.is_deep(tags) else None
+    if not (data.startswith(_PNG) and data[24:25] == b"\x10"):
         return None
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None and data.startswith(_PNG):
-        raise ValueError("its 16-bit pixels are unreadable")
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None or pixels.dtype != np.uint16:
-        return None  # Pillow's turn
+        raise ValueError("its 16-bit pixels are unreadable")
     return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
 
 
-def _decode_8bit(image: Image.Image, icc: bytes | None) -> np.ndarray:
-    """(H, W, 3 | 4) BGR(A) uint8."""
+def _decode_8bit(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(H, W, 3 | 4) BGR(A) uint8, and a remark on the colours."""
     if image.mode in ("F", "I", "I;16", "I;16B", "I;16L", "LAB"):
-        raise ValueError(f"pixels of type {image.mode} are not supported")
+        raise tiff.UnsupportedPixels(f"pixels of type {image.mode}")
+    remark = ()
     if image.mode == "CMYK" and icc is not None:
-        srgb = ImageCms.createProfile("sRGB")
-        return np.asarray(ImageCms.profileToProfile(image, BytesIO(icc), srgb, outputMode="RGB"))[..., ::-1]
+        try:
+            srgb = ImageCms.createProfile("sRGB")
+            rgb = ImageCms.profileToProfile(image, BytesIO(icc), srgb, outputMode="RGB")
+            return np.asarray(rgb)[..., ::-1], ()
+        except ImageCms.PyCMSError:
+            image.load()  # a damaged file must not pass for a damaged profile
+            remark = ("its colour profile cannot be used for CMYK, so the colours are converted without it",)
     has_alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
     if has_alpha:
-        return np.asarray(image.convert("RGBA"))[..., [2, 1, 0, 3]]
-    return np.asarray(image.convert("RGB"))[..., ::-1]
+        return np.asarray(image.convert("RGBA"))[..., [2, 1, 0, 3]], remark
+    return np.asarray(image.convert("RGB"))[..., ::-1], remark
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(data: bytes, image: Image.Image | None) -> int:
     try:
-        return image.getexif().get(_ORIENTATION, 1)
-    except DECODE_FAULTS:  # a damaged EXIF block says nothing about the orientation
+        if data.startswith(tiff.SIGNATURES):
+            return tiff.read_tags(data).get(tiff.ORIENTATION, 1)
+        return 1 if image is None else image.getexif().get(_ORIENTATION, 1)
+    except meta.FAULTS:  # a damaged EXIF block says nothing about the orientation
         return 1
 
 
@@ -222,8 +394,39 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels
 
 
-def _with_icc_chunk(png: bytes, icc: bytes) -> bytes:
-    """Puts an iCCP chunk behind the header (33 bytes: signature and IHDR) of a PNG."""
-    body = b"iCCPICC profile\x00\x00" + zlib.compress(icc)
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    return png[:33] + chunk + png[33:]
+def _encode(
+    bgr: np.ndarray, alpha: np.ndarray | None, icc: bytes | None, suffix: str, quality: int, metadata: Metadata
+) -> bytes:
+    height, width = bgr.shape[:2]
+    pixels = bgr if alpha is None else np.dstack([bgr, alpha])
+    if suffix in (".png", ".bmp"):
+        encoded = cv2.imencode(suffix, pixels)[1].tobytes()
+        return encoded if suffix == ".bmp" else _with_chunks(encoded, icc, metadata, width, height)
+    rgb = np.ascontiguousarray(pixels[..., [2, 1, 0, 3][: pixels.shape[2]]])
+    if suffix in (".tif", ".tiff"):
+        return tiff.write(rgb, meta.tiff_tags(metadata, icc, width, height))
+    exif = metadata.exif_of_size(width, height)
+    options = {"icc_profile": icc, "quality": quality, "exif": b"" if exif is None else b"Exif\x00\x00" + exif}
+    buffer = BytesIO()
+    if suffix == ".webp":
+        Image.fromarray(rgb).save(buffer, "WEBP", xmp=metadata.xmp or b"", **options)
+    else:
+        segments = b"" if metadata.xmp is None else meta.xmp_segment(metadata.xmp)
+        segments += b"" if metadata.iptc is None else meta.photoshop_segment(metadata.iptc)
+        Image.fromarray(rgb).save(buffer, "JPEG", dpi=metadata.dpi or (0, 0), extra=segments, **options)
+    return buffer.getvalue()
+
+
+def _with_chunks(png: bytes, icc: bytes | None, metadata: Metadata, width: int, height: int) -> bytes:
+    """Puts profile and metadata behind the header (33 bytes: signature and IHDR) of a PNG."""
+    exif = metadata.exif_of_size(width, height)
+    chunks = [] if icc is None else [b"iCCPICC profile\x00\x00" + zlib.compress(icc)]
+    if metadata.dpi is not None:
+        chunks.append(struct.pack(">4s2LB", b"pHYs", *(round(dots / 0.0254) for dots in metadata.dpi), 1))
+    chunks += [] if exif is None else [b"eXIf" + exif]
+    chunks += [] if metadata.xmp is None else [b"iTXtXML:com.adobe.xmp" + bytes(5) + metadata.xmp]
+    return b"".join([png[:33], *(_chunk(body) for body in chunks), png[33:]])
+
+
+def _chunk(body: bytes) -> bytes:
+    return struct.pack(">L", len(body) - 4) + body + struct.pack(">L", zlib.crc32(body))

@@ -17,6 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--recursive", action="store_true", help="also the folders below an input folder")
     add("--suffix", help="put behind the results' names")
     add("--ext", default="auto", help="auto (as the input for whole pictures, png for faces), png, jpg, webp, tiff")
+    add("--metadata", choices=["keep", "no-gps", "none"], default="keep",
+        help="of whole images: EXIF, XMP, IPTC and resolution; no-gps drops where it was taken [keep]")  # fmt: skip
+    add("--max-pixels", type=int, metavar="N", help="largest input [100 million; with --aligned 4096x4096]")
     add("--device", default="cpu", help="cpu, cuda, cuda:N, mps [cpu]")
     add("--batch", type=int, default=1, help="faces restored at a time [1]")
     add("--from-sidecar", metavar="JSON", help="run again as a sidecar says; gives the same bytes")
@@ -83,8 +86,9 @@ def run(args: argparse.Namespace) -> int:
         given.insert(0, "--factor")
     if len(given) > 1:
         raise GCFSRError(f"{given[0]} and {given[1]}: both set the dial; give one of them")
-    for name, value, least in (("--batch", args.batch, 1), ("--draws", args.draws, 0), ("--seed", args.seed, 0)):
-        if value < least:
+    for name, value, least in (("--batch", args.batch, 1), ("--draws", args.draws, 0), ("--seed", args.seed, 0),
+                               ("--max-pixels", args.max_pixels, 1)):  # fmt: skip
+        if value is not None and value < least:
             raise GCFSRError(f"{name} {value}: at least {least}")
 
     from gcfsr_inference.commands.restore_run import RestoreRun

@@ -14,18 +14,23 @@ from gcfsr_arch.files import make_folder
 from gcfsr_datasets.image_io import (
     DEEP,
     IMAGE_SUFFIXES,
+    MAX_PIXELS,
     WITH_ALPHA,
+    WRITTEN_SUFFIXES,
     Picture,
+    check_form,
     decode_image,
     encode_image,
     list_images,
+    most_bytes,
     read_bytes,
+    read_stream,
     write_bytes_atomic,
 )
 
 FOLDERS = ("cropped_faces", "restored_faces", "cmp", "restored_imgs", "spread")
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"})
-NAMES_FILE = IMAGE_SUFFIXES | VIDEO_SUFFIXES | {".gif"}  # an output so named is meant as a file, written or refused
+NAMES_FILE = IMAGE_SUFFIXES | VIDEO_SUFFIXES  # an output so named is meant as a file, written or refused
 STDIN = "-"
 
 
@@ -46,12 +51,13 @@ class Source:
         """Whether the suffix is a video's."""
         return self.path is not None and self.path.suffix.lower() in VIDEO_SUFFIXES
 
-    def read(self) -> tuple[Picture, str]:
-        """The decoded picture and the SHA-256 of its bytes."""
-        data = sys.stdin.buffer.read() if self.path is None else read_bytes(self.path)
-        if not data:
-            raise GCFSRError(f"{self.name}: no bytes came in; pipe a picture into it")
-        return decode_image(data, self.name), hashlib.sha256(data).hexdigest()
+    def read(self, max_pixels: int = MAX_PIXELS) -> tuple[Picture, str]:
+        """The decoded image and the SHA-256 of its bytes."""
+        if self.path is None:
+            data = read_stream(sys.stdin.buffer, self.name, max_pixels)
+        else:
+            data = read_bytes(self.path, most_bytes(max_pixels))
+        return decode_image(data, self.name, max_pixels), hashlib.sha256(data).hexdigest()
 
 
 def gather(inputs: Sequence[str], recursive: bool = False) -> list[Source]:
@@ -109,7 +115,7 @@ class Outputs:
         self.ext = ext if ext == "auto" else f".{ext.lstrip('.').lower()}"
         is_file = self.root.suffix.lower() in NAMES_FILE and not self.root.is_dir()
         self.single = self.root if is_file and not self.to_stdout else None
-        if self.ext != "auto" and self.ext not in IMAGE_SUFFIXES:
+        if self.ext != "auto" and self.ext not in WRITTEN_SUFFIXES:
             raise GCFSRError(f"--ext {ext}: auto, png, jpg, webp, tiff or bmp")
         if (self.single or self.to_stdout) and len(sources) > 1:
             raise GCFSRError(f"-o {out}: one file for {len(sources)} inputs; name a folder")
@@ -137,7 +143,7 @@ class Outputs:
         if self.ext != "auto":
             return self.ext
         own = source.path.suffix.lower() if source.path is not None and whole else ".png"
-        holds = own in IMAGE_SUFFIXES and (picture.alpha is None or own in WITH_ALPHA)
+        holds = own in WRITTEN_SUFFIXES and (picture.alpha is None or own in WITH_ALPHA)
         holds = holds and (picture.bgr.dtype != np.uint16 or own in DEEP) and (picture.icc is None or own != ".bmp")
         return own if holds else ".png"
 
@@ -149,15 +155,16 @@ class Outputs:
         return path
 
     def check_form(self, path: Path | None, picture: Picture) -> None:
-        """Raises GCFSRError where a file's format cannot hold the picture (16 bits, alpha): tried with one pixel."""
-        alpha = None if picture.alpha is None else picture.alpha[:1, :1]
+        """Raises GCFSRError where a file's format cannot hold the image (16 bits, alpha, profile)."""
         suffix = ".png" if path is None else path.suffix.lower()
-        encode_image(picture.bgr[:1, :1], alpha, None, suffix, name=str(path or "standard output"))
+        deep, alpha = picture.bgr.dtype == np.uint16, picture.alpha is not None
+        check_form(suffix, deep, alpha, picture.icc is not None, str(path or "standard output"))
 
     def write(self, path: Path | None, picture: Picture) -> str:
         """Writes a picture whole or not at all (None: to standard output as PNG); returns the SHA-256 of its bytes."""
         suffix = ".png" if path is None else path.suffix.lower()
-        data = encode_image(picture.bgr, picture.alpha, picture.icc, suffix, name=str(path or "standard output"))
+        name = str(path or "standard output")
+        data = encode_image(picture.bgr, picture.alpha, picture.icc, suffix, name=name, metadata=picture.metadata)
         self.write_bytes(path, data)
         return hashlib.sha256(data).hexdigest()
 

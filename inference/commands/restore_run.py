@@ -11,7 +11,8 @@ import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import make_folder
-from gcfsr_datasets.image_io import Picture, read_image
+from gcfsr_datasets.image_io import MAX_FACE_PIXELS, MAX_PIXELS, Picture, read_image
+from gcfsr_datasets.metadata import NO_METADATA, Metadata
 from gcfsr_inference.backends.backend import precision_note
 from gcfsr_inference.commands import sidecar
 from gcfsr_inference.commands.restore_files import Outputs, Source, gather
@@ -121,12 +122,12 @@ class RestoreRun:
 
             restore_clip(self, source, source.path)
             return
-        picture, digest = source.read()
+        picture, digest = source.read(self.args.max_pixels or (MAX_FACE_PIXELS if self.args.aligned else MAX_PIXELS))
         if self.past:
             sidecar.verify(source.name, "the input", self.past["input"]["sha256"], digest)
-        if picture.note:
-            self.say(f"{source.name}: {picture.note} is restored")
-        loaded = Loaded(source, picture, digest)
+        for note in picture.notes:
+            self.say(f"{source.name}: {note}")
+        loaded = Loaded(source, replace(picture, metadata=self._kept(picture.metadata)), digest)
         self.outputs.check_form(self.outputs.result(source, picture), picture)  # before the work
         if not self.args.aligned:
             restore_whole(self, loaded, detector_for(self, source))
@@ -134,6 +135,12 @@ class RestoreRun:
         check_face(picture.bgr, source.name)
         self.strengths(picture)  # raises where the mask has another size
         self.queue.append(loaded)
+
+    def _kept(self, metadata: Metadata) -> Metadata:
+        """What `--metadata` leaves of it."""
+        if self.args.metadata == "none":
+            return NO_METADATA
+        return metadata if self.args.metadata == "keep" else metadata.without_place()
 
     def strengths(self, picture: Picture) -> np.ndarray | None:
         """`--s-map` over a whole picture, (H, W) float32; None without one. Raises GCFSRError for another size."""

@@ -13,7 +13,7 @@ KIND = "gcfsr restore"
 KEPT = (
     "checkpoint", "factor", "s", "w", "s_map", "s_levels", "device", "dtype", "backend", "compile", "noise", "seed",
     "lock", "aligned", "upscale", "bg_upsampler", "bg_tile", "faces", "only_center_face", "min_face", "match_color",
-    "ext", "batch", "suffix", "detector", "confidence", "landmarks",
+    "ext", "metadata", "batch", "suffix", "detector", "confidence", "landmarks",
 )  # fmt: skip
 
 

@@ -143,7 +143,7 @@ class DemoSession:
         path = Path(self._folder.name) / f"{self.name}_restored.png"
         alpha = self.picture.alpha if self.result.shape == self.picture.bgr.shape else None
         done = replace(self.picture, bgr=self.result, alpha=alpha)
-        write_bytes_atomic(path, encode_image(done.bgr, done.alpha, done.icc, ".png"))
+        write_bytes_atomic(path, encode_image(done.bgr, done.alpha, done.icc, ".png", metadata=done.metadata))
         return path
 
 

@@ -27,7 +27,7 @@ def test_all_faults_are_listed(folder: Path):
     assert len(report.faults) == 6
     for name, words in (
         ("1.png", "empty"),
-        ("2.png", "not a picture"),
+        ("2.png", "not an image"),
         ("3.png", "damaged"),
         ("5.jpg", "not square"),
         ("6.webp", "smaller"),

@@ -177,7 +177,7 @@ def test_failing_pictures_are_skipped_and_counted(folder: Path, caplog: pytest.L
 
 def test_one_failing_picture_is_enough_for_the_default(folder: Path):
     (folder / "0.png").write_text("no picture")
-    with pytest.raises(GCFSRError, match=r"0\.png: not a picture.*1 of 8"):
+    with pytest.raises(GCFSRError, match=r"0\.png: not an image.*1 of 8"):
         make(folder)[0]
 
 

@@ -11,7 +11,18 @@ import pytest
 from gcfsr_inference.cli import COMMANDS
 
 NOT_NETWORKS = ("register", "train")  # the files of gcfsr_arch/ that know BasicSR
-DATA = {"numpy", "scipy", "cv2", "PIL", "torch", "lmdb", "gcfsr_datasets", "gcfsr_arch.errors", "gcfsr_arch.files"}
+DATA = {
+    "numpy",
+    "scipy",
+    "cv2",
+    "PIL",
+    "pillow_heif",
+    "torch",
+    "lmdb",
+    "gcfsr_datasets",
+    "gcfsr_arch.errors",
+    "gcfsr_arch.files",
+}
 
 
 def imports(path: Path, everywhere: bool = True) -> Iterator[str]:

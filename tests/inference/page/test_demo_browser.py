@@ -151,7 +151,7 @@ def test_a_file_that_is_no_picture_is_an_error_on_the_page(page: "playwright.Pag
     page.wait_for_selector("#photo input[type=file]", state="attached")
     page.set_input_files("#photo input[type=file]", str(tmp_path / "broken.png"))
     page.wait_for_selector(".toast-body")
-    assert "broken.png: not a picture" in page.inner_text(".toast-body")
+    assert "broken.png: not an image" in page.inner_text(".toast-body")
     assert shown(page) == []
 
 

@@ -1,0 +1,397 @@
+"""Image files that lie, that are of odd forms, and what they carry besides pixels."""
+
+import os
+import struct
+import subprocess
+import sys
+import threading
+import warnings
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_datasets.image_io import (
+    IMAGE_SUFFIXES,
+    decode_bgr,
+    decode_image,
+    encode_image,
+    read_bytes,
+    read_image,
+    write_image,
+)
+
+RNG = np.random.default_rng(1)
+BGR8 = RNG.integers(0, 256, (24, 40, 3), dtype=np.uint8)
+BGR16 = RNG.integers(0, 65536, (24, 40, 3), dtype=np.uint16)
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def saved(kind: str, image: Image.Image | None = None, **options) -> bytes:
+    buffer = BytesIO()
+    (image or Image.fromarray(BGR8[..., ::-1])).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+# -- formats ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF"])
+def test_each_format_is_read(kind: str):
+    flat = Image.new("RGB", (40, 24), (200, 30, 90))
+    image = decode_image(saved(kind, flat), "a")
+    assert image.bgr.shape == (24, 40, 3)
+    assert np.abs(image.bgr.astype(int) - (90, 30, 200)).max() <= 6
+
+
+def test_heic_is_read():
+    pillow_heif = pytest.importorskip("pillow_heif")
+    buffer = BytesIO()
+    pillow_heif.from_pillow(Image.new("RGB", (64, 32), (200, 30, 90))).save(buffer)
+    image = decode_image(buffer.getvalue(), "a.heic")
+    assert image.bgr.shape == (32, 64, 3)
+    assert np.abs(image.bgr.astype(int) - (90, 30, 200)).max() <= 6
+
+
+def test_heic_without_its_package_names_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    with pytest.raises(GCFSRError, match=r"a\.heic: .*gcfsr\[heic\]"):
+        decode_image(b"\x00\x00\x00\x18ftypheic" + bytes(100), "a.heic")
+
+
+@pytest.mark.parametrize("kind", ["PPM", "TGA", "PCX", "ICO", "DDS", "SGI", "PDF", "EPS"])
+def test_other_formats_are_not_opened(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(saved(kind))
+
+    def started(*_: object, **__: object) -> None:
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr(subprocess, "Popen", started)  # as Pillow starts Ghostscript
+    with pytest.raises(GCFSRError, match=r"a\.png: not an image in PNG, JPEG"):
+        read_image(path)
+    with pytest.raises(GCFSRError, match=r"a\.png: not an image in PNG, JPEG"):
+        decode_bgr(path.read_bytes(), "a.png")
+
+
+# -- limits -----------------------------------------------------------------------------------------------------------
+
+
+def lying(kind: str) -> bytes:
+    """A few bytes whose header promises about 170 megapixels."""
+    if kind == "JPEG":
+        data = saved("JPEG", Image.new("RGB", (8, 8)))
+        at = data.index(b"\xff\xc0") + 5
+        return data[:at] + struct.pack(">2H", 13000, 13000) + data[at + 4 :]
+    if kind == "PNG":
+        header = struct.pack(">4s2L5B", b"IHDR", 13000, 13000, 8, 2, 0, 0, 0)
+        return saved("PNG")[:12] + header + struct.pack(">L", zlib.crc32(header)) + saved("PNG")[33:]
+    if kind == "VP8L":
+        size = 12999 | 12999 << 14
+        return (
+            b"RIFF\x1a\x00\x00\x00WEBPVP8L\x0e\x00\x00\x00\x2f" + size.to_bytes(4, "little") + b"\x07\x10\x11\xfd\x0f"
+        )
+    if kind == "VP8X":
+        side = (12999).to_bytes(3, "little")
+        return b"RIFF\x1a\x00\x00\x00WEBPVP8X\x0a\x00\x00\x00" + bytes(4) + side + side
+    if kind == "VP8":
+        return b"RIFF\x1a\x00\x00\x00WEBPVP8 \x0a\x00\x00\x00\x10\x00\x00\x9d\x01\x2a" + struct.pack(
+            "<2H", 13000, 13000
+        )
+    if kind == "GIF":
+        return b"GIF89a" + struct.pack("<2H", 13000, 13000) + bytes(3) + b"," + bytes(9) + b"\x02\x01\x00\x00;"
+    if kind == "BMP":
+        data = bytearray(saved("BMP"))
+        data[18:26] = struct.pack("<2l", 13000, 13000)
+        return bytes(data)
+    if kind == "JPEG2000":
+        data = bytearray(saved("JPEG2000"))
+        at = data.index(b"\xff\x4f\xff\x51")
+        data[at + 8 : at + 16] = struct.pack(">2L", 13000, 13000)  # the container still says 40x24
+        return bytes(data)
+    tiled = {256: 40, 257: 24, 258: 8, 259: 1, 262: 1, 322: 13008, 323: 13008, 324: 8, 325: 9}
+    plain = {256: 13000, 257: 13000, 258: 16, 259: 8, 262: 1, 273: 8, 278: 13000, 279: 9}
+    tags = {"TIFF": plain, "tiled TIFF": tiled}[kind]
+    entries = b"".join(struct.pack("<2HLL", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\x00" + struct.pack("<LH", 8, len(tags)) + entries + bytes(4)
+
+
+KINDS = ["JPEG", "PNG", "VP8L", "VP8X", "VP8", "GIF", "BMP", "JPEG2000", "TIFF", "tiled TIFF"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_header_beyond_the_limit_is_refused_before_decoding(kind: str, monkeypatch: pytest.MonkeyPatch, recwarn):
+    data = lying(kind)
+
+    def decoded(*_: object, **__: object) -> None:
+        raise AssertionError("pixels were decoded")
+
+    monkeypatch.setattr(Image.Image, "convert", decoded)
+    monkeypatch.setattr(cv2, "imdecode", decoded)
+    for read in (decode_image, decode_bgr):
+        with pytest.raises(GCFSRError, match=r"a\.x: .*--max-pixels 169"):
+            read(data, "a.x")
+    assert not recwarn.list
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the address space is bounded on Linux only")
+def test_the_memory_of_a_lie_is_never_reserved(tmp_path: Path, outside: dict[str, str]):
+    for kind in KINDS:
+        (tmp_path / kind).write_bytes(lying(kind))
+    program = (
+        "import resource, sys; from gcfsr_datasets.image_io import GCFSRError, read_image\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 2**28,) * 2)\n"
+        "for path in sys.argv[1:]:\n"
+        "    try: read_image(path); print('read', path)\n"
+        "    except GCFSRError as error: print(error)\n"
+    )
+    paths = [str(tmp_path / kind) for kind in KINDS]
+    done = subprocess.run([sys.executable, "-c", program, *paths], env=outside, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert [("--max-pixels" in line) for line in done.stdout.splitlines()] == [True] * len(KINDS)
+
+
+def test_the_limit_is_the_callers_and_pillows_own_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "a.png"
+    write_image(path, BGR8)
+    with pytest.raises(GCFSRError, match=r"40x24 is 0\.0 megapixels.*--max-pixels 960"):
+        read_image(path, 959)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # above twice of it Pillow raises
+    assert read_image(path, 960).bgr.shape == (24, 40, 3)
+    assert Image.MAX_IMAGE_PIXELS == 10
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_devices_and_pipes_are_refused_at_once(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in ("/dev/zero", str(tmp_path / "pipe.png"), str(tmp_path)):
+        answer: list[BaseException] = []
+
+        def attempt(path: str = path, answer: list[BaseException] = answer) -> None:
+            try:
+                read_image(path)
+            except GCFSRError as error:
+                answer.append(error)
+
+        thread = threading.Thread(target=attempt, daemon=True)
+        thread.start()
+        thread.join(60)
+        assert len(answer) == 1
+        assert str(answer[0]).startswith(path)
+
+
+def test_a_file_larger_than_any_such_image_is_not_read(tmp_path: Path):
+    with open(tmp_path / "a.png", "wb") as file:
+        file.truncate(1 << 20)
+    with pytest.raises(GCFSRError, match="over 1000 bytes"):
+        read_bytes(tmp_path / "a.png", 1000)
+
+
+# -- pixels -----------------------------------------------------------------------------------------------------------
+
+FORMS = {
+    "chunky": {},
+    "planar": {"planarconfig": "separate"},
+    "deflated": {"compression": "zlib", "predictor": 2, "rowsperstrip": 5},
+    "planar strips": {"planarconfig": "separate", "compression": "zlib", "rowsperstrip": 5},
+    "tiles": {"tile": (16, 16)},
+    "planar tiles": {"planarconfig": "separate", "tile": (16, 16)},
+    "big": {"bigtiff": True},
+    "big planar": {"bigtiff": True, "planarconfig": "separate"},
+}
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("samples", [1, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tiff_as_tifffile_wrote_it(order: str, form: str, samples: int, dtype: type):
+    tifffile = pytest.importorskip("tifffile")
+    planar = "separate" in FORMS[form].values()
+    if samples == 1 and planar:
+        pytest.skip("one plane is not told apart")
+    rgb = RNG.integers(0, np.iinfo(dtype).max + 1, (24, 40, samples), dtype=dtype)
+    stored = rgb.transpose(2, 0, 1) if planar else rgb[..., 0] if samples == 1 else rgb
+    if order == ">" and "bigtiff" in FORMS[form]:
+        pytest.skip("see the test of what is named")
+    buffer = BytesIO()
+    options = {"photometric": "rgb" if samples > 1 else "minisblack", **FORMS[form]}
+    extra = {"extrasamples": ["unassalpha"]} if samples == 4 else {}
+    tifffile.imwrite(buffer, stored, byteorder=order, **extra, **options)
+    image = decode_image(buffer.getvalue(), "a.tif")
+    assert image.bgr.dtype == dtype
+    np.testing.assert_array_equal(image.bgr, np.repeat(rgb, 3, axis=2) if samples == 1 else rgb[..., 2::-1])
+    if samples == 4:
+        np.testing.assert_array_equal(image.alpha, rgb[..., 3])
+    if dtype == np.uint16:
+        np.testing.assert_array_equal(decode_bgr(buffer.getvalue(), "a"), np.rint(image.bgr / 257).astype(np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_white_is_zero(dtype: type):
+    tifffile = pytest.importorskip("tifffile")
+    gray = RNG.integers(0, np.iinfo(dtype).max + 1, (24, 40), dtype=dtype)
+    buffer = BytesIO()
+    tifffile.imwrite(buffer, gray, photometric="miniswhite")
+    expected = np.repeat((np.iinfo(dtype).max - gray)[..., None], 3, axis=2)
+    np.testing.assert_array_equal(decode_image(buffer.getvalue(), "a.tif").bgr, expected)
+
+
+def test_colours_multiplied_with_alpha_are_divided_again():
+    tifffile = pytest.importorskip("tifffile")
+    alpha = RNG.integers(20000, 65536, (24, 40), dtype=np.uint16)
+    rgb = RNG.integers(0, 65536, (24, 40, 3), dtype=np.uint16)
+    stored = np.rint(rgb * (alpha[..., None] / 65535)).astype(np.uint16)
+    buffer = BytesIO()
+    tifffile.imwrite(buffer, np.dstack([stored, alpha]), photometric="rgb", extrasamples=["assocalpha"])
+    image = decode_image(buffer.getvalue(), "a.tif")
+    np.testing.assert_array_equal(image.alpha, alpha)
+    assert np.abs(image.bgr[..., ::-1].astype(int) - rgb).max() <= 2  # half a step, over 20000/65535
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options", "words"),
+    [
+        (np.dstack([BGR16, BGR16[..., :1]]), {"photometric": "separated"}, "neither gray nor RGB"),
+        (BGR16, {"photometric": "cielab"}, "neither gray nor RGB"),
+        (BGR16.astype(np.int16), {"photometric": "rgb"}, "not unsigned"),
+        (BGR16.astype(np.float32), {"photometric": "rgb"}, "32 bits"),
+        (BGR16.astype(np.uint32), {"photometric": "rgb"}, "32 bits"),
+        (BGR16, {"photometric": "rgb", "bigtiff": True, "byteorder": ">"}, "big-endian BigTIFF"),
+        (np.dstack([BGR16, BGR16[..., :2]]), {"photometric": "rgb", "extrasamples": ["unassalpha", 0]}, "5 samples"),
+    ],
+)
+def test_tiff_of_another_kind_is_named(pixels: np.ndarray, options: dict, words: str, capfd):
+    tifffile = pytest.importorskip("tifffile")
+    buffer = BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tifffile.imwrite(buffer, pixels, **options)
+    with pytest.raises(GCFSRError, match=rf"a\.tif: .*{words}.*convert it"):
+        decode_image(buffer.getvalue(), "a.tif")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_a_16_bit_tiff(orientation: int):
+    tifffile = pytest.importorskip("tifffile")
+    buffers = BytesIO(), BytesIO()
+    turned = [(274, 3, 1, orientation, True)]
+    tifffile.imwrite(buffers[0], BGR16, photometric="rgb", extratags=turned)
+    tifffile.imwrite(buffers[1], (BGR16 >> 8).astype(np.uint8), photometric="rgb", extratags=turned)
+    deep, plain = (decode_image(buffer.getvalue(), "a.tif").bgr for buffer in buffers)
+    np.testing.assert_array_equal(deep >> 8, plain)  # whose way Pillow knows
+    assert deep.shape == ((24, 40, 3) if orientation < 5 else (40, 24, 3))
+
+
+def test_an_unusable_cmyk_profile_is_told_and_left_out():
+    cmyk = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    image = decode_image(saved("JPEG", cmyk, icc_profile=SRGB, quality=100), "a.jpg")  # a profile of another space
+    assert image.notes == ("its colour profile cannot be used for CMYK, so the colours are converted without it",)
+    assert image.bgr[0, 0, 2] > 200
+    assert image.bgr[0, 0, :2].max() < 60
+    assert image.icc is None
+
+
+# -- metadata ---------------------------------------------------------------------------------------------------------
+
+
+def photograph(kind: str, orientation: int = 6) -> bytes:
+    """With a date, a camera, a place, an orientation, a preview-free EXIF, XMP, a resolution and (JPEG) IPTC."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110], exif[0x0132], exif[0x0112] = "Maker", "Model Ü", "2001:02:03 04:05:06", orientation
+    exif[0x8769] = {0x9003: "2001:02:03 04:05:06", 0x829A: 0.125, 0xA002: 40, 0xA003: 24}
+    exif[0x8825] = {1: "N", 2: (51.0, 30.0, 0.0), 3: "W", 4: (0.0, 7.0, 0.0)}
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="%d" dc:title="T"/></x:xmpmeta>' % orientation
+    if kind == "TIFF":
+        exif[700] = xmp
+    more = {"extra": b"\xff\xed\x00\x26Photoshop 3.0\x008BIM\x04\x04\x00\x00\x00\x00\x00\x0a\x1c\x02\x05\x00\x05Title"}
+    return saved(
+        kind, exif=exif.tobytes(), xmp=xmp, dpi=(300, 300), icc_profile=SRGB, **(more if kind == "JPEG" else {})
+    )
+
+
+@pytest.mark.parametrize("target", [".jpg", ".png", ".webp", ".tif", "deep .tif", "deep .png"])
+@pytest.mark.parametrize("source", ["JPEG", "TIFF", "WEBP"])
+def test_metadata_is_kept(tmp_path: Path, source: str, target: str):
+    image = decode_image(photograph(source), "a")
+    assert image.bgr.shape == (40, 24, 3)
+    assert image.notes == ()
+    path = tmp_path / f"a{target.split()[-1]}"
+    bgr = image.bgr.astype(np.uint16) * 257 if "deep" in target else image.bgr
+    write_image(path, np.repeat(bgr, 2, axis=1), None, image.icc, metadata=image.metadata)
+    again = read_image(path)
+    assert again.bgr.shape == (40, 48, 3)  # upright once, not turned again
+    assert again.metadata.xmp == image.metadata.xmp
+    assert b'Orientation="1"' in again.metadata.xmp
+    assert again.icc == SRGB
+    if source != "WEBP" and target != ".webp":  # which hold no resolution
+        assert again.metadata.dpi == pytest.approx((300, 300), rel=1e-3)
+    if "deep" in target and target.endswith("tif"):
+        return  # not opened by Pillow as RGB of 8 bits; its directory is the same as that of .tif
+    with Image.open(path) as opened:  # an independent reader
+        exif = opened.getexif()
+        assert exif.get(0x0112, 1) == 1
+        assert (exif[0x010F], exif[0x0132]) == ("Maker", "2001:02:03 04:05:06")
+        details, place = exif.get_ifd(0x8769), exif.get_ifd(0x8825)
+        assert (details[0x9003], float(details[0x829A])) == ("2001:02:03 04:05:06", 0.125)
+        assert (details[0xA002], details[0xA003]) == (48, 40)
+        assert [float(part) for part in place[2]] == [51, 30, 0]
+        assert opened.info["icc_profile"] == SRGB
+
+
+@pytest.mark.parametrize("target", [".jpg", ".tif"])
+def test_iptc_is_kept(target: str):
+    image = decode_image(photograph("JPEG"), "a.jpg")
+    data = encode_image(image.bgr, suffix=target, metadata=image.metadata)
+    assert image.metadata.iptc == b"\x1c\x02\x05\x00\x05Title"
+    assert decode_image(data, "b").metadata.iptc == image.metadata.iptc
+    from PIL import IptcImagePlugin
+
+    with Image.open(BytesIO(data)) as opened:
+        assert IptcImagePlugin.getiptcinfo(opened) == {(2, 5): b"Title"}
+
+
+def test_the_place_can_be_left_out():
+    metadata = decode_image(photograph("JPEG"), "a.jpg").metadata.without_place()
+    data = encode_image(BGR8, suffix=".jpg", metadata=metadata)
+    with Image.open(BytesIO(data)) as opened:
+        exif = opened.getexif()
+        assert exif[0x0132] == "2001:02:03 04:05:06"
+        assert not exif.get_ifd(0x8825)
+    assert metadata.xmp is not None  # it names no place
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_damaged_metadata_is_told_and_never_matters(kind: str):
+    whole = photograph(kind, 1)
+    expected = decode_image(whole, "a").bgr
+    at = whole.index(b"2001:02:03")
+    for start in range(max(0, at - 200), at + 100, 7):
+        data = whole[:start] + bytes(RNG.integers(0, 256, 4, dtype=np.uint8)) + whole[start + 4 :]
+        try:
+            image = decode_image(data, "a")
+        except GCFSRError:  # the bytes were the image's own
+            continue
+        encode_image(expected, suffix=".jpg", metadata=image.metadata)
+
+
+def test_too_large_for_the_format_is_one_line():
+    with pytest.raises(GCFSRError, match=r"a\.webp: 20000x1 cannot be written"):
+        encode_image(np.zeros((1, 20000, 3), np.uint8), suffix=".webp", name="a.webp")
+    with pytest.raises(GCFSRError, match=r"a\.jpg: 70000x1 cannot be written"):
+        encode_image(np.zeros((1, 70000, 3), np.uint8), suffix=".jpg", name="a.jpg")
+
+
+def test_every_suffix_that_folders_take_is_a_format_that_is_read():
+    for suffix in IMAGE_SUFFIXES:
+        assert Image.registered_extensions().get(suffix, "HEIF") in (
+            "PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "HEIF",
+        )  # fmt: skip

@@ -9,7 +9,7 @@ BIN = $(ENV)/bin
 DATA ?=
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: test lint types demo nano bench-quick clean
+.PHONY: test lint types demo networks bench-quick clean
 
 # a worker that crashes ends the run: replaced, it would leave loadgroup waiting for ever
 test: $(ENV)/.test lint types
@@ -28,8 +28,9 @@ types: $(ENV)/.test
 demo: $(ENV)/.core
 	$(BIN)/python tools/demo_picture.py $(if $(DATA),--data "$(DATA)")
 
-nano: $(ENV)/.core
-	$(BIN)/python tools/make_nano.py --data "$(DATA)" $(NANO)
+# DATA: one folder or several; ARGS: further arguments of tools/make_networks.py
+networks: $(ENV)/.core
+	$(BIN)/python tools/make_networks.py --data $(DATA) $(ARGS)
 
 bench-quick: $(ENV)/.core
 	$(BIN)/python benchmarks/quick.py

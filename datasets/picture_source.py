@@ -1,8 +1,10 @@
 """Where the true faces come from: a folder, a list of names, or an LMDB made by BasicSR. Gives names and bytes."""
 
 import os
+import threading
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.dataset_options import FaceOptions
@@ -43,7 +45,7 @@ class FileSource:
 
 
 class LmdbSource:
-    """Values of an LMDB; each process opens it for itself, since an environment must not cross a fork."""
+    """Values of an LMDB. Sources of one LMDB share its environment, and threads may read from one source."""
 
     def __init__(self, folder: str, names: list[str]):
         self.folder, self.names = folder, names
@@ -52,9 +54,7 @@ class LmdbSource:
 
     def read(self, index: int) -> bytes:
         if self._process != os.getpid():
-            if self._environment is not None:
-                self._environment.close()  # this process's copy: the parent keeps its own
-            self._environment, self._process = _open_lmdb(self.folder), os.getpid()
+            self._environment, self._process = environment_of(self.folder), os.getpid()
         with self._environment.begin() as transaction:
             value = transaction.get(self.names[index].encode())
         if not value:
@@ -63,6 +63,36 @@ class LmdbSource:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_environment": None, "_process": -1}
+
+
+_environments: "WeakValueDictionary[str, Any]" = WeakValueDictionary()  # real path -> open environment of this process
+_opening = threading.Lock()
+
+
+def environment_of(folder: str) -> Any:
+    """The open environment of an LMDB: one per process and real path, since py-lmdb refuses to open it twice.
+
+    It is closed when the last source that uses it is gone.
+    """
+    path = os.path.realpath(folder)
+    with _opening:
+        environment = _environments.get(path)
+        if environment is None:
+            environment = _environments[path] = _open_lmdb(folder)
+        return environment
+
+
+def _forget_environments() -> None:
+    """In a forked child: an environment must not cross a fork. Closes the child's copies; the parent keeps its own."""
+    global _opening
+    _opening = threading.Lock()  # another thread of the parent may have held it
+    for environment in _environments.values():
+        environment.close()
+    _environments.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_forget_environments)
 
 
 def _open_lmdb(folder: str) -> Any:

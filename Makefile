@@ -9,7 +9,7 @@ BIN = $(ENV)/bin
 DATA ?=
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: test lint types demo networks bench-quick clean
+.PHONY: test lint types docs demo networks bench-quick clean
 
 # a worker that crashes ends the run: replaced, it would leave loadgroup waiting for ever
 test: $(ENV)/.test lint types
@@ -19,11 +19,18 @@ lint: $(ENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# the type checker reads no editable install's mapping of names to folders, but follows links
-types: $(ENV)/.test
-	mkdir -p build/names
-	for name in datasets inference options; do ln -sfn ../../$$name build/names/gcfsr_$$name; done
+types: $(ENV)/.test build/names
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+# neither tool reads an editable install's mapping of names to folders, but both follow links
+build/names: setup.py
+	mkdir -p $@
+	for name in datasets inference options; do ln -sfn ../../$$name $@/gcfsr_$$name; done
+	touch $@
+
+docs: $(ENV)/.docs build/names
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/docs/index.html"
 
 demo: $(ENV)/.core
 	$(BIN)/python tools/demo_picture.py $(if $(DATA),--data "$(DATA)")
@@ -46,6 +53,10 @@ $(ENV)/.core: setup.py pyproject.toml
 
 $(ENV)/.test: $(ENV)/.core
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[test]"
+	touch $@
+
+$(ENV)/.docs: $(ENV)/.core
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[docs]"
 	touch $@
 
 clean:

@@ -34,6 +34,29 @@ def test_upfirdn2d_equals_scipy(h, w, up, down, before, after, taps):
             np.testing.assert_allclose(y[n, c], expected, atol=1e-12)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 6), st.integers(1, 6), st.sampled_from([(1, 1), (2, 1), (3, 1), (1, 2), (1, 3)]), st.integers(0, 4),
+    st.integers(0, 4), st.integers(1, 5),
+)  # fmt: skip
+def test_fir_and_its_two_derivatives_equal_the_plain_form(h, w, factors, before, after, taps):
+    (up, down), kernel = factors, rand(taps, taps, seed=1)
+    high, wide = ((n * up + before + after - taps) // down + 1 for n in (h, w))
+    if min(high, wide) < 1:
+        return
+    x, seed, other = (
+        rand(2, 3, h, w).requires_grad_(),
+        rand(2, 3, high, wide, seed=2).requires_grad_(),
+        rand(2, 3, h, w),
+    )
+    plain = ops.upfirdn2d(x, kernel, up, down, (before, after))
+    fast = ops.fir(x, kernel, before, (high, wide), up, down)
+    torch.testing.assert_close(fast, plain)
+    first = [torch.autograd.grad(y, x, seed, create_graph=True)[0] for y in (fast, plain)]
+    torch.testing.assert_close(*first)
+    torch.testing.assert_close(*(torch.autograd.grad(grad, seed, other)[0] for grad in first))
+
+
 @pytest.mark.parametrize("taps", [(1, 3, 3, 1), (1, 2, 1), (1, 4, 7, 2), (1, 1)])
 def test_fast_resampling_equals_the_plain_form(taps):
     x, kernel = rand(2, 3, 9, 9), ops.fir_kernel(taps, 4.0).double()
@@ -90,7 +113,15 @@ def test_gradients_in_float64():
     assert check(lambda x: ops.blur(x, kernel, (2, 1)), (x,))
     assert check(lambda x, w, s, g: ops.modulated_conv2d(x, w, s, gain=g), (x, weight, style, gain))
     assert check(lambda x, b, g: ops.finish(x * 1, b, [(x, g)], [(x, g)]), (x, bias, gain))
-    assert torch.autograd.gradgradcheck(lambda x, w: ops.conv_down(x, w, None, kernel / 4), (x, weight))  # R1 needs it
+    twice = torch.autograd.gradgradcheck  # R1 needs it
+    asymmetric = ops.fir_kernel((1, 4, 7, 2)).double()
+    for taps in (kernel / 4, asymmetric):
+        assert twice(lambda x, w, taps=taps: ops.conv_down(x, w, None, taps), (x, weight))
+        assert twice(lambda x, w, taps=taps: ops.conv_up(x, w, taps), (x, weight))
+        assert twice(lambda x, taps=taps: ops.upsample2d(x, taps), (x,))
+        assert twice(lambda x, taps=taps: ops.blur(x, taps, (2, 1)), (x,))
+    assert check(lambda x: ops.leaky_relu(x * 1), (x,))
+    assert twice(lambda x: ops.leaky_relu(x * 1), (x,))
 
 
 @pytest.mark.parametrize("channels", [3, 20000])  # one block of rows, and several

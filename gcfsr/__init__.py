@@ -10,18 +10,30 @@ from gcfsr_arch import __version__
 
 if TYPE_CHECKING:
     from gcfsr_arch import GCFSR, GCFSRError, load_generator, save_generator
-    from gcfsr_inference import Restorer, estimate_factor
+    from gcfsr_inference import PhotoOptions, Restorer, estimate_factor, restore_photo
 
 _HOMES = {
     "GCFSR": "gcfsr_arch",
     "GCFSRError": "gcfsr_arch",
+    "PhotoOptions": "gcfsr_inference",
     "Restorer": "gcfsr_inference",
     "estimate_factor": "gcfsr_inference",
     "load_generator": "gcfsr_arch",
+    "restore_photo": "gcfsr_inference",
     "save_generator": "gcfsr_arch",
 }
 
-__all__ = ["GCFSR", "GCFSRError", "Restorer", "__version__", "estimate_factor", "load_generator", "save_generator"]
+__all__ = [
+    "GCFSR",
+    "GCFSRError",
+    "PhotoOptions",
+    "Restorer",
+    "__version__",
+    "estimate_factor",
+    "load_generator",
+    "restore_photo",
+    "save_generator",
+]
 
 
 def __getattr__(name: str) -> Any:

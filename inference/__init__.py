@@ -4,16 +4,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gcfsr_inference.photo.photograph import PhotoOptions, restore_photo
     from gcfsr_inference.restore.autofactor import effective_size, estimate_factor
     from gcfsr_inference.restore.restorer import Restorer
 
 _HOMES = {
+    "PhotoOptions": "photo.photograph",
     "Restorer": "restore.restorer",
     "effective_size": "restore.autofactor",
     "estimate_factor": "restore.autofactor",
+    "restore_photo": "photo.photograph",
 }
 
-__all__ = ["Restorer", "effective_size", "estimate_factor"]
+__all__ = ["PhotoOptions", "Restorer", "effective_size", "estimate_factor", "restore_photo"]
 
 
 def __getattr__(name: str) -> Any:

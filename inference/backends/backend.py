@@ -31,6 +31,7 @@ class Backend(Protocol):
     min_factor: float
     max_factor: float
     blind: bool
+    rounded_input: bool  # trained on an enlarged image of 8 bits, as the released form is
 
     def noise_shapes(self, batch: int = 1) -> list[tuple[int, ...]]:
         """(batch, 1, r, r) of each noise map in order."""
@@ -45,7 +46,7 @@ class Backend(Protocol):
         ...
 
     def restore(self, x: Tensor, s: Tensor | None, noise: str | list[Tensor], seed: int | None) -> Tensor:
-        """`decode(encode(x), s, noise, seed)`, for a picture whose features nothing else needs."""
+        """`decode(encode(x), s, noise, seed)`, for an image whose features nothing else needs."""
         ...
 
 
@@ -72,6 +73,7 @@ class TorchBackend:
         self.net = net.to(memory_format=torch.channels_last).to(self.device).eval()  # as convolutions want the weights
         self.out_size, self.sizes, self.blind = net.out_size, net.sizes, net.blind
         self.min_factor, self.max_factor = net.min_factor, net.max_factor
+        self.rounded_input = net.config["variant"] == "released"
         self._encode: Callable = torch.compile(net.encode) if compiled else net.encode
         self._decode: Callable = torch.compile(net.decode) if compiled else net.decode
 

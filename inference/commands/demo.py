@@ -2,6 +2,8 @@
 
 import argparse
 
+KEPT = 4  # faces whose features are kept in memory, so that turning the dial only decodes
+
 DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "yunet")
 
 
@@ -32,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     from gcfsr_inference.photo.detect import build_detector, find_detector
     from gcfsr_inference.restore.restorer import Restorer
 
-    restorer = Restorer.load(args.checkpoint, args.device, args.dtype, args.backend)
+    restorer = Restorer.load(args.checkpoint, args.device, args.dtype, args.backend, kept=KEPT)
     if note := precision_note(args.backend, args.device, args.dtype):
         print(f"gcfsr demo: {note}", flush=True)
     name = args.detector or find_detector(args.weights_dir)

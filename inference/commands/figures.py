@@ -76,31 +76,40 @@ def _metric(args: argparse.Namespace) -> Any:
     return entry, entry.make(path, "cpu")
 
 
-def _prepared(args: argparse.Namespace) -> tuple[Any, list[float]]:
-    """The network and the true factors, checked against its range."""
-    from gcfsr_inference.figures.common import check_range, doubling, load_net, parse_numbers
+def _restorer(args: argparse.Namespace) -> tuple[Any, list[float]]:
+    """The restorer and the true factors, checked against its range."""
+    from gcfsr_inference.restore.restorer import Restorer
 
-    net = load_net(args.checkpoint)
+    restorer = Restorer.load(args.checkpoint)
+    return restorer, _factors(args, restorer)
+
+
+def _factors(args: argparse.Namespace, net: Any) -> list[float]:
+    """The true factors, checked against a network's range."""
+    from gcfsr_inference.figures.common import check_range, doubling, parse_numbers
+
     check_range(net, [], "figures")
     factors = parse_numbers(args.factors, "--factors") if args.factors else doubling(net.min_factor, net.max_factor)
     check_range(net, factors, "--factors")
-    return net, factors
+    return factors
 
 
 def _fig5(args: argparse.Namespace, out: Any) -> Any:
     from gcfsr_inference.figures.common import check_range, in_octaves, load_faces, parse_numbers
     from gcfsr_inference.figures.strength import strength
 
-    net, factors = _prepared(args)
+    net, factors = _restorer(args)
     dials = parse_numbers(args.dials, "--dials") if args.dials else in_octaves(net.min_factor, net.max_factor, 7)
     check_range(net, dials, "--dials")
     return strength(net, load_faces(args.input, net.out_size, args.limit), factors, dials, _metric(args), out)
 
 
 def _fig6(args: argparse.Namespace, out: Any) -> Any:
+    from gcfsr_inference.figures.common import load_net
     from gcfsr_inference.figures.sigmas import sigma_figures
 
-    return sigma_figures(*_prepared(args), out)
+    net = load_net(args.checkpoint)
+    return sigma_figures(net, _factors(args, net), out)
 
 
 def _fig7(args: argparse.Namespace, out: Any) -> Any:
@@ -108,24 +117,25 @@ def _fig7(args: argparse.Namespace, out: Any) -> Any:
 
     from gcfsr_arch.errors import GCFSRError
     from gcfsr_inference.figures.ablation import ablation
-    from gcfsr_inference.figures.common import doubling, load_faces, load_net, parse_numbers
+    from gcfsr_inference.figures.common import doubling, load_faces, parse_numbers
+    from gcfsr_inference.restore.restorer import Restorer
 
     if len(args.checkpoint) < 2:
         raise GCFSRError("fig7: needs two checkpoints; repeat --checkpoint")
-    nets = {}
+    restorers = {}
     for text in args.checkpoint:
         label, _, path = text.rpartition("=")
-        nets[label or Path(path).stem] = load_net(path)
-    first = next(iter(nets.values()))
+        restorers[label or Path(path).stem] = Restorer.load(path)
+    first = next(iter(restorers.values()))
     factors = parse_numbers(args.factors, "--factors") if args.factors else doubling(first.min_factor, first.max_factor)
-    return ablation(nets, load_faces(args.input, first.out_size, args.limit), factors, out)
+    return ablation(restorers, load_faces(args.input, first.out_size, args.limit), factors, out)
 
 
 def _card(args: argparse.Namespace, out: Any) -> Any:
     from gcfsr_inference.figures.card import control_card
     from gcfsr_inference.figures.common import load_faces
 
-    net, factors = _prepared(args)
+    net, factors = _restorer(args)
     return control_card(net, load_faces(args.input, net.out_size, args.limit), factors, _metric(args), out)
 
 

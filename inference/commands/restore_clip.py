@@ -71,14 +71,12 @@ def restore_clip(run: "RestoreRun", source: "Source", path: Path) -> None:
     followed: dict[int, FollowedFace] = {}
 
     def on_frame(number: int, total: int | None, faces: Sequence[Face]) -> None:
-        restored = [face for face in faces if face.status == "restored"]
-        for face, record in zip(restored, run.runner.records, strict=True):
-            followed.setdefault(face.number, FollowedFace(number)).add(number, record)
-        run.runner.records.clear()
+        for face in faces:
+            if face.record is not None:
+                followed.setdefault(face.number, FollowedFace(number)).add(number, face.record)
         if sys.stderr.isatty():
             print(f"\r{source.name}: frame {number} of {total or '?'}", end="", file=sys.stderr, flush=True)
 
-    run.runner.records.clear()
     found = restore_video(path, target, run.runner, detector, photo_options(args), on_frame=on_frame)
     run.say(
         f"{source.name}: {found.frames} frames, {found.faces} faces, restored in {found.frames_with_faces} -> {target}"

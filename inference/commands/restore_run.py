@@ -27,7 +27,7 @@ from gcfsr_inference.restore.dial import (
     strength_of_fidelity,
 )
 from gcfsr_inference.restore.restorer import Restorer, Strength
-from gcfsr_inference.restore.runner import FaceRecord, FaceRunner, Settings
+from gcfsr_inference.restore.runner import FaceResult, FaceRunner, Settings
 from gcfsr_inference.restore.weights import resolve_checkpoint
 
 
@@ -155,30 +155,24 @@ class RestoreRun:
         if not queue:
             return
         crops = [loaded.picture.bgr for loaded in queue]
-        factors = [self.runner.estimate(crop) for crop in crops]
-        if self.past:  # the same factor, and the same number of faces in the pass
-            face = self.past["faces"][0]
-            factors = [face["factor"] or factors[0]] * face["batch"]
-            crops = crops * face["batch"]
-        self.runner.records.clear()
-        faces = self.runner.restore_faces(crops, factors)
-        for loaded, face, record in zip(queue, faces, self.runner.records, strict=False):
+        past = self.past["faces"][0] if self.past else {"factor": None, "batch": 1}
+        faces = [self.runner.prepare(crop, factor=past["factor"]) for crop in crops] * past["batch"]  # the same pass
+        for loaded, result in zip(queue, self.runner.restore_faces(faces), strict=False):
             with self._collecting(loaded.source):
-                self._write_aligned(loaded, face, record)
+                self._write_aligned(loaded, result)
 
-    def _write_aligned(self, loaded: Loaded, face: np.ndarray, record: FaceRecord) -> None:
+    def _write_aligned(self, loaded: Loaded, face: FaceResult) -> None:
         source, alpha = loaded.source, loaded.picture.alpha
         alpha = None if alpha is None else alpha_at(alpha, self.restorer.out_size)
-        restored = replace(loaded.picture, bgr=face, alpha=alpha)
+        restored = replace(loaded.picture, bgr=face.image, alpha=alpha)
         result = self.outputs.result(source, loaded.picture, number=0)
         digest = self.outputs.write(result, restored)
-        self.write_face(source, 0, network_view(loaded.picture.bgr, self.restorer.out_size), face, record, result)
-        self.finish(source, loaded.digest, result, digest, [record.as_dict()], aligned=True)
+        self.write_face(source, 0, network_view(loaded.picture.bgr, self.restorer.out_size), face, result)
+        self.finish(source, loaded.digest, result, digest, [face.record.as_dict()], aligned=True)
 
     def write_face(
-        self, source: Source, number: int, crop: np.ndarray, face: np.ndarray, record: FaceRecord, result: Path | None,
-        mark: str = "",
-    ) -> None:  # fmt: skip
+        self, source: Source, number: int, crop: np.ndarray, face: FaceResult, result: Path | None, mark: str = ""
+    ) -> None:
         """Writes what lies beside a restored face (crop, comparison, draws) and states its factor.
 
         `mark` tells the faces of one result apart where there are no sub-folders.
@@ -187,13 +181,13 @@ class RestoreRun:
         folders = not (outputs.single or outputs.to_stdout)
         if folders:
             outputs.write(outputs.path("cropped_faces", source, number), Picture(crop))
-            outputs.write(outputs.path("cmp", source, number), Picture(np.hstack([crop, face])))
-        for part, picture in (("_mean", record.mean), ("_spread", record.spread)):
-            if picture is not None and not outputs.to_stdout:
-                beside = outputs.beside(source, result, f"{mark}{part}.png")
-                path = outputs.path("spread", source, number, part=part) if folders else beside
-                outputs.write(path, Picture(picture))
-        self.say(describe(source.name, number, record, self.settings_name()))
+            outputs.write(outputs.path("cmp", source, number), Picture(np.hstack([crop, face.image])))
+        draws = None if outputs.to_stdout else face.draws
+        for part, picture in (("_mean", draws.mean), ("_spread", draws.heat)) if draws else ():
+            beside = outputs.beside(source, result, f"{mark}{part}.png")
+            path = outputs.path("spread", source, number, part=part) if folders else beside
+            outputs.write(path, Picture(picture))
+        self.say(describe(source.name, number, face.record, self.settings_name()))
 
     def finish(
         self, source: Source, input_hash: str, output: Path | None, output_hash: str, faces: list[dict[str, Any]],

@@ -11,6 +11,7 @@ from gcfsr_datasets.image_io import Picture
 from gcfsr_inference.photo.background import TILE
 from gcfsr_inference.photo.detect import Detection, Detector, LandmarkFile, build_detector, find_detector
 from gcfsr_inference.photo.photograph import Face, PhotoOptions, enlarge_background, find_faces, restore_into
+from gcfsr_inference.restore.runner import FaceResult
 
 if TYPE_CHECKING:
     from gcfsr_inference.commands.restore_files import Source
@@ -82,7 +83,6 @@ def restore_whole(run: "RestoreRun", loaded: "Loaded", detector: Detector) -> No
         run.say(f"{source.name}: no face found, the image is kept as it is (--aligned takes it as one aligned face)")
     canvas = enlarge_background(picture.bgr, options)
     entries: list[dict[str, Any]] = []
-    run.runner.records.clear()
 
     def on_face(face: Face) -> None:
         entries.append(_write(run, source, face))
@@ -103,15 +103,15 @@ def restore_whole(run: "RestoreRun", loaded: "Loaded", detector: Detector) -> No
 def _write(run: "RestoreRun", source: Any, face: Face) -> dict[str, Any]:
     """The files of one face and its entry in the sidecar."""
     entry = _entry(face)
-    if face.crop is None or face.restored is None:
+    if face.crop is None or face.restored is None or face.record is None:
         run.say(f"{source.name} face {face.number}: {face.status}")
         return entry
-    record = run.runner.records.pop(0)
     if not (run.outputs.single or run.outputs.to_stdout):
         plain = Picture(face.restored)
         run.outputs.write(run.outputs.result(source, plain, face.number), plain)
-    run.write_face(source, face.number, face.crop, face.restored, record, run.outputs.single, f"_{face.number:02d}")
-    return {**entry, **record.as_dict()}
+    result = FaceResult(face.restored, face.record, face.draws)
+    run.write_face(source, face.number, face.crop, result, run.outputs.single, f"_{face.number:02d}")
+    return {**entry, **face.record.as_dict()}
 
 
 def _entry(face: Face) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.resize import resize
 from gcfsr_inference.evaluation.conditions import Condition
+from gcfsr_inference.restore.restorer import Restorer
 
 Image = NDArray[Any]  # (H, W, 3) BGR, uint8 or floating-point in [0, 255]
 
@@ -41,7 +42,7 @@ def no_dial(condition: Condition) -> str | None:
 
 
 def upsample(low: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.float32]:
-    """What a network of the output's size is given: our bicubic, clipped. (h, w, 3) uint8 -> (H, W, 3) in [0, 1]."""
+    """Our bicubic, clipped: what others' networks are given. (h, w, 3) uint8 BGR -> (H, W, 3) in [0, 1]."""
     return np.clip(resize(low.astype(np.float32) / 255, (size[0], size[1])), 0, 1)
 
 
@@ -120,36 +121,28 @@ class Checkpoint:
 
     label: str
     identity: dict[str, Any]
-    net: Any
-    device: str
+    restorer: Restorer
     seed: int
     s: float | None = None
 
     def absent(self, condition: Condition) -> str | None:
-        if self.net.blind or self.s is not None:
+        if self.restorer.blind or self.s is not None:
             return no_dial(condition)
         if condition.dial is None:
             return "needs a factor; fix the dial with ?s="
-        if not self.net.min_factor <= condition.dial <= self.net.max_factor:
-            return f"the checkpoint's factors are {self.net.min_factor:g} to {self.net.max_factor:g}"
-        return None
+        low, high = self.restorer.min_factor, self.restorer.max_factor
+        return None if low <= condition.dial <= high else f"the checkpoint's factors are {low:g} to {high:g}"
 
     def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
-        import torch
-
-        side = self.net.out_size
+        side = self.restorer.out_size
         if size != (side, side):
             raise GCFSRError(
                 f"{self.label}: the checkpoint makes {side}x{side}, the truth is {size[1]}x{size[0]}; "
                 f"pass --out-size {side}"
             )
-        x = to_tensor([upsample(low, size) for low in lows]).to(self.device) * 2 - 1
-        s = self.s
-        if s is None and condition.dial is not None:
-            s = condition.dial / self.net.max_factor
-        with torch.inference_mode():
-            y = self.net(x, None if self.net.blind else s, noise="fixed", seed=self.seed)
-        return from_tensor((y + 1) / 2)
+        dialled = self.s is None and not self.restorer.blind
+        factor = condition.dial if dialled and condition.dial is not None else "auto"
+        return self.restorer.restore_batch(lows, factor, self.s, "fixed", self.seed)
 
 
 @dataclass

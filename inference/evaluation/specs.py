@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 import gcfsr_autoload
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.evaluation.methods import Bicubic, Checkpoint, Folder, Function, Lanczos, Method, Network
+from gcfsr_inference.restore.restorer import Restorer
 from gcfsr_inference.restore.weights import resolve_checkpoint
 
 OPTIONS = {
@@ -66,12 +67,10 @@ def _existing(path: str, what: str) -> Path:
 
 
 def _checkpoint(where: str, options: dict[str, str], device: str, seed: int) -> Checkpoint:
-    from gcfsr_arch import load_generator
-
     path = resolve_checkpoint(None if where == "gcfsr" else where)
     s = float(_number(options["s"], 0, 1)) if "s" in options else None
     identity = {"kind": "gcfsr", "file": path.name, "sha256": file_hash(path), "seed": seed, **options}
-    return Checkpoint(path.stem, identity, load_generator(path, device=device), device, seed, s)
+    return Checkpoint(path.stem, identity, Restorer.load(path, device), seed, s)
 
 
 def _number(text: str, low: float, high: float) -> float:

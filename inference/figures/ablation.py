@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.evaluation.sheets import sheet, stack
-from gcfsr_inference.figures.common import Image, check_range, make_low, restore_dials, save_image
+from gcfsr_inference.figures.common import Image, check_range, make_low, save_image
+from gcfsr_inference.restore.restorer import Restorer
 
 
-def ablation(nets: dict[str, Any], faces: dict[str, Image], factors: Sequence[float], out: Path) -> list[Path]:
+def ablation(
+    restorers: dict[str, Restorer], faces: dict[str, Image], factors: Sequence[float], out: Path
+) -> list[Path]:
     """Writes fig7_NAME.png for each face: input, each network, truth, crops below.
 
     Args:
-        nets: label -> generator; all of one output size.
+        restorers: label -> generator; all of one output size.
         faces: truths at that size.
         factors: a row each, largest first as in the paper.
         out: folder.
@@ -21,10 +23,10 @@ def ablation(nets: dict[str, Any], faces: dict[str, Image], factors: Sequence[fl
     Raises:
         GCFSRError: the networks' sizes differ, or a factor is out of a network's range.
     """
-    sizes = {label: net.out_size for label, net in nets.items()}
+    sizes = {label: net.out_size for label, net in restorers.items()}
     if len(set(sizes.values())) > 1:
         raise GCFSRError(f"fig7: the checkpoints make different sizes {sizes}; a sheet needs one")
-    for net in nets.values():
+    for net in restorers.values():
         check_range(net, factors, "--factors")
     files = []
     for name, truth in faces.items():
@@ -32,7 +34,7 @@ def ablation(nets: dict[str, Any], faces: dict[str, Image], factors: Sequence[fl
         for factor in sorted(factors, reverse=True):
             low = make_low(truth, factor)
             columns = [(f"input {factor:g}x", low)]
-            columns += [(label, restore_dials(net, low, [factor])[0]) for label, net in nets.items()]
+            columns += [(label, net.restore(low, factor)) for label, net in restorers.items()]
             rows.append(sheet([*columns, ("truth", truth)], max(truth.shape[0], 192)))
         files.append(save_image(out / f"fig7_{name}.png", stack(rows)))
     return files

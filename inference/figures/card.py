@@ -14,8 +14,9 @@ from gcfsr_inference.evaluation.catalogue import Entry
 from gcfsr_inference.evaluation.measures import Case, Measure
 from gcfsr_inference.evaluation.pixels import sharpness
 from gcfsr_inference.evaluation.workspace import write_json
-from gcfsr_inference.figures.common import Image, in_octaves, make_low, new_figure, restore_dials, save_figure
+from gcfsr_inference.figures.common import Image, in_octaves, make_low, new_figure, save_figure
 from gcfsr_inference.figures.strength import best_index
+from gcfsr_inference.restore.restorer import Restorer
 
 STEPS = 9  # settings of the dial, equally far apart in octaves over the checkpoint's range
 
@@ -41,13 +42,18 @@ class Turned:
 
 
 def turn_dial(
-    net: Any, faces: dict[str, Image], factor: float, dials: Sequence[float], even: Sequence[int], measure: Measure
+    restorer: Restorer,
+    faces: dict[str, Image],
+    factor: float,
+    dials: Sequence[float],
+    even: Sequence[int],
+    measure: Measure,
 ) -> Turned:
     """Restores every face of a true factor at every setting of the dial; steps are taken between the even ones."""
     values, energy, steps = [], [], []
     for truth in faces.values():
         low = make_low(truth, factor)
-        results = restore_dials(net, low, dials)
+        results = restorer.restore_at(low, dials)
         scores = measure([Case(truth, result, low) for result in results])
         values.append([np.nan if score is None else score for score in scores])
         energy.append([sharpness(result) for result in results])
@@ -57,21 +63,21 @@ def turn_dial(
 
 
 def control_card(
-    net: Any, faces: dict[str, Image], factors: Sequence[float], metric: tuple[Entry, Measure], out: Path
+    restorer: Restorer, faces: dict[str, Image], factors: Sequence[float], metric: tuple[Entry, Measure], out: Path
 ) -> list[Path]:
     """Writes card.png, card.md and card.json.
 
     Args:
-        net: a generator with a dial.
+        restorer: a generator with a dial.
         faces: truths at the network's size.
         factors: true factors of the inputs.
         metric: its entry and measure.
         out: folder.
     """
     entry, measure = metric
-    dials = sorted({*in_octaves(net.min_factor, net.max_factor, STEPS), *factors})
-    even = [dials.index(dial) for dial in in_octaves(net.min_factor, net.max_factor, STEPS)]
-    turned = {factor: turn_dial(net, faces, factor, dials, even, measure) for factor in factors}
+    dials = sorted({*in_octaves(restorer.min_factor, restorer.max_factor, STEPS), *factors})
+    even = [dials.index(dial) for dial in in_octaves(restorer.min_factor, restorer.max_factor, STEPS)]
+    turned = {factor: turn_dial(restorer, faces, factor, dials, even, measure) for factor in factors}
     summary = {f"{factor:g}": summarise(factor, t, dials, entry.higher) for factor, t in turned.items()}
     ratios = step_ratio(np.concatenate([t.steps for t in turned.values()]))
     overall = {

@@ -1,4 +1,4 @@
-"""What the figures share: faces at the network's size, networks, dials, and saving."""
+"""What the figures share: faces at the network's size, networks, settings of the dial, and saving."""
 
 import io
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import write_bytes_atomic, write_image
 from gcfsr_inference.evaluation.conditions import Condition
 from gcfsr_inference.evaluation.inputs import degrade, to_size
-from gcfsr_inference.evaluation.methods import from_tensor, to_tensor, upsample
 from gcfsr_inference.evaluation.workspace import by_stem, read_bgr
 
 Image = NDArray[np.uint8]  # (S, S, 3) BGR
@@ -47,21 +46,6 @@ def load_faces(paths: Sequence[str], size: int, limit: int | None = None) -> dic
 def make_low(truth: Image, factor: float) -> Image:
     """The small picture of a factor, 8 bits."""
     return degrade(truth, Condition(factor, factor), 0, "")
-
-
-def restore_dials(net: Any, low: Image, dials: Sequence[float], seed: int = 0) -> list[Image]:
-    """One small picture restored with the dial at each factor; the encoder runs once, the noise is fixed.
-
-    Returns:
-        (S, S, 3) BGR uint8 for each dial.
-    """
-    import torch
-
-    device = next(net.parameters()).device
-    with torch.inference_mode():
-        features = net.encode(to_tensor([upsample(low, (net.out_size, net.out_size))]).to(device) * 2 - 1)
-        outputs = [net.decode(features, dial / net.max_factor, noise="fixed", seed=seed) for dial in dials]
-    return [np.rint(np.clip(from_tensor((y + 1) / 2)[0], 0, 255)).astype(np.uint8) for y in outputs]
 
 
 def doubling(low: float, high: float) -> list[float]:

@@ -10,7 +10,8 @@ from gcfsr_inference.evaluation.catalogue import Entry
 from gcfsr_inference.evaluation.measures import Case, Measure
 from gcfsr_inference.evaluation.sheets import enlarge, stack, with_label
 from gcfsr_inference.evaluation.workspace import write_json
-from gcfsr_inference.figures.common import Image, make_low, restore_dials, save_image
+from gcfsr_inference.figures.common import Image, make_low, save_image
+from gcfsr_inference.restore.restorer import Restorer
 
 YELLOW = (0, 220, 255)  # BGR, the paper's frame
 
@@ -29,13 +30,18 @@ def frame(image: Image, width: int = 4) -> Image:
 
 
 def strength(
-    net: Any, faces: dict[str, Image], factors: Sequence[float], dials: Sequence[float], metric: tuple[Entry, Measure],
-    out: Path, seed: int = 0,
-) -> list[Path]:  # fmt: skip
+    restorer: Restorer,
+    faces: dict[str, Image],
+    factors: Sequence[float],
+    dials: Sequence[float],
+    metric: tuple[Entry, Measure],
+    out: Path,
+    seed: int = 0,
+) -> list[Path]:
     """Writes fig5_NAME.png for each face, a row for each input factor, and fig5.json with the values.
 
     Args:
-        net: a generator with a dial.
+        restorer: a generator with a dial.
         faces: truths at the network's size.
         factors: true factors of the inputs, a row each.
         dials: factors the dial is set to, a column each.
@@ -44,12 +50,12 @@ def strength(
         seed: of the fixed noise.
     """
     entry, measure = metric
-    side, values, files = max(net.out_size, 128), {}, []
+    side, values, files = max(restorer.out_size, 128), {}, []
     for name, truth in faces.items():
         rows = []
         for factor in factors:
             low = make_low(truth, factor)
-            results = restore_dials(net, low, dials, seed)
+            results = restorer.restore_at(low, dials, seed=seed)
             scores = measure([Case(truth, result, low) for result in results])
             best = best_index(scores, entry.higher)
             values[f"{name} x{factor:g}"] = {

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from gcfsr_datasets.image_io import encode_image
-from gcfsr_inference.restore.arrays import network_view, unit_bgr
+from gcfsr_inference.restore.arrays import network_view, to_depth, unit_bgr
+from gcfsr_inference.restore.autofactor import estimate_factor
 from gcfsr_inference.restore.restorer import Restorer
-from gcfsr_inference.restore.runner import keep_gray
 
 LABEL = 28  # height of a caption in pixels
 WIDEST = 128  # a column is at least this wide, so that captions fit
@@ -43,7 +43,7 @@ class Sweep:
 def sweep(
     restorer: Restorer, image: np.ndarray, factors: Sequence[float], name: str = "", noise: str = "fixed", seed: int = 0
 ) -> Sweep:
-    """Restores one aligned face at every factor; the encoder runs once.
+    """Restores one aligned face at every factor (`Restorer.restore_at`), with what a sheet or page shows beside it.
 
     Args:
         restorer: a network with a dial.
@@ -56,12 +56,8 @@ def sweep(
     Raises:
         GCFSRError: a factor out of range, a blind network, or a picture that is no aligned face.
     """
-    strengths = [restorer.strength(image, factor) for factor in factors]
-    features = restorer.encode(image)
-    faces = [keep_gray(restorer.decode(features, s, noise=noise, seed=seed), image) for s in strengths]
-    from gcfsr_inference.restore.autofactor import estimate_factor
-
-    view = (unit_bgr(network_view(image, restorer.out_size)) * 255).round().astype(np.uint8)
+    images = [network_view(image, restorer.out_size), *restorer.restore_at(image, factors, noise, seed)]
+    view, *faces = (to_depth(unit_bgr(one), np.uint8) for one in images)
     return Sweep(name, view, faces, list(factors), estimate_factor(image, restorer.out_size))
 
 

@@ -1,11 +1,9 @@
 """What the demo page does, without the page: one open photograph, its faces encoded once, decoded at every turn."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,16 +11,14 @@ import numpy as np
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import Picture, encode_image, read_image, write_bytes_atomic
 from gcfsr_inference.photo.detect import Detector, missing_weights
-from gcfsr_inference.photo.paste import align, crop_face, paste_face, scale_of
-from gcfsr_inference.photo.photograph import PhotoOptions, find_faces
+from gcfsr_inference.photo.paste import paste_face
+from gcfsr_inference.photo.photograph import PhotoOptions, cut_face, find_faces
 from gcfsr_inference.restore.arrays import SQUARENESS, network_view
-from gcfsr_inference.restore.autofactor import estimate_factor
 from gcfsr_inference.restore.consistency import Consistency, consistency
-from gcfsr_inference.restore.dial import clip_factor, strength_of_factor
 from gcfsr_inference.restore.restorer import Restorer
+from gcfsr_inference.restore.runner import FaceRunner
 
 VIEW = 1280  # long side in pixels of the pictures that the page shows
-ENCODED = 4  # faces whose features are kept
 
 
 @dataclass
@@ -59,27 +55,23 @@ class DemoSession:
     """
 
     def __init__(self, restorer: Restorer, detector: Detector | None, path: str | Path) -> None:
-        self.restorer = restorer
+        self.restorer, self.runner = restorer, FaceRunner(restorer)
         self.picture: Picture = read_image(path)
         self.name = Path(path).stem
         self.subjects = [self._whole()] if detector is None else self._find(detector)
         self.result = self.picture.bgr
-        self._features: OrderedDict[int, Any] = OrderedDict()
         self._folder = TemporaryDirectory(prefix="gcfsr-demo-")
 
     def _find(self, detector: Detector) -> list[Subject]:
         """The faces that can be aligned."""
-        image, size, subjects = self.picture.bgr, self.restorer.out_size, []
-        for face in find_faces(image, detector, PhotoOptions()):
-            try:
-                matrix = align(face.landmarks, size)
-                crop = crop_face(image, matrix, size)
-            except GCFSRError:  # such a face cannot be chosen
-                continue
-            estimate = self._estimate(crop, scale_of(matrix))
-            subjects.append(Subject(face.number, float(face.box[2] - face.box[0]), crop, matrix, estimate))
+        image = self.picture.bgr
+        cuts = [cut_face(face, image, self.runner) for face in find_faces(image, detector, PhotoOptions())]
+        subjects = [
+            Subject(face.number, float(face.box[2] - face.box[0]), given.crop, matrix, given.factor)
+            for face, matrix, given in filter(None, cuts)
+        ]
         if not subjects:
-            raise GCFSRError("no face found in this picture")
+            raise GCFSRError("no face found in this image")
         return subjects
 
     def _whole(self) -> Subject:
@@ -89,10 +81,7 @@ class DemoSession:
             missing = missing_weights("yunet")
             raise GCFSRError(f"{width}x{height} is no aligned face and no detector is at hand; {missing}")
         crop = network_view(self.picture.bgr, self.restorer.out_size)
-        return Subject(0, width, crop, None, self._estimate(crop, 1.0))
-
-    def _estimate(self, crop: np.ndarray, scale: float) -> float:
-        return clip_factor(max(estimate_factor(crop, self.restorer.out_size), scale), self.restorer)
+        return Subject(0, width, crop, None, self.runner.prepare(crop).factor)
 
     def labels(self) -> list[str]:
         """One line per face, in order."""
@@ -109,8 +98,7 @@ class DemoSession:
         for index in chosen:
             one = self.subjects[index]
             used = None if self.restorer.blind else (factor or one.factor)
-            s = None if used is None else strength_of_factor(used, self.restorer)
-            one.restored = self.restorer.decode(self._encoded(index), s, like=one.crop)
+            one.restored = self.restorer.restore(one.crop, "auto" if used is None else used)
             turns.append(Turn(one.number, used, consistency(one.restored, one.crop, one.factor)))
             if one.matrix is None:
                 canvas = one.restored.copy()
@@ -118,15 +106,6 @@ class DemoSession:
                 paste_face(canvas, one.restored, one.crop, one.matrix)
         self.result = canvas
         return turns
-
-    def _encoded(self, index: int) -> Any:
-        """Features of one face; those of the last few are kept."""
-        if index not in self._features:
-            while len(self._features) >= ENCODED:
-                self._features.popitem(last=False)
-            self._features[index] = self.restorer.encode(self.subjects[index].crop)
-        self._features.move_to_end(index)
-        return self._features[index]
 
     def views(self, index: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Before and after as RGB uint8 of one size: the whole photograph (None), or one aligned face."""

@@ -1,4 +1,4 @@
-"""A whole photograph: find faces, align, restore in batches, paste back. Memory stays at the picture plus one batch."""
+"""A whole photograph: find faces, align, restore in batches, paste back. Memory stays at the image plus one batch."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -8,10 +8,12 @@ import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.photo.background import TILE, check_enlargement, enlarge
-from gcfsr_inference.photo.detect import Detector
+from gcfsr_inference.photo.detect import Detector, build_detector, find_detector
 from gcfsr_inference.photo.detect_search import search
 from gcfsr_inference.photo.face_choice import choose, parse_numbers
 from gcfsr_inference.photo.paste import align, crop_face, match_color, paste_face, scale_matrix, scale_of
+from gcfsr_inference.restore.restorer import Restorer
+from gcfsr_inference.restore.runner import Draws, FaceInput, FaceRecord, FaceResult, FaceRunner
 
 
 class FaceRestorer(Protocol):
@@ -19,13 +21,11 @@ class FaceRestorer(Protocol):
 
     out_size: int
 
-    def estimate(self, crop: np.ndarray, scale: float) -> float:
-        """The factor to use for one aligned face that was enlarged `scale` times by its alignment."""
+    def prepare(self, crop: np.ndarray, scale: float = 1.0, factor: float | None = None) -> FaceInput:
+        """Estimates one aligned face that was enlarged `scale` times by its alignment; a factor given is kept."""
         ...
 
-    def restore_faces(
-        self, crops: Sequence[np.ndarray], factors: Sequence[float], maps: Sequence[np.ndarray] | None = None
-    ) -> list[np.ndarray]:
+    def restore_faces(self, faces: Sequence[FaceInput]) -> list[FaceResult]:
         """Restores a batch, each face at its own factor, or by its own map of strengths (out_size, out_size)."""
         ...
 
@@ -84,7 +84,9 @@ class Face:
         status: `restored`, `not chosen`, or `left as it was: ...` with the reason.
         factor: the factor used, None unless restored.
         matrix: (2, 3) from the picture's pixels to the aligned face's.
-        crop, restored: (S, S, 3) aligned face before and after; only in `on_face` or with `keep_crops`.
+        record: what the restorer did, None unless restored.
+        crop, restored, draws: (S, S, 3) aligned face before and after, and its noise draws; only in `on_face` or with
+            `keep_crops`.
     """
 
     number: int
@@ -94,8 +96,10 @@ class Face:
     status: str = "not chosen"
     factor: float | None = None
     matrix: np.ndarray | None = None
+    record: FaceRecord | None = None
     crop: np.ndarray | None = field(default=None, repr=False)
     restored: np.ndarray | None = field(default=None, repr=False)
+    draws: Draws | None = field(default=None, repr=False)
 
 
 @dataclass
@@ -113,8 +117,8 @@ class PhotoResult:
 
 def restore_photo(
     image: np.ndarray,
-    restorer: FaceRestorer,
-    detector: Detector,
+    restorer: Restorer | FaceRestorer,
+    detector: Detector | str | None = None,
     options: PhotoOptions | None = None,
     on_face: Callable[[Face], None] | None = None,
     strengths: np.ndarray | None = None,
@@ -123,16 +127,21 @@ def restore_photo(
 
     Args:
         image: (H, W, 3) BGR, uint8 or uint16; not changed.
-        restorer: restores aligned faces.
-        detector: from `detect.build_detector`.
+        restorer: restores aligned faces; `FaceRunner(restorer, Settings(factor=8))` sets the dial.
+        detector: one of `detect.DETECTORS` by name, or one made by `detect.build_detector` (from a weights folder, from
+            landmarks given by hand); None takes the best whose weights are available.
         options: see `PhotoOptions`.
         on_face: called with each face once it is restored or left, with its crops.
         strengths: (H, W) in [0, 1] over the picture instead of a factor for each face.
 
     Raises:
-        GCFSRError: a face number that does not exist, or strengths of another size.
+        GCFSRError: missing weights of the detector that is named, a face number that does not exist, or strengths of
+            another size.
     """
     options = options or PhotoOptions()
+    restorer = FaceRunner(restorer) if isinstance(restorer, Restorer) else restorer
+    detector = detector or find_detector()
+    detector = build_detector(detector) if isinstance(detector, str) else detector
     if strengths is not None and strengths.shape != image.shape[:2]:
         raise GCFSRError(f"s: a map of {strengths.shape}; the picture's height and width are {image.shape[:2]}")
     faces = find_faces(image, detector, options)
@@ -176,32 +185,34 @@ def restore_into(
     """
     ratio = np.array([canvas.shape[1] / image.shape[1], canvas.shape[0] / image.shape[0]])
     for batch in _batches((face for face in faces if face.status == "to restore"), options.batch):
-        cuts = [cut for face in batch if (cut := _cut(face, image, restorer, dial)) is not None]
-        crops, factors = [cut.crop for cut in cuts], [cut.factor for cut in cuts]
-        maps = {} if strengths is None else {"maps": [_part(strengths, cut.matrix, restorer.out_size) for cut in cuts]}
-        for cut, output in zip(cuts, restorer.restore_faces(crops, factors, **maps) if cuts else [], strict=True):
-            restored = match_color(output, cut.crop) if options.match_color else output
-            paste_face(canvas, restored, cut.crop, scale_matrix(cut.matrix, ratio), options.keep_detail)
-            cut.face.restored, cut.face.status = restored, "restored"
+        cuts = [cut for face in batch if (cut := cut_face(face, image, restorer, dial, strengths)) is not None]
+        results = restorer.restore_faces([cut.input for cut in cuts]) if cuts else []
+        for (face, matrix, given), (output, record, draws) in zip(cuts, results, strict=True):
+            restored = match_color(output, given.crop) if options.match_color else output
+            paste_face(canvas, restored, given.crop, scale_matrix(matrix, ratio), options.keep_detail)
+            face.restored, face.record, face.draws, face.status = restored, record, draws, "restored"
         for face in batch:
             if on_face is not None:
                 on_face(face)
             if not options.keep_crops:
-                face.crop = face.restored = None
+                face.crop = face.restored = face.draws = None
 
 
-class _Cut(NamedTuple):
-    """A face that is ready to be restored; what it holds stands in `face` as well."""
+class Cut(NamedTuple):
+    """A face that is ready to be restored, and where it lies: (2, 3) from the image's pixels to the aligned face's."""
 
     face: Face
-    crop: np.ndarray
     matrix: np.ndarray
-    factor: float
+    input: FaceInput
 
 
-def _cut(
-    face: Face, image: np.ndarray, restorer: FaceRestorer, dial: Callable[[Face, float], float] | None
-) -> _Cut | None:
+def cut_face(
+    face: Face,
+    image: np.ndarray,
+    restorer: FaceRestorer,
+    dial: Callable[[Face, float], float] | None = None,
+    strengths: np.ndarray | None = None,
+) -> Cut | None:
     """Aligns one face and estimates its factor; a face that cannot be aligned is marked as left and None returned."""
     try:
         matrix = align(face.landmarks, restorer.out_size)
@@ -209,11 +220,13 @@ def _cut(
     except GCFSRError as error:
         face.status = f"left as it was: {error}"
         return None
-    face.matrix, face.crop = matrix, crop
-    if face.factor is None:
-        estimate = restorer.estimate(crop, scale_of(matrix))
-        face.factor = estimate if dial is None else dial(face, estimate)
-    return _Cut(face, crop, matrix, face.factor)
+    given = restorer.prepare(crop, scale_of(matrix), face.factor)
+    if face.factor is None and dial is not None:
+        given = given._replace(factor=dial(face, given.factor))
+    if strengths is not None:
+        given = given._replace(strengths=_part(strengths, matrix, restorer.out_size))
+    face.matrix, face.crop, face.factor = matrix, crop, given.factor
+    return Cut(face, matrix, given)
 
 
 def _part(strengths: np.ndarray, matrix: np.ndarray, out_size: int) -> np.ndarray:

@@ -1,4 +1,10 @@
-"""Between pictures at the edge (BGR, uint8 or uint16) and the network's tensors (RGB, [-1, 1])."""
+"""Between images at the edge (BGR, uint8 or uint16) and the network's tensors (RGB, [-1, 1]).
+
+The network's input has one definition, `network_input`, which training data, validation, `evaluate`, `restore`, figures
+and the page share: the stored LR image (8 or 16 bits), enlarged to the output size by bicubic interpolation (MATLAB's),
+neither clipped nor rounded. Networks of the released form were trained on an *enlarged* image of 8 bits: for them it is
+clipped and rounded (`rounded=True`).
+"""
 
 import cv2
 import numpy as np
@@ -8,11 +14,11 @@ from torch import Tensor
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.resize import resize
 
-SMALLEST = 4  # pixels a side; below this a picture carries no face
-SQUARENESS = 1.25  # longest side over shortest, up to which a picture may be taken as one aligned face
+SMALLEST = 2  # pixels a side: what factor 64 leaves of 128 pixels
+SQUARENESS = 1.25  # longest side over shortest, up to which an image may be taken as one aligned face
 
 
-def check_face(image: np.ndarray, name: str = "picture") -> None:
+def check_face(image: np.ndarray, name: str = "image") -> None:
     """Raises `GCFSRError` unless the array can be one aligned face: 8 or 16 bit, roughly square, not tiny."""
     if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3):
         raise GCFSRError(f"{name}: pass a (H, W[, 3 or 4]) array of uint8 or uint16, BGR")
@@ -20,9 +26,9 @@ def check_face(image: np.ndarray, name: str = "picture") -> None:
         raise GCFSRError(f"{name}: {image.shape[2]} channels; pass gray, BGR or BGRA")
     height, width = image.shape[:2]
     if min(height, width) < SMALLEST:
-        raise GCFSRError(f"{name}: {width}x{height} pixels carry no face; at least {SMALLEST}x{SMALLEST} are needed")
+        raise GCFSRError(f"{name}: {width}x{height} pixels show no face; at least {SMALLEST}x{SMALLEST} are needed")
     if max(height, width) > SQUARENESS * min(height, width):
-        raise GCFSRError(f"{name}: {width}x{height} is not the square picture of an aligned face; crop the face first")
+        raise GCFSRError(f"{name}: {width}x{height} is not the square image of an aligned face; crop the face first")
 
 
 def unit_bgr(image: np.ndarray) -> np.ndarray:
@@ -38,49 +44,60 @@ def to_depth(unit: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
     return (np.clip(unit, 0, 1) * top).round().astype(dtype)
 
 
-def network_view(image: np.ndarray, out_size: int) -> np.ndarray:
-    """A picture at (out_size, out_size), bicubic, as the network sees it; dtype and channels kept, alpha left out."""
+def enlarged(image: np.ndarray, out_size: int) -> np.ndarray:
+    """An image, as `check_face` allows, bicubic: (out_size, out_size, 3) float64 BGR in [0, 1] but for overshoot."""
     unit = unit_bgr(image)
-    return to_depth(unit if unit.shape[:2] == (out_size, out_size) else resize(unit, (out_size, out_size)), image.dtype)
+    return unit if unit.shape[:2] == (out_size, out_size) else resize(unit, (out_size, out_size))
 
 
-def network_input(image: np.ndarray, out_size: int) -> Tensor:
-    """A picture as the network saw its inputs in training: bicubic to the output size, overshoots kept.
+def network_view(image: np.ndarray, out_size: int) -> np.ndarray:
+    """The network's input as an image to look at: (out_size, out_size, 3) BGR of the image's dtype."""
+    return to_depth(enlarged(image, out_size), image.dtype)
+
+
+def network_input(image: np.ndarray, out_size: int, rounded: bool = False) -> Tensor:
+    """The network's input (x of Eq. 1), see the top of this file.
 
     Args:
-        image: as `check_face` allows.
+        image: the stored LR image, as `check_face` allows.
         out_size: side in pixels.
+        rounded: clip and round the enlarged image to 8 bits, as for the released form.
 
     Returns:
         (1, 3, out_size, out_size) float32 RGB in [-1, 1] but for overshoot.
     """
-    unit = unit_bgr(image)
-    if unit.shape[:2] != (out_size, out_size):
-        unit = resize(unit, (out_size, out_size))
+    unit = enlarged(image, out_size)
+    if rounded:
+        unit = to_depth(unit, np.uint8) / 255
     rgb = np.ascontiguousarray(unit[..., ::-1].transpose(2, 0, 1), dtype=np.float32)
     return torch.from_numpy(rgb)[None] * 2 - 1
 
 
-def picture(output: Tensor, like: np.ndarray) -> np.ndarray:
-    """One output of the network as a picture of the input's kind.
+def network_output(output: Tensor, like: np.ndarray | None = None) -> np.ndarray:
+    """One output of the network as an image of the input's kind.
 
     Args:
         output: (3, S, S) float RGB, [-1, 1] but for overshoot, which is clipped.
-        like: the input picture: its depth is kept, gray stays gray, and its alpha is resized and kept.
+        like: the input image: its depth is kept, gray (one channel, or three equal ones) stays gray, and its alpha is
+            resized and kept. None makes BGR uint8.
 
     Returns:
         (S, S), (S, S, 3) BGR or (S, S, 4) BGRA.
+
+    Raises:
+        GCFSRError: the network returned NaN or infinity.
     """
+    if not output.isfinite().all():
+        raise GCFSRError("the network returned NaN or infinity: its checkpoint is damaged, or --dtype fp32 is needed")
     unit = output.clamp(-1, 1).cpu().numpy()[::-1].transpose(1, 2, 0) / 2 + 0.5
-    face = to_depth(unit.astype(np.float64), like.dtype)
-    return with_alpha_of(cv2.cvtColor(face, cv2.COLOR_BGR2GRAY) if like.ndim == 2 else face, like)
-
-
-def with_alpha_of(face: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Adds the alpha of `like`, resized to the face; a picture without alpha changes nothing."""
-    if like.ndim != 3 or like.shape[2] != 4:
+    face = to_depth(unit.astype(np.float64), np.uint8 if like is None else like.dtype)
+    if like is None:
         return face
-    return np.dstack([face, alpha_at(like[..., 3], len(face))])
+    if like.ndim == 2:
+        return cv2.cvtColor(face, cv2.COLOR_BGR2GRAY)
+    if (like[..., :1] == like[..., 1:3]).all():
+        face = np.repeat(cv2.cvtColor(face, cv2.COLOR_BGR2GRAY)[..., None], 3, axis=2)
+    return face if like.shape[2] == 3 else np.dstack([face, alpha_at(like[..., 3], len(face))])
 
 
 def alpha_at(alpha: np.ndarray, out_size: int) -> np.ndarray:

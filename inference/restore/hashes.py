@@ -1,4 +1,4 @@
-"""Hashes of files and pictures, and the seeds that follow from them."""
+"""Hashes of files and images, and the seeds that follow from them."""
 
 import hashlib
 import zlib
@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 
-def picture_seed(image: np.ndarray, seed: int, noise: str) -> int:
-    """The seed of one picture: "random" noise differs from picture to picture, whatever batch it is in."""
+def image_seed(image: np.ndarray, seed: int, noise: str) -> int:
+    """The seed of one image: "random" noise differs from image to image, whatever batch it is in."""
     return seed + zlib.crc32(array_hash(image).encode()) if noise == "random" else seed
 
 
 def array_hash(image: np.ndarray) -> str:
-    """SHA-256 of a picture's pixels, shape and type."""
+    """SHA-256 of an image's pixels, shape and type."""
     head = f"{image.shape}{image.dtype}".encode()
     return hashlib.sha256(head + np.ascontiguousarray(image).tobytes()).hexdigest()
 

@@ -1,6 +1,10 @@
-"""Restoring aligned faces: pictures in, pictures out, with the dial between. Photographs are in `photo`."""
+"""The one path from an aligned face to a restored one: network input, strength, noise, network, output.
+
+Everything that restores calls it: `gcfsr restore`, photographs and video, `evaluate`, figures, sweeps and the page.
+"""
 
 import os
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +16,10 @@ from torch import Tensor
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.backends.backend import Backend, choose_backend
-from gcfsr_inference.restore.arrays import check_face, network_input, picture
+from gcfsr_inference.restore.arrays import check_face, network_input, network_output
 from gcfsr_inference.restore.autofactor import estimate_factor
 from gcfsr_inference.restore.dial import check_strength, clip_factor, strength_of_factor
-from gcfsr_inference.restore.hashes import array_hash, file_hash, picture_seed
+from gcfsr_inference.restore.hashes import array_hash, file_hash, image_seed
 from gcfsr_inference.restore.weights import resolve_checkpoint
 
 NOISES = ("fixed", "random", "zero")
@@ -25,19 +29,20 @@ Strength = float | Sequence[float] | np.ndarray  # one number, one per level, or
 class Restorer:
     """Restores aligned faces at any strength.
 
-    Pictures are arrays (H, W), (H, W, 3) BGR or (H, W, 4) BGRA of uint8 or uint16 and roughly square; results have
-    the network's size and the input's kind (depth, gray or colour, alpha).
+    Images are arrays (H, W), (H, W, 3) BGR or (H, W, 4) BGRA of uint8 or uint16 and roughly square; results have the
+    network's size and the input's kind (depth, gray or colour, alpha).
 
     Args:
         backend: an opened network, see `backends`.
         path: the checkpoint's file, for its hash.
+        kept: how many faces' features `encode` keeps for the next call.
     """
 
-    def __init__(self, backend: Backend, path: Path | None = None) -> None:
-        self.backend, self.path = backend, path
+    def __init__(self, backend: Backend, path: Path | None = None, kept: int = 1) -> None:
+        self.backend, self.path, self.kept = backend, path, kept
         self.out_size, self.sizes, self.blind = backend.out_size, backend.sizes, backend.blind
         self.min_factor, self.max_factor = backend.min_factor, backend.max_factor
-        self._cached: tuple[str, Any] = ("", None)
+        self._features: OrderedDict[str, Any] = OrderedDict()
 
     @classmethod
     def load(
@@ -47,6 +52,7 @@ class Restorer:
         dtype: str = "fp32",
         backend: str = "torch",
         compiled: bool = False,
+        kept: int = 1,
     ) -> "Restorer":
         """Loads a checkpoint.
 
@@ -56,12 +62,13 @@ class Restorer:
             dtype: "fp32" or "bf16".
             backend: "torch", "onnx" or "openvino".
             compiled: PyTorch only: run through `torch.compile`.
+            kept: see the class.
 
         Raises:
-            GCFSRError: no such file, not a checkpoint of this network, or a device or backend that is not here.
+            GCFSRError: no such file, not a checkpoint of this network, or a device or backend that is not available.
         """
         file = resolve_checkpoint(path)
-        return cls(choose_backend(backend, file, device, dtype, compiled), file)
+        return cls(choose_backend(backend, file, device, dtype, compiled), file, kept)
 
     @cached_property
     def checkpoint_hash(self) -> str:
@@ -76,23 +83,23 @@ class Restorer:
         noise: str = "fixed",
         seed: int = 0,
     ) -> np.ndarray:
-        """Restores one aligned face; the encoder's work is kept for the next call with the same picture.
+        """Restores one aligned face; its features are kept for the next call with the same image.
 
         Args:
             image: the face, see the class.
-            factor: upscaling factor in [min_factor, max_factor], or "auto" (estimated from the picture).
+            factor: upscaling factor in [min_factor, max_factor], or "auto" (estimated from the image).
             s: strength in [0, 1] instead of `factor`: a number, one number per level (16 pixels first), or a map.
-            noise: "fixed", "random" (a new one per seed and picture) or "zero".
+            noise: "fixed", "random" (a new one per seed and image) or "zero".
             seed: chooses the noise; the same call gives the same result.
 
         Returns:
             The restored face, (out_size, out_size[, 3 or 4]), same dtype as the input.
 
         Raises:
-            GCFSRError: a picture that is no aligned face, or a value out of range.
+            GCFSRError: an image that is no aligned face, or a value out of range.
         """
         strength = self.strength(image, factor, s)
-        return self.decode(self.encode(image), strength, noise=noise, seed=picture_seed(image, seed, noise), like=image)
+        return self.decode(self.encode(image), strength, noise=noise, seed=image_seed(image, seed, noise), like=image)
 
     def restore_batch(
         self,
@@ -102,32 +109,47 @@ class Restorer:
         noise: str = "fixed",
         seed: int = 0,
     ) -> list[np.ndarray]:
-        """`restore` of several pictures in one pass; sizes and kinds may differ. Arguments as there."""
+        """`restore` of several images in one pass; sizes and kinds may differ. Arguments as there."""
         strengths = [self.strength(image, factor, s) for image in images]
-        seeds = [picture_seed(image, seed, noise) for image in images]
-        return self.run_batch(images, strengths, noise, seeds)
+        return self.run_batch(images, strengths, noise, [image_seed(image, seed, noise) for image in images])
+
+    def restore_at(
+        self, image: np.ndarray, factors: Sequence[float], noise: str = "fixed", seed: int = 0
+    ) -> list[np.ndarray]:
+        """`restore` of one image at several factors; the encoder runs once. Arguments as there."""
+        strengths = [self.strength(image, factor) for factor in factors]
+        features, seed = self.encode(image), image_seed(image, seed, noise)
+        return [self.decode(features, s, noise=noise, seed=seed, like=image) for s in strengths]
 
     def run_batch(
         self, images: Sequence[np.ndarray], strengths: Sequence[Strength | None], noise: str, seeds: Sequence[int]
     ) -> list[np.ndarray]:
-        """One pass over pictures with a strength and a seed each (see `strength` and `picture_seed`)."""
-        for image in images:
-            check_face(image)
+        """One pass over images with a strength and a seed each (see `strength` and `image_seed`)."""
         if not images:
             return []
-        x = torch.cat([network_input(image, self.out_size) for image in images])
-        maps = self.noise(noise, seeds)
-        out = self.backend.restore(x, self.stack(strengths), maps, seeds[0])
-        return [picture(face, image) for face, image in zip(out, images, strict=True)]
+        x = torch.cat([self.input(image) for image in images])
+        out = self.backend.restore(x, self.stack(strengths), self.noise(noise, seeds), seeds[0])
+        return [network_output(face, image) for face, image in zip(out, images, strict=True)]
+
+    def input(self, image: np.ndarray) -> Tensor:
+        """The network's input, (1, 3, out_size, out_size): see `arrays.network_input`.
+
+        Raises:
+            GCFSRError: an image that is no aligned face.
+        """
+        check_face(image)
+        return network_input(image, self.out_size, self.backend.rounded_input)
 
     def encode(self, image: np.ndarray) -> Any:
-        """Features of one face, which do not depend on the dial; kept for the next call with the same picture."""
+        """Features of one face, which do not depend on the dial; kept for the next call with the same image."""
         check_face(image)
         key = array_hash(image)
-        if self._cached[0] != key:
-            self._cached = ("", None)  # first let go of the old ones: they are large
-            self._cached = (key, self.backend.encode(network_input(image, self.out_size)))
-        return self._cached[1]
+        if key not in self._features:
+            while len(self._features) >= self.kept:
+                self._features.popitem(last=False)  # first release the oldest: features are large
+            self._features[key] = self.backend.encode(self.input(image))
+        self._features.move_to_end(key)
+        return self._features[key]
 
     def decode(
         self,
@@ -145,8 +167,8 @@ class Restorer:
             s: strength, as in `restore`; or give `factor`. A blind network takes neither.
             factor: upscaling factor in [min_factor, max_factor].
             noise: as in `restore`.
-            seed: as in `restore`, except that the picture does not enter "random".
-            like: the input picture, for its kind and alpha; None makes BGR uint8.
+            seed: as in `restore`, except that the image does not enter "random".
+            like: the input image, for its kind and alpha; None makes BGR uint8.
 
         Raises:
             GCFSRError: neither or both of s and factor, or a value out of range.
@@ -155,34 +177,14 @@ class Restorer:
             if s is not None:
                 raise GCFSRError("decode: pass s or factor, not both")
             s = strength_of_factor(factor, self)
-        out = self.decode_tensor(features, s, noise, seed)
-        return picture(out, np.empty((1, 1, 3), np.uint8) if like is None else like)
+        return network_output(self.decode_tensor(features, s, noise, seed), like)
 
     def decode_tensor(self, features: Any, s: Strength | None, noise: str, seed: int) -> Tensor:
-        """`decode` before it becomes a picture: (3, out_size, out_size) RGB in [-1, 1] but for overshoot."""
+        """`decode` before it becomes an image: (3, out_size, out_size) RGB in [-1, 1] but for overshoot."""
         return self.backend.decode(features, self.stack([s]), self.noise(noise, [seed]), seed)[0]
 
-    def photo(self, image: np.ndarray, detector: Any = None, **options: Any) -> Any:
-        """Restores the faces of a whole photograph.
-
-        Args:
-            image: (H, W, 3) BGR, uint8 or uint16.
-            detector: one of `detect.DETECTORS` by name, or one made by `detect.build_detector` (from a weights folder,
-                from landmarks given by hand); None takes the first whose weights are at hand.
-            options: of `photo.PhotoOptions`, and of the dial: factor, s, noise, seed; a map `s` lies over the picture.
-
-        Returns:
-            `photo.PhotoResult`: `.image` and `.faces`.
-
-        Raises:
-            GCFSRError: no detector weights (the message names the file), or an option out of range.
-        """
-        from gcfsr_inference.restore.runner import restore_photograph
-
-        return restore_photograph(self, image, detector, options)
-
     def strength(self, image: np.ndarray, factor: float | str = "auto", s: Strength | None = None) -> Strength | None:
-        """The strength that `factor` or `s` mean for a picture; None for a blind network.
+        """The strength that `factor` or `s` mean for an image; None for a blind network.
 
         Raises:
             GCFSRError: out of range, or a dial was given to a blind network.
@@ -218,7 +220,7 @@ class Restorer:
         return stacked[:, None] if stacked.ndim in (1, 3) else stacked
 
     def noise(self, noise: str, seeds: Sequence[int]) -> str | list[Tensor]:
-        """What a backend takes as noise; "random" becomes maps that depend on each picture's own seed only.
+        """What a backend takes as noise; "random" becomes maps that depend on each image's own seed only.
 
         Raises:
             GCFSRError: another word.

@@ -1,19 +1,18 @@
-"""The dial applied face by face: what every way of restoring (aligned files, photographs, video) shares."""
+"""A `Restorer` under one setting, face by face: what aligned files, photographs and video share."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 
-from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.restore.arrays import picture
+from gcfsr_inference.restore.arrays import network_output
 from gcfsr_inference.restore.autofactor import estimate_factor
 from gcfsr_inference.restore.consistency import Consistency, LockCost, consistency, lock
 from gcfsr_inference.restore.dial import clip_factor, strength_of_factor
-from gcfsr_inference.restore.hashes import picture_seed
+from gcfsr_inference.restore.hashes import image_seed
 from gcfsr_inference.restore.restorer import Restorer, Strength
 
 
@@ -39,19 +38,34 @@ class Settings:
     draws: int = 0
 
 
+class FaceInput(NamedTuple):
+    """One aligned face to restore.
+
+    Attributes:
+        crop: (S, S[, 3 or 4]) of uint8 or uint16, BGR.
+        input_factor: how many times fewer pixels than the result it really has (`estimate_factor`), at least 1.
+        factor: where the dial is set for it.
+        strengths: (S, S) in [0, 1] instead of the factor.
+    """
+
+    crop: np.ndarray
+    input_factor: float
+    factor: float
+    strengths: np.ndarray | None = None
+
+
 @dataclass
 class FaceRecord:
     """What was done to one face.
 
     Attributes:
         factor: the dial, None where strengths were given directly or the network is blind.
-        input_factor: how many times fewer pixels than the result the input has, estimated from the picture.
+        input_factor: of `FaceInput`.
         seed: of this face's noise.
         batch: faces that were in the same pass (it can move the last bit of the arithmetic).
         consistency: of the result with its input, if measured.
         cost: of locking, if locked.
-        mean, spread: over the draws: mean picture and heat map, BGR; `largest_spread` in 8-bit steps is the heat
-            map's light end.
+        largest_spread: over the noise draws, if any were made, in 8-bit steps.
         strength: what was given instead of a factor: a number, one per level, or the face's map (S, S).
     """
 
@@ -61,8 +75,6 @@ class FaceRecord:
     batch: int
     consistency: Consistency | None = None
     cost: LockCost | None = None
-    mean: np.ndarray | None = field(default=None, repr=False)
-    spread: np.ndarray | None = field(default=None, repr=False)
     largest_spread: float | None = None
     strength: Strength | None = field(default=None, repr=False)
 
@@ -82,56 +94,95 @@ class FaceRecord:
         return numbers
 
 
+class Draws(NamedTuple):
+    """Several noise draws of one face.
+
+    Attributes:
+        mean: (S, S, 3) BGR of the crop's dtype.
+        heat: (S, S, 3) BGR uint8 map of the spread (standard deviation, mean of channels) from black (none) over violet
+            and orange to light yellow (the most, but at least one 8-bit step).
+        largest: the largest spread in 8-bit steps.
+    """
+
+    mean: np.ndarray
+    heat: np.ndarray
+    largest: float
+
+
+class FaceResult(NamedTuple):
+    """A restored face, what was done to it, and its noise draws if any were asked for."""
+
+    image: np.ndarray
+    record: FaceRecord
+    draws: Draws | None = None
+
+
 class FaceRunner:
-    """Restores batches of aligned faces under one setting and keeps a record of each; `photo.FaceRestorer` as well."""
+    """Restores batches of aligned faces under one setting; a `photo.photograph.FaceRestorer`.
+
+    Raises:
+        GCFSRError: a factor or strength for a blind network.
+    """
 
     def __init__(self, restorer: Restorer, settings: Settings | None = None) -> None:
         self.restorer, self.settings = restorer, settings or Settings()
         self.out_size = restorer.out_size
-        self.records: list[FaceRecord] = []
         if restorer.blind and (self.settings.factor != "auto" or self.settings.s is not None):
             restorer.strength(np.empty(0), self.settings.factor, self.settings.s)  # raises: a blind one has no dial
 
-    def estimate(self, crop: np.ndarray, scale: float = 1.0) -> float:
-        """The factor to use for one face, given how many times its alignment enlarged it (1 for a picture as it is)."""
-        if self.settings.factor != "auto":
-            return float(self.settings.factor)
-        return clip_factor(max(estimate_factor(crop, self.out_size), scale), self.restorer)
+    def prepare(self, crop: np.ndarray, scale: float = 1.0, factor: float | None = None) -> FaceInput:
+        """Estimates what one face holds, and sets its dial.
 
-    def restore_faces(
-        self, crops: Sequence[np.ndarray], factors: Sequence[float], maps: Sequence[np.ndarray] | None = None
-    ) -> list[np.ndarray]:
-        """Restores a batch, each face at its own factor or by its own map of strengths; gray faces stay gray.
-
-        Appends to `records`.
+        Args:
+            crop: the aligned face.
+            scale: how many times its alignment enlarged it (1 for an image as it is).
+            factor: a known factor for this face; otherwise the settings decide.
         """
-        settings, direct = self.settings, self.settings.s is not None or self.restorer.blind
-        strengths = maps or [settings.s if direct else strength_of_factor(f, self.restorer) for f in factors]
-        seeds = [picture_seed(crop, settings.seed, settings.noise) for crop in crops]
-        results = []
-        outputs = self.restorer.run_batch(crops, strengths, settings.noise, seeds)
-        for crop, factor, strength, seed, output in zip(crops, factors, strengths, seeds, outputs, strict=True):
-            result = keep_gray(output, crop)
-            record = FaceRecord(None if direct else factor, estimate_factor(crop, self.out_size), seed, len(crops))
-            record.strength = strength if direct else None
-            shrink = max(record.input_factor, self.restorer.min_factor)  # a sharper input leaves nothing to restore
-            if settings.lock:
-                result, record.cost = lock(result, crop, shrink)
-            if settings.measure:
-                record.consistency = consistency(result, crop, shrink)
-            if settings.draws:
-                record.mean, record.spread, record.largest_spread = self.draw(crop, strength, seed)
-            self.records.append(record)
-            results.append(result)
-        return results
+        input_factor = estimate_factor(crop, self.out_size)
+        if factor is None and self.settings.factor != "auto":
+            factor = float(self.settings.factor)
+        if factor is None:
+            factor = clip_factor(max(input_factor, scale), self.restorer)
+        return FaceInput(crop, input_factor, factor)
 
-    def draw(self, crop: np.ndarray, strength: Strength | None, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
-        """Mean and heat map of the spread (standard deviation, mean of channels) over noise draws; encodes once.
+    def restore_faces(self, faces: Sequence[FaceInput]) -> list[FaceResult]:
+        """Restores a batch, each face at its own factor or by its own map of strengths."""
+        settings, crops = self.settings, [face.crop for face in faces]
+        strengths = [self._strength(face) for face in faces]
+        seeds = [image_seed(crop, settings.seed, settings.noise) for crop in crops]
+        images = self.restorer.run_batch(crops, strengths, settings.noise, seeds)
+        return [
+            self._finish(face, FaceRecord(self._dial(face), face.input_factor, seed, len(faces)), strength, image)
+            for face, seed, strength, image in zip(faces, seeds, strengths, images, strict=True)
+        ]
 
-        Returns:
-            mean (S, S, 3), heat map (S, S, 3) uint8 from black (none) over violet and orange to light yellow (the most,
-            but at least one 8-bit step), and the largest spread in 8-bit steps.
-        """
+    def _strength(self, face: FaceInput) -> Strength | None:
+        if face.strengths is not None:
+            return face.strengths
+        if self.settings.s is not None or self.restorer.blind:
+            return self.settings.s
+        return strength_of_factor(face.factor, self.restorer)
+
+    def _dial(self, face: FaceInput) -> float | None:
+        direct = face.strengths is not None or self.settings.s is not None or self.restorer.blind
+        return None if direct else face.factor
+
+    def _finish(self, face: FaceInput, record: FaceRecord, strength: Strength | None, image: np.ndarray) -> FaceResult:
+        """Locks, measures and draws, as the settings ask."""
+        settings, draws = self.settings, None
+        record.strength = strength if record.factor is None else None
+        shrink = max(record.input_factor, self.restorer.min_factor)  # a sharper input leaves nothing to restore
+        if settings.lock:
+            image, record.cost = lock(image, face.crop, shrink)
+        if settings.measure:
+            record.consistency = consistency(image, face.crop, shrink)
+        if settings.draws:
+            draws = self.draw(face.crop, strength, record.seed)
+            record.largest_spread = draws.largest
+        return FaceResult(image, record, draws)
+
+    def draw(self, crop: np.ndarray, strength: Strength | None, seed: int) -> Draws:
+        """Restores one face `settings.draws` times, each with its own noise; encodes once."""
         features = self.restorer.encode(crop)
         draws = [
             self.restorer.decode_tensor(features, strength, "random", seed + k) for k in range(self.settings.draws)
@@ -140,28 +191,5 @@ class FaceRunner:
         deviation = stacked.std(0, correction=0).mean(0).cpu().numpy()
         largest = float(deviation.max())
         heat = (deviation / max(largest, 1.0) * 255).round().astype(np.uint8)
-        mean = keep_gray(picture(stacked.mean(0) / 127.5, crop), crop)
-        return mean, cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO), largest
-
-
-def keep_gray(restored: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """A gray input (three equal channels) gets a gray result: its luma in every channel."""
-    if given.ndim != 3 or (given[..., :1] != given[..., 1:3]).any():
-        return restored
-    return np.repeat(cv2.cvtColor(restored, cv2.COLOR_BGR2GRAY)[..., None], 3, axis=2)
-
-
-def restore_photograph(restorer: Restorer, image: np.ndarray, detector: Any, options: dict[str, Any]) -> Any:
-    """`Restorer.photo`: splits its options between the dial and the photograph, and chooses a detector."""
-    from gcfsr_inference.photo.detect import build_detector, find_detector
-    from gcfsr_inference.photo.photograph import PhotoOptions, restore_photo
-
-    dial = {key: options.pop(key) for key in ("factor", "s", "noise", "seed") if key in options}
-    detector = detector or find_detector()
-    try:
-        chosen = PhotoOptions(**options)
-    except TypeError as error:
-        raise GCFSRError(f"photo: {str(error).split('() ')[-1]}") from None
-    settings, finds = Settings(**dial), build_detector(detector) if isinstance(detector, str) else detector
-    strengths = settings.s if isinstance(settings.s, np.ndarray) and settings.s.ndim == 2 else None
-    return restore_photo(image, FaceRunner(restorer, settings), finds, chosen, strengths=strengths)
+        mean = network_output(stacked.mean(0) / 127.5, crop)
+        return Draws(mean, cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO), largest)

@@ -13,8 +13,9 @@ from PIL import Image
 
 from gcfsr_datasets.image_io import read_image
 from gcfsr_datasets.resize import resize
-from gcfsr_inference import Restorer
+from gcfsr_inference import Restorer, estimate_factor
 from gcfsr_inference.cli import main
+from gcfsr_inference.restore import runner
 
 pytestmark = pytest.mark.usefixtures("no_weights")
 rng = np.random.default_rng(0)
@@ -162,13 +163,21 @@ def test_report_lock_draws_and_sidecar(restore, face, tmp_path):
 def test_auto_is_the_larger_of_cut_off_and_alignment(restore, tiny, astronaut, tmp_path):
     from gcfsr_inference.restore.runner import FaceRunner
 
-    runner = FaceRunner(Restorer.load(tiny))
+    faces = FaceRunner(Restorer.load(tiny))
     sharp = np.clip(resize(astronaut / 255, (32, 32)) * 255, 0, 255).round().astype(np.uint8)
-    assert runner.estimate(sharp) == 2  # the least that the network serves
-    assert runner.estimate(sharp, scale=7.5) == 7.5
-    assert runner.estimate(sharp, scale=99) == 16
+    assert faces.prepare(sharp).factor == 2  # the least that the network serves
+    assert faces.prepare(sharp, scale=7.5).factor == 7.5
+    assert faces.prepare(sharp, scale=99).factor == 16
+    assert faces.prepare(sharp, scale=99, factor=5.0).factor == 5
     cv2.imwrite(str(tmp_path / "sharp.png"), sharp)
     assert "factor 2 (auto, estimated 1" in restore("-i", tmp_path / "sharp.png", "--aligned")[1]
+
+
+def test_auto_estimates_each_face_once(restore, face, monkeypatch):
+    calls = []
+    monkeypatch.setattr(runner, "estimate_factor", lambda *args: calls.append(1) or estimate_factor(*args))
+    assert restore("-i", face, "--aligned", "--report", "--lock")[0] == 0
+    assert len(calls) == 1
 
 
 def test_draws_are_the_mean_and_deviation_of_draws(tiny):

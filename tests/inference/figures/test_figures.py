@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from gcfsr_arch import GCFSR, GCFSRError, load_generator, save_generator
+from gcfsr_inference.backends.backend import TorchBackend
 from gcfsr_inference.commands import figures as command
 from gcfsr_inference.evaluation.pixels import sharpness
 from gcfsr_inference.figures.card import rising_share, step_ratio
-from gcfsr_inference.figures.common import doubling, in_octaves, make_low, restore_dials
+from gcfsr_inference.figures.common import doubling, in_octaves, make_low
 from gcfsr_inference.figures.convergence import read_curve
 from gcfsr_inference.figures.strength import best_index
+from gcfsr_inference.restore.restorer import Restorer
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,7 @@ def test_the_dial_encodes_once_and_equals_the_networks_call(folder: Path) -> Non
     calls = []
     encode = net.encode
     net.encode = lambda x: calls.append(x) or encode(x)
-    results = restore_dials(net, low, [4, 8, 16])
+    results = Restorer(TorchBackend(net)).restore_at(low, [4, 8, 16])
     assert len(calls) == 1
     with torch.no_grad():
         wanted = (net(calls[0], 0.5, "fixed", 0)[0].permute(1, 2, 0).numpy()[..., ::-1] + 1) * 127.5

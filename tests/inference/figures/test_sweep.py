@@ -113,7 +113,7 @@ def test_a_picture_that_is_no_face_is_named(run, tmp_path):
     wide = tmp_path / "wide.png"
     cv2.imwrite(str(wide), np.zeros((20, 60, 3), np.uint8))
     status, _, err = run("x.png", "-i", str(wide))
-    assert (status, "wide.png: 60x20 is not the square picture" in err) == (2, True)
+    assert (status, "wide.png: 60x20 is not the square image" in err) == (2, True)
 
 
 def test_a_blind_network_cannot_be_swept(tiny_blind):

@@ -36,7 +36,7 @@ class Counting(TorchBackend):
 @pytest.fixture
 def restorer() -> Restorer:
     torch.manual_seed(0)
-    return Restorer(Counting(GCFSR(32, num_style_feat=32, narrow=1 / 16)))
+    return Restorer(Counting(GCFSR(32, num_style_feat=32, narrow=1 / 16)), kept=4)
 
 
 def photograph(path: Path, dtype: type = np.uint8, **extra: object) -> Path:

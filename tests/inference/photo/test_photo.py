@@ -14,6 +14,7 @@ from gcfsr_inference.photo.detect import Detection, LandmarkFile, build_detector
 from gcfsr_inference.photo.face_choice import choose
 from gcfsr_inference.photo.paste import TEMPLATE
 from gcfsr_inference.photo.photograph import Face, PhotoOptions, restore_photo
+from gcfsr_inference.restore.runner import FaceInput, FaceRecord, FaceResult
 
 
 class Brighten:
@@ -24,16 +25,21 @@ class Brighten:
         self.batches: list[int] = []
         self.scales: list[float] = []
 
-    def estimate(self, crop: np.ndarray, scale: float) -> float:
+    def prepare(self, crop: np.ndarray, scale: float = 1.0, factor: float | None = None) -> FaceInput:
         self.scales.append(scale)
-        return max(4.0, scale)
+        return FaceInput(crop, 4.0, factor or max(4.0, scale))
 
-    def restore_faces(self, crops: Sequence[np.ndarray], factors: Sequence[float]) -> list[np.ndarray]:
-        assert len(crops) == len(factors)
-        assert all(crop.shape == (self.out_size, self.out_size, 3) for crop in crops)
-        self.batches.append(len(crops))
-        step = np.iinfo(crops[0].dtype).max // 5
-        return [np.minimum(crop, np.iinfo(crop.dtype).max - step) + np.array(step, crop.dtype) for crop in crops]
+    def restore_faces(self, faces: Sequence[FaceInput]) -> list[FaceResult]:
+        assert all(face.crop.shape == (self.out_size, self.out_size, 3) for face in faces)
+        self.batches.append(len(faces))
+        step = np.iinfo(faces[0].crop.dtype).max // 5
+        return [
+            FaceResult(
+                np.minimum(face.crop, np.iinfo(face.crop.dtype).max - step) + np.array(step, face.crop.dtype),
+                FaceRecord(face.factor, face.input_factor, 0, len(faces)),
+            )
+            for face in faces
+        ]
 
 
 def landmark_file(path: Path, faces: list[tuple[float, float, float]]) -> LandmarkFile:
@@ -191,9 +197,9 @@ def test_a_map_of_strengths_reaches_each_face_where_it_lies(tmp_path: Path) -> N
     """Left of x = 300 it is 0.2, right of it 0.8; a face's map goes from one to the other where the face crosses it."""
 
     class Mapped(Brighten):
-        def restore_faces(self, crops, factors, maps=None):
-            self.maps = [*getattr(self, "maps", []), *maps]
-            return super().restore_faces(crops, factors)
+        def restore_faces(self, faces):
+            self.maps = [*getattr(self, "maps", []), *(face.strengths for face in faces)]
+            return super().restore_faces(faces)
 
     strengths, restorer = np.full((400, 600), 0.2, np.float32), Mapped()
     strengths[:, 300:] = 0.8

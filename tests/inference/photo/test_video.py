@@ -18,6 +18,7 @@ from gcfsr_inference.photo.paste import TEMPLATE
 from gcfsr_inference.photo.photograph import PhotoOptions
 from gcfsr_inference.photo.tracking import Track, Tracker
 from gcfsr_inference.photo.video import follow, read_video, restore_video
+from gcfsr_inference.restore.runner import FaceInput, FaceRecord, FaceResult
 
 FPS, SIZE = 12.0, (160, 240)  # (H, W)
 
@@ -62,12 +63,15 @@ class Brighten:
     def __init__(self) -> None:
         self.factors: list[float] = []
 
-    def estimate(self, crop: np.ndarray, scale: float) -> float:
-        return 4.0 if len(self.factors) % 2 else 16.0
+    def prepare(self, crop: np.ndarray, scale: float = 1.0, factor: float | None = None) -> FaceInput:
+        return FaceInput(crop, 4.0, 4.0 if len(self.factors) % 2 else 16.0)
 
-    def restore_faces(self, crops: Sequence[np.ndarray], factors: Sequence[float]) -> list[np.ndarray]:
-        self.factors.extend(factors)
-        return [np.minimum(crop, 195) + np.uint8(60) for crop in crops]
+    def restore_faces(self, faces: Sequence[FaceInput]) -> list[FaceResult]:
+        self.factors.extend(face.factor for face in faces)
+        return [
+            FaceResult(np.minimum(face.crop, 195) + np.uint8(60), FaceRecord(face.factor, 4.0, 0, len(faces)))
+            for face in faces
+        ]
 
 
 def frames(count: int, size: tuple[int, int] = SIZE) -> Iterator[np.ndarray]:
@@ -229,10 +233,10 @@ def test_targets_that_cannot_be(ffmpeg: str, tmp_path: Path) -> None:
 
 def test_a_failure_in_the_middle_leaves_nothing(ffmpeg: str, tmp_path: Path) -> None:
     class Fails(Brighten):
-        def restore_faces(self, crops: Sequence[np.ndarray], factors: Sequence[float]) -> list[np.ndarray]:
+        def restore_faces(self, faces: Sequence[FaceInput]) -> list[FaceResult]:
             if len(self.factors) == 5:
                 raise GCFSRError("no more")
-            return super().restore_faces(crops, factors)
+            return super().restore_faces(faces)
 
     source = make_clip(ffmpeg, tmp_path / "clip.mp4")
     with pytest.raises(GCFSRError, match="no more"):

@@ -6,12 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcfsr_arch import GCFSRError, load_generator
+from gcfsr_arch import GCFSR, GCFSRError, load_generator
+from gcfsr_datasets.image_io import write_image
+from gcfsr_datasets.multi_factor_dataset import MultiFactorDegradationDataset
 from gcfsr_datasets.resize import resize
 from gcfsr_inference import Restorer, estimate_factor
 from gcfsr_inference.backends.backend import TorchBackend
-from gcfsr_inference.restore.arrays import network_input, picture, to_depth, unit_bgr
-from gcfsr_inference.restore.hashes import picture_seed
+from gcfsr_inference.restore.arrays import network_input, network_output, to_depth, unit_bgr
+from gcfsr_inference.restore.hashes import image_seed
 
 rng = np.random.default_rng(0)
 FACE = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
@@ -71,8 +73,8 @@ def test_random_noise_depends_on_seed_and_picture(restorer):
 
 def test_pictures_of_one_seed_get_noise_of_their_own_only_where_it_is_random():
     other = np.rot90(FACE).copy()
-    assert picture_seed(FACE, 1, "random") == picture_seed(FACE.copy(), 1, "random") != picture_seed(other, 1, "random")
-    assert picture_seed(FACE, 1, "fixed") == picture_seed(other, 1, "fixed") == 1
+    assert image_seed(FACE, 1, "random") == image_seed(FACE.copy(), 1, "random") != image_seed(other, 1, "random")
+    assert image_seed(FACE, 1, "fixed") == image_seed(other, 1, "fixed") == 1
 
 
 def test_encodes_a_picture_once(restorer, monkeypatch):
@@ -190,4 +192,61 @@ def test_to_the_network_and_back_changes_nothing(dtype, side, seed):
     tensor = network_input(image, side)
     assert tensor.shape == (1, 3, side, side)
     assert tensor.abs().max() <= 1
-    assert np.array_equal(picture(tensor[0], image), image)
+    assert np.array_equal(network_output(tensor[0], image), image)
+
+
+def edges(side):
+    """Four black and white blocks a side, which bicubic enlargement overshoots."""
+    block = np.indices((side, side)).sum(0) // (side // 4) % 2 * 255
+    return np.stack([block, 255 - block, block.T], axis=2).astype(np.uint8)
+
+
+def test_restoring_and_training_give_the_network_one_input(tmp_path):
+    """The dataset's own sample against the file that would hold the LR image: enlarged, not clipped, not rounded."""
+    write_image(tmp_path / "face.png", edges(64))
+    opt = {"type": "MultiFactorDegradationDataset", "dataroot_gt": str(tmp_path), "out_size": 64, "quantize": True}
+    sample = MultiFactorDegradationDataset({**opt, "factors": [4], "max_factor": 4, "use_hflip": False})[0]
+    small = np.clip(np.round(resize(edges(64) / 255, (16, 16)) * 255), 0, 255).astype(np.uint8)
+    assert sample["lq"].abs().max() > 1.05
+    assert (network_input(small, 64)[0] - sample["lq"]).abs().max() < 1e-5
+
+
+def test_the_released_form_gets_an_enlarged_image_of_8_bits(tmp_path):
+    torch.manual_seed(0)
+    net = GCFSR(32, num_style_feat=32, narrow=1 / 16, variant="released", max_factor=16)
+    x = Restorer(TorchBackend(net)).input(edges(16))
+    wanted = np.clip(np.round(resize(edges(16) / 255, (32, 32)) * 255), 0, 255)
+    assert (x[0].permute(1, 2, 0).numpy()[..., ::-1] + 1) * 127.5 == pytest.approx(wanted, abs=1e-4)
+    assert network_input(edges(16), 32).abs().max() > 1.05
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_three_equal_channels_stay_equal(restorer, channels):
+    gray = np.dstack([FACE[..., 0]] * channels)
+    result = restorer.restore(gray, factor=4)
+    assert result.shape[2] == channels
+    assert (result[..., :1] == result[..., 1:3]).all()
+    assert not (restorer.restore(FACE, factor=4)[..., :1] == restorer.restore(FACE, factor=4)[..., 1:3]).all()
+
+
+def test_a_network_that_returns_nan_is_named(tiny):
+    net = load_generator(tiny)
+    with torch.no_grad():
+        next(net.parameters()).fill_(float("nan"))
+    with pytest.raises(GCFSRError, match="NaN or infinity"):
+        Restorer(TorchBackend(net)).restore(FACE, factor=4)
+
+
+def test_several_factors_equal_single_calls_and_encode_once(tiny):
+    """Features are kept for as many images as asked for, and the oldest are released first."""
+    net, calls = load_generator(tiny), []
+    encode = net.encode
+    net.encode = lambda x: calls.append(1) or encode(x)
+    restorer = Restorer(TorchBackend(net), kept=2)
+    for image, count in ((FACE, 1), (FACE[::-1], 2), (FACE, 2), (FACE[:, ::-1], 3), (FACE[::-1], 4)):
+        at = restorer.restore_at(image, [2, 8, 16], "random", 7)
+        assert len(calls) == count
+        assert all(
+            np.array_equal(one, restorer.restore(image, factor, noise="random", seed=7))
+            for one, factor in zip(at, [2, 8, 16], strict=True)
+        )

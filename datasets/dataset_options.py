@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, get_args
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.blind_parameters import BlindRanges
 from gcfsr_datasets.color import ToneRanges
+from gcfsr_datasets.degradation import Quantize
 from gcfsr_datasets.photograph import PhotographRanges
 from gcfsr_datasets.placement import PlacementRanges
 
@@ -107,7 +108,8 @@ class MultiFactorOptions(FaceOptions):
         factor_range: [smallest, largest], drawn uniformly and moved to the nearest ratio out_size / n of whole pixels.
         factor_draw: "uniform" over factor_range, or "log": uniform in its logarithm, every octave equally often.
         factor: the same for every sample, as validation wants it.
-        quantize: clips and rounds the small picture to 8 bits, as a file would hold it, before it is enlarged.
+        quantize: True clips and rounds the small image to 8 bits, as a file would hold it, before it is enlarged;
+            "enlarged" the enlarged one, as the released code does.
     """
 
     max_factor: float = 64.0
@@ -115,7 +117,7 @@ class MultiFactorOptions(FaceOptions):
     factor_range: Pair | None = None
     factor_draw: Literal["uniform", "log"] = "uniform"
     factor: float | None = None
-    quantize: bool = False
+    quantize: Quantize = False
 
     @property
     def choices(self) -> tuple[float, ...]:
@@ -126,6 +128,7 @@ class MultiFactorOptions(FaceOptions):
         super().__post_init__()
         given = [choice for choice in (self.factors, self.factor_range, self.factor) if choice is not None]
         self._require(len(given) == 1, "factors, factor_range, factor", "given exactly once in all")
+        self._require(self.quantize in (False, True, "enlarged"), "quantize", "false, true or enlarged")
         every = (*self.choices, *(self.factor_range or ()))
         within = len(every) > 0 and all(1 <= factor <= min(self.max_factor, self.out_size) for factor in every)
         self._require(within, "factor", f"from 1 to max_factor {self.max_factor:g} and out_size {self.out_size}")

@@ -3,6 +3,8 @@
 Pictures are (H, W, 3) BGR float32 in [0, 1]. Randomness comes from an explicit generator, so a draw can be repeated.
 """
 
+from typing import Literal
+
 import cv2
 import numpy as np
 import torch
@@ -12,6 +14,8 @@ from gcfsr_datasets import color
 from gcfsr_datasets.blind_parameters import BlindDraw, BlindRanges, draw_blind
 from gcfsr_datasets.blur import blur_and_shrink, gaussian_kernel
 from gcfsr_datasets.resize import resize, resize_planes, resize_tensor
+
+Quantize = bool | Literal["enlarged"]
 
 JITTER = {
     "brightness": color.adjust_brightness,
@@ -33,41 +37,45 @@ def draw_factor(rng: np.random.Generator, size: int, lowest: float, largest: flo
     return size / min(max(small_size(size, drawn), smallest), max(widest, smallest))
 
 
-def degrade_multi_factor(gt: np.ndarray, factor: float, quantize: bool = False) -> np.ndarray:
+def degrade_multi_factor(gt: np.ndarray, factor: float, quantize: Quantize = False) -> np.ndarray:
     """Bicubic down by `factor` and up to the old size, both equal to `imresize` (the paper's input of Eq. 1).
 
     Args:
         gt: (H, W) or (H, W, C) floats; [0, 1] if `quantize`.
         factor: downscale ratio, at least 1; the small picture has round(size / factor) pixels a side.
-        quantize: clip and round the small picture to 8 bits, as a file would hold it. The released code rounds the
-            enlarged picture instead; without it nothing is clipped or rounded.
+        quantize: True clips and rounds the small image to 8 bits, as a file would hold it; "enlarged" the enlarged
+            one instead, as the released code does; False neither.
 
     Returns:
-        A picture like gt; bicubic overshoots are kept.
+        An image like gt; bicubic overshoots are kept unless they are quantized.
     """
     height, width = gt.shape[:2]
     small = resize(gt, (small_size(height, factor), small_size(width, factor)))
-    return resize(to_8bit(small, 0.0) if quantize else small, (height, width))
+    large = resize(to_8bit(small, 0.0) if quantize is True else small, (height, width))
+    return to_8bit(large, 0.0) if quantize == "enlarged" else large
 
 
-def degrade_planes(gt: np.ndarray, factor: float, quantize: bool = False) -> np.ndarray:
+def degrade_planes(gt: np.ndarray, factor: float, quantize: Quantize = False) -> np.ndarray:
     """`degrade_multi_factor` for planes (C, H, W) in [-1, 1], the networks' layout and range."""
     height, width = gt.shape[1:]
     small = resize_planes(gt, (small_size(height, factor), small_size(width, factor)))
-    return resize_planes(to_8bit(small, -1.0) if quantize else small, (height, width))
+    large = resize_planes(to_8bit(small, -1.0) if quantize is True else small, (height, width))
+    return to_8bit(large, -1.0) if quantize == "enlarged" else large
 
 
-def degrade_batch(gt: Tensor, factors: Tensor, quantize: bool = False) -> Tensor:
+def degrade_batch(gt: Tensor, factors: Tensor, quantize: Quantize = False) -> Tensor:
     """`degrade_planes` for a batch (N, 3, H, W) in [-1, 1] with factors (N,), on the batch's device: data sets need
     then send nothing but the truth to a GPU. Differentiable without `quantize`."""
     lq = torch.empty_like(gt)
     for factor in factors.unique().tolist():
         chosen = factors == factor
         small = resize_tensor(gt[chosen], (small_size(gt.shape[2], factor), small_size(gt.shape[3], factor)))
-        if quantize:
-            small = small.clamp(-1, 1).add(1).mul(127.5).round().div(127.5).sub(1)
-        lq[chosen] = resize_tensor(small, (gt.shape[2], gt.shape[3]))
-    return lq
+        lq[chosen] = resize_tensor(_to_8bit(small) if quantize is True else small, (gt.shape[2], gt.shape[3]))
+    return _to_8bit(lq) if quantize == "enlarged" else lq
+
+
+def _to_8bit(image: Tensor) -> Tensor:
+    return image.clamp(-1, 1).add(1).mul(127.5).round().div(127.5).sub(1)
 
 
 def to_8bit(image: np.ndarray, black: float) -> np.ndarray:

@@ -102,7 +102,9 @@ class MultiFactor(FaceFolder):
     factor_draw: Literal["uniform", "log"] = Field("uniform", description="How factor_range is drawn.")
     factor: Positive | None = Field(None, description="This factor for every picture, as validation wants it.")
     max_factor: Positive = Field(64, description="s = factor / max_factor.")
-    quantize: bool = Field(False, description="Round the small picture to 8 bits before it is enlarged.")
+    quantize: bool | Literal["enlarged"] = Field(
+        False, description="Round the small image to 8 bits before it is enlarged (true), or the enlarged one."
+    )
 
 
 class BlindFace(FaceFolder):

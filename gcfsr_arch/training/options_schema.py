@@ -119,6 +119,7 @@ class Train(Section):
     net_d_reg_every: Count = Field(16, description="Iterations between two R1 steps.")
     net_d_iters: Count = Field(1, description="Discriminator steps per generator step.")
     net_d_init_iters: NaturalInt = Field(0, description="Discriminator steps before the first generator step.")
+    net_d_first: bool = Field(False, description="D steps before G, on restored faces of its own (the released code).")
     ema_decay: Annotated[Float, Field(ge=0, lt=1)] = Field(0, description="Decay of the moving average per step.")
     ema_half_life: Positive | None = Field(None, description="Half-life of the moving average in pictures instead.")
     ema_rampup: Positive | None = Field(None, description="Half-life at most this share of the pictures seen.")

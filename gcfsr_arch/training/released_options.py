@@ -10,7 +10,6 @@ DISCRIMINATOR = "StyleGAN2Discriminator_no_std"
 CONTROL, SINGLE = "FFHQ_control_Dataset", "SingleImage_GT_Dataset"
 # fixed in the released trainer, whatever its option files say
 EMA_DECAY = 0.5 ** (32 / 10000)
-BETAS = (0.0, 0.99)  # but for the exponents of lazy regularisation, which ours does without
 
 
 def our_options(opt: Options) -> Options:
@@ -27,13 +26,18 @@ def our_options(opt: Options) -> Options:
 
 
 def train_options(train: Options) -> Options:
-    """The block `train` of a file for the released trainer, with what that trainer does unasked."""
+    """The block `train` of a file for the released trainer, with what that trainer does unasked.
+
+    It steps D first, on restored faces of its own, and corrects Adam's beta2 for lazy regularisation as StyleGAN2 does:
+    0.99^(n / (n + 1)) with a regularisation every n steps, 4 for G (although it has none) and 16 for D.
+    """
     train = deepcopy(train)
     if "ema_half_life" not in train:
         train.setdefault("ema_decay", EMA_DECAY)
-    for key in ("optim_g", "optim_d"):
+    train.setdefault("net_d_first", True)
+    for key, every in (("optim_g", train.get("net_g_reg_every", 4)), ("optim_d", train.get("net_d_reg_every", 16))):
         if train.get(key):
-            train[key].setdefault("betas", list(BETAS))
+            train[key].setdefault("betas", [0.0, 0.99 ** (every / (every + 1))])
     if train.get("gan_opt"):
         train["gan_opt"].setdefault("scale_d", False)  # R1's weight of 10 stands beside D's whole loss
     return train
@@ -61,15 +65,16 @@ def discriminator_options(network: Options) -> Options:
 
 
 def dataset_options(block: Options, out_size: int | None = None) -> Options:
-    """One block of `datasets` in our words: a repeated factor of `downsample_list` is drawn as often as it stands.
+    """One block of `datasets` in our words: a repeated factor of `downsample_list` is drawn as often as it is listed.
 
-    The released data set takes pictures as large as they are; ours is told the network's `out_size` and checks them.
+    The released data set takes images as large as they are; ours is told the network's `out_size` and checks them.
     """
     if block.get("type") != CONTROL:
         return block
     rest = {key: value for key, value in block.items() if key not in ("downsample_list", "cond_norm")}
     return {
         "out_size": out_size,
+        "quantize": "enlarged",
         **rest,
         "type": "MultiFactorDegradationDataset",
         "factors": block["downsample_list"],

@@ -97,19 +97,21 @@ class StepMixin:
     def optimize_parameters(self, current_iter: int) -> None:
         """One iteration: G's step (Eq. 7 with D fixed), the EMA of G, then D's step on the same restored faces.
 
-        A step that is not finite is skipped. Without G's, D does not step either, for its faces are not to be trusted;
-        without D's, G's step and its average stand.
+        With `net_d_first` D steps before, on restored faces of its own (with noise of their own), as the released code
+        does. A step that is not finite is skipped, and so is the one after it; the one before it stays.
         """
-        train, batch, pictures = self.opt["train"], self._draw_batch(), len(self.lq) * self.opt.get("world_size", 1)
+        train, batch = self.opt["train"], self._draw_batch()
         its_turn = current_iter > train.get("net_d_init_iters", 0) and current_iter % train.get("net_d_iters", 1) == 0
         step_g = its_turn or self.net_d is None
-        self.seen += pictures
-        fakes, bad = self._generator_step(batch) if step_g else (self._restore(batch), None)
-        if self.with_ema and step_g and bad is None:
-            decay = eng.ema_decay(train, pictures, self.seen)
-            eng.update_ema(self.net_g_ema, self.get_bare_model(self.net_g), decay)
-        if self.net_d is not None and bad is None:
-            bad = self._discriminator_step(batch, fakes, current_iter)
+        d_first = self.net_d is not None and train.get("net_d_first", False)
+        self.seen += len(self.lq) * self.opt.get("world_size", 1)
+        fakes, bad = [], None
+        if d_first:
+            bad = self._discriminator_step(batch, self._restore(batch), current_iter)
+        if step_g and bad is None:
+            fakes, bad = self._generator_step(batch)
+        if self.net_d is not None and not d_first and bad is None:
+            bad = self._discriminator_step(batch, fakes or self._restore(batch), current_iter)
         if bad is None:
             self.guard.good()
         elif bad != SCALE_SEARCH:
@@ -123,6 +125,7 @@ class StepMixin:
             return [part.judged(self.net_g(part.lq, part.s, noise=part.noise)) for part in parts]
 
     def _generator_step(self, batch: Batch) -> tuple[list[Tensor], str | None]:
+        """G's step and its EMA; returns the restored faces, and what was not finite or None."""
         logs, fakes, judge = _Sums(), [], self.get_bare_model(self.net_d) if self.net_d is not None else None
         judge_params = [p for p in judge.parameters() if p.requires_grad] if judge is not None else []
         with eng.frozen(judge_params):  # D only judges: no gradients for it, no synchronisation
@@ -136,7 +139,11 @@ class StepMixin:
                     self.step_g.backward(torch.stack(list(losses.values())).sum() * share)
                 fakes.append(output.detach())
                 logs.add(losses, share)
-        return fakes, self._finish("generator", self.step_g, logs)
+        bad = self._finish("generator", self.step_g, logs)
+        if self.with_ema and bad is None:
+            decay = eng.ema_decay(self.opt["train"], len(self.lq) * self.opt.get("world_size", 1), self.seen)
+            eng.update_ema(self.net_g_ema, self.get_bare_model(self.net_g), decay)
+        return fakes, bad
 
     def _discriminator_step(self, batch: Batch, fakes: list[Tensor], current_iter: int) -> str | None:
         every, weight = self.opt["train"].get("net_d_reg_every", 16), self.opt["train"].get("r1_reg_weight", 0)

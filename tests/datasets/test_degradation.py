@@ -40,7 +40,7 @@ def test_multi_factor_equals_imresize(matlab: ModuleType, gt: np.ndarray, factor
 def test_planes_are_the_same_degradation(face: np.ndarray, gt: np.ndarray):
     planes = to_planes(face)
     np.testing.assert_allclose(planes[::-1].transpose(1, 2, 0), gt * 2 - 1, atol=1e-6)
-    for quantize, tolerance in ((False, 2e-6), (True, 3.2 / 255)):  # a level is 2 / 255, and bicubic overshoots
+    for quantize, tolerance in ((False, 2e-6), (True, 3.2 / 255), ("enlarged", 2.1 / 255)):  # a level is 2 / 255
         expected = degrade_multi_factor(gt, 5.3, quantize) * 2 - 1
         difference = degrade_planes(planes, 5.3, quantize)[::-1].transpose(1, 2, 0) - expected
         assert np.abs(difference).max() < tolerance
@@ -50,7 +50,7 @@ def test_planes_are_the_same_degradation(face: np.ndarray, gt: np.ndarray):
 def test_a_batch_on_a_device_is_the_same_degradation():
     gt = torch.rand(4, 3, 40, 48) * 2 - 1
     factors = torch.tensor([2.0, 5.0, 2.0, 7.3])
-    for quantize in (False, True):
+    for quantize in (False, True, "enlarged"):
         apart = [degrade_planes(planes.numpy(), float(f), quantize) for planes, f in zip(gt, factors, strict=True)]
         difference = np.abs(degrade_batch(gt, factors, quantize).numpy() - np.stack(apart))
         assert np.median(difference) < 1e-6
@@ -61,6 +61,17 @@ def test_quantized_input_is_that_of_a_file(matlab: ModuleType, gt: np.ndarray):
     stored = np.clip(np.round(matlab.imresize(gt, 1 / 8) * 255), 0, 255).astype(np.uint8)
     expected = matlab.imresize(stored.astype(np.float32) / 255, 8)
     assert np.abs(degrade_multi_factor(gt, 8, quantize=True) - expected).max() < 1e-6
+
+
+def test_the_released_code_rounds_the_enlarged_image(matlab: ModuleType, face: np.ndarray, gt: np.ndarray):
+    enlarged = matlab.imresize(matlab.imresize(gt, 1 / 8), 8)
+    expected = np.clip(np.round(enlarged * 255), 0, 255).astype(np.uint8)
+    assert np.abs(degrade_multi_factor(gt, 8, quantize="enlarged") * 255 - expected).max() < 1e-3
+    planes = degrade_planes(to_planes(face), 8, quantize="enlarged")[::-1].transpose(1, 2, 0)
+    levels = (planes + 1) * 127.5
+    assert np.abs(levels - np.rint(levels)).max() < 1e-3
+    assert np.abs(levels - expected).max() <= 1.001  # a level apart where rounding falls the other way
+    assert (np.abs(levels - expected) > 0.5).mean() < 1e-3
 
 
 @given(st.integers(32, 1024), st.floats(1, 30), st.floats(0, 30), st.integers(0, 2**32))

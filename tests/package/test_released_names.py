@@ -115,7 +115,10 @@ def test_their_words_become_ours(faces: Path, small: Path) -> None:
     assert train["out_size"] == 32
     assert ours["train"]["ema_decay"] == EMA_DECAY
     assert ours["train"]["gan_opt"]["scale_d"] is False, "R1's weight of 10 would count as 1000"
-    assert ours["train"]["optim_g"]["betas"] == ours["train"]["optim_d"]["betas"] == [0, 0.99]
+    assert ours["train"]["optim_g"]["betas"] == pytest.approx([0, 0.9920], abs=5e-5)
+    assert ours["train"]["optim_d"]["betas"] == pytest.approx([0, 0.9906], abs=5e-5)
+    assert ours["train"]["net_d_first"] is True
+    assert train["quantize"] == "enlarged"
     assert our_options(ours) == ours, "a translated file is translated again"
     assert theirs == options("GCFSR", faces, small), "the argument was changed"
 

@@ -98,6 +98,34 @@ def test_the_generator_runs_once_per_iteration_and_d_judges_without_gradient(tin
     assert all(grad is None for grad in g_grads[0])  # G's step left nothing in D
 
 
+def test_the_discriminator_may_step_first_on_faces_of_its_own(tiny: ModuleType) -> None:
+    """As the released code does: D learns the same from the same faces, and G is judged by the D that has learned."""
+    after, first = tiny.build(), tiny.build(train__net_d_first=True)
+    data, calls = tiny.batch(), []
+    with torch.no_grad():
+        restored = first.net_g(data["lq"], data["s"], noise="zero")
+    first.net_g.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    learned = [tiny.record_gradients(model.step_d) for model in (after, first)]
+    for model in (after, first):
+        model.feed_data(data)
+        model.optimize_parameters(2)
+    assert calls == [False, True]
+    for number, gradient in learned[0][0].items():
+        torch.testing.assert_close(learned[1][0][number], gradient, rtol=1e-3, atol=1e-6)
+    with torch.no_grad():
+        judged = 0.01 * torch.nn.functional.softplus(-first.net_d(restored)).mean().item()
+    assert first.get_current_log()["l_g_gan"] == pytest.approx(judged, rel=1e-5)
+    assert after.get_current_log()["l_g_gan"] != pytest.approx(judged, rel=1e-5)
+
+
+def test_the_generator_waits_for_a_discriminator_that_steps_first(tiny: ModuleType) -> None:
+    model = tiny.build(train__net_d_first=True)
+    before = [p.detach().clone() for p in (*model.net_g.parameters(), *model.net_g_ema.parameters())]
+    model._judge = lambda *_: ({"l_d_gan": torch.tensor(torch.nan, requires_grad=True)}, {})
+    tiny.train(model, 1)
+    assert all(map(torch.equal, before, (*model.net_g.parameters(), *model.net_g_ema.parameters())))
+
+
 @pytest.mark.parametrize("left", ["pixel_opt", "gan_opt", "ssim_opt", "consistency_opt"])
 def test_each_loss_alone(tiny: ModuleType, left: str) -> None:
     others = {f"train__{key}": None for key in ("pixel_opt", "gan_opt", "ssim_opt", "consistency_opt") if key != left}

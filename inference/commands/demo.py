@@ -33,8 +33,11 @@ def run(args: argparse.Namespace) -> None:
     from gcfsr_inference.page.demo import serve
     from gcfsr_inference.photo.detect import build_detector, find_detector
     from gcfsr_inference.restore.restorer import Restorer
+    from gcfsr_inference.restore.weights import resolve_checkpoint
 
-    restorer = Restorer.load(args.checkpoint, args.device, args.dtype, args.backend, kept=KEPT)
+    restorer = Restorer.load(
+        resolve_checkpoint(args.checkpoint, args.weights_dir), args.device, args.dtype, args.backend, kept=KEPT
+    )
     if note := precision_note(args.backend, args.device, args.dtype):
         print(f"gcfsr demo: {note}", flush=True)
     name = args.detector or find_detector(args.weights_dir)

@@ -72,7 +72,7 @@ def _print_detectors(folder: str | None) -> None:
         if name == "landmarks":  # a file of the user's, no weights
             continue
         path = find_weights(name, folder)
-        print(f"  {name}  {path if path else 'not at hand: ' + missing_weights(name, folder)}")
+        print(f"  {name}  {path if path else 'not found: ' + missing_weights(name, folder)}")
 
 
 def _size(path: Path) -> str:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.photo.detect import WEIGHTS_VARIABLE, weight_folders
+from gcfsr_inference.restore.weights import find_file, missing
 
 INTERPOLATIONS = {"none": cv2.INTER_LANCZOS4, "bicubic": cv2.INTER_CUBIC, "lanczos": cv2.INTER_LANCZOS4}
 BACKGROUNDS = (*INTERPOLATIONS, "realesrgan")
@@ -28,7 +28,7 @@ def enlarge(
         upscale: in (0, 16].
         background: one of `BACKGROUNDS`; `none` is Lanczos, as in GFPGAN's script. What is shrunk is averaged by area.
             An alpha channel is always interpolated.
-        weights: `realesrgan`: folder of its weights, see `detect.weight_folders`.
+        weights: `realesrgan`: folder of its weights, see `restore.weights`.
         tile: `realesrgan`: side in pixels of what is enlarged at a time.
 
     Raises:
@@ -60,15 +60,11 @@ def find_network(weights: str | None = None) -> Path:
     Raises:
         GCFSRError: it is missing; the message says where it belongs.
     """
-    folders = weight_folders(weights)
-    for folder in folders:
-        if (folder / REALESRGAN).is_file():
-            return folder / REALESRGAN
-    places = " or ".join(str(folder) for folder in folders)
-    raise GCFSRError(
-        f"{REALESRGAN}: the weights of the upsampler realesrgan are missing; put this file (from Real-ESRGAN's release "
-        f"v0.2.1) into {places}, name its folder with --weights-dir or {WEIGHTS_VARIABLE}, or choose lanczos"
-    )
+    path = find_file(REALESRGAN, weights)
+    if path is None:
+        fault = missing(REALESRGAN, "the upscaling network realesrgan", "Real-ESRGAN's release v0.2.1", weights)
+        raise GCFSRError(f"{fault}; or choose lanczos")
+    return path
 
 
 @lru_cache(maxsize=1)

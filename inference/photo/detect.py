@@ -1,9 +1,7 @@
 """Face detectors behind one small interface: facexlib's RetinaFace, OpenCV's YuNet, landmarks from a JSON file."""
 
 import json
-import os
 from dataclasses import dataclass
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,13 +10,12 @@ import cv2
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_inference.restore.weights import find_file, missing
 
-WEIGHTS_VARIABLE = "GCFSR_WEIGHTS"
 RETINAFACE_FILES = {"resnet50": "detection_Resnet50_Final.pth", "mobile0.25": "detection_mobilenet0.25_Final.pth"}
 YUNET_PATTERN = "face_detection_yunet_*.onnx"
 CONFIDENCE = {"retinaface_resnet50": 0.9, "retinaface_mobile0.25": 0.93, "yunet": 0.7, "landmarks": 0.0}
 DETECTORS = tuple(CONFIDENCE)
-BUNDLED = Path(str(files("gcfsr_inference"))) / "weights"  # YuNet is in the package
 
 
 @dataclass(frozen=True)
@@ -130,8 +127,8 @@ def build_detector(
 
     Args:
         name: one of `DETECTORS`.
-        weights: its file or a folder that holds it (for `landmarks`: the JSON file). By default the folders that
-            `weight_folders` lists, then the package, which holds YuNet.
+        weights: its file or a folder that holds it (for `landmarks`: the JSON file). By default the folders of
+            `restore.weights`, of which the package's has YuNet.
         confidence: least score in [0, 1] that counts as a face; None: the detector's usual one.
         device: where RetinaFace runs.
 
@@ -159,42 +156,27 @@ def build_detector(
     return RetinaFaceDetector(path, name.removeprefix("retinaface_"), confidence, device)
 
 
-def weight_folders(folder: str | Path | None = None) -> list[Path]:
-    """The folders that are searched for detectors' weights, first to last."""
-    if folder is not None:
-        return [Path(folder)]
-    named = os.environ.get(WEIGHTS_VARIABLE)
-    home = Path.home() / ".cache" / "gcfsr"
-    return [Path(named), home] if named else [home]
-
-
 def find_weights(name: str, weights: str | Path | None = None) -> Path | None:
-    """The weights file of a detector: `weights` itself, in the user's folders, or in the package; else None."""
+    """The weights file of a detector: `weights` itself, or found as `restore.weights` says; else None."""
     if weights is not None and Path(weights).is_file():
         return Path(weights)
-    pattern = YUNET_PATTERN if name == "yunet" else RETINAFACE_FILES[name.removeprefix("retinaface_")]
-    for folder in (*weight_folders(weights), BUNDLED):
-        found = sorted(folder.glob(pattern))
-        if found:
-            return found[-1]
-    return None
+    return find_file(_weights_pattern(name), weights)
 
 
 def find_detector(weights: str | Path | None = None) -> str:
-    """The best detector whose weights (and for RetinaFace facexlib) are at hand; YuNet comes with the package."""
+    """The best detector whose weights (and for RetinaFace facexlib) are available; YuNet comes with the package."""
     better = [name for name in DETECTORS if name.startswith("retinaface")] if find_spec("facexlib") else []
     return next((name for name in better if find_weights(name, weights)), "yunet")
 
 
 def missing_weights(name: str, weights: str | Path | None = None) -> str:
     """One line that says which file a detector needs and where it belongs."""
-    file = YUNET_PATTERN if name == "yunet" else RETINAFACE_FILES[name.removeprefix("retinaface_")]
     source = "OpenCV's model zoo" if name == "yunet" else "facexlib's release v0.1.0"
-    places = " or ".join(str(folder) for folder in weight_folders(weights))
-    return (
-        f"{file}: the weights of the detector {name} are missing; put this file (from {source}) into {places}, "
-        f"or name its folder with --weights-dir or {WEIGHTS_VARIABLE}"
-    )
+    return missing(_weights_pattern(name), f"the detector {name}", source, weights)
+
+
+def _weights_pattern(name: str) -> str:
+    return YUNET_PATTERN if name == "yunet" else RETINAFACE_FILES[name.removeprefix("retinaface_")]
 
 
 def _box_around(points: np.ndarray) -> list[float]:

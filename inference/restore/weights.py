@@ -1,7 +1,12 @@
-"""Which weights are at hand: bundled with the package, the user's own, and where others' files belong."""
+"""Finds weights: checkpoints by name, and files of detectors, metrics and upscaling networks.
+
+One order everywhere, first match wins: the folder of `--weights-dir`, the folder of $GCFSR_WEIGHTS, `~/.cache/gcfsr`,
+the package. A folder that is named and does not exist is an error.
+"""
 
 import os
 from dataclasses import dataclass
+from glob import escape
 from importlib.resources import files
 from pathlib import Path
 
@@ -51,10 +56,14 @@ def user_folders(option: str | os.PathLike | None = None) -> list[Path]:
     return [*found, default] if default.is_dir() else found
 
 
+def package_folder() -> Path:
+    """The folder of the weights in the package."""
+    return Path(str(files("gcfsr_inference"))) / "weights"
+
+
 def bundled() -> dict[str, Path]:
-    """The checkpoints inside the package: name (without suffix) -> file."""
-    folder = Path(str(files("gcfsr_inference"))) / "weights"
-    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+    """The checkpoints in the package: name (without suffix) -> file."""
+    return {path.stem: path for path in sorted(package_folder().glob("*.safetensors"))}
 
 
 def licence_of(path: Path) -> str | None:
@@ -65,13 +74,30 @@ def licence_of(path: Path) -> str | None:
     return None
 
 
-def find_file(name: str, option: str | os.PathLike | None = None) -> Path | None:
-    """The first file called `name` (a glob pattern is allowed) in the user's folders, or None."""
-    for folder in user_folders(option):
-        for path in sorted(folder.glob(name)):
-            if path.is_file():
-                return path
+def find_file(pattern: str, option: str | os.PathLike | None = None) -> Path | None:
+    """The file that matches a glob pattern in the first folder that has one (the last by name there), or None.
+
+    Args:
+        pattern: of the file's name.
+        option: what `--weights-dir` gives, see `user_folders`.
+
+    Raises:
+        GCFSRError: as of `user_folders`.
+    """
+    for folder in (*user_folders(option), package_folder()):
+        found = [path for path in sorted(folder.glob(pattern)) if path.is_file()]
+        if found:
+            return found[-1]
     return None
+
+
+def missing(file: str, what: str, source: str, option: str | os.PathLike | None = None) -> str:
+    """One line about a weights file that was not found: what it is for, who publishes it, where it belongs."""
+    places = " or ".join(dict.fromkeys([*map(str, user_folders(option)), DEFAULT_FOLDER]))
+    return (
+        f"{file}: the weights of {what} are missing; put this file (from {source}) into {places}, "
+        f"or name its folder with --weights-dir or {ENVIRONMENT}"
+    )
 
 
 def resolve_checkpoint(name: str | os.PathLike | None = None, option: str | os.PathLike | None = None) -> Path:
@@ -82,8 +108,10 @@ def resolve_checkpoint(name: str | os.PathLike | None = None, option: str | os.P
         option: A further folder to look in (see `user_folders`).
 
     Raises:
-        GCFSRError: There is no such file; the message names `--checkpoint` and where files belong.
+        GCFSRError: There is no such file or folder; the message names `--checkpoint` and where files belong.
     """
+    if option is not None:
+        user_folders(option)  # raises where there is none
     wanted = str(name) if name is not None else DEFAULT_NAME
     if name is not None and Path(wanted).expanduser().is_file():
         return Path(wanted).expanduser()
@@ -93,13 +121,13 @@ def resolve_checkpoint(name: str | os.PathLike | None = None, option: str | os.P
         return bundled()[f"gcfsr-{wanted}"]
     candidates = [wanted] if Path(wanted).suffix in SUFFIXES else [wanted + suffix for suffix in SUFFIXES]
     for candidate in candidates:
-        path = find_file(candidate, option) if os.sep not in candidate else None
+        path = find_file(escape(candidate), option) if os.sep not in candidate else None
         if path:
             return path
     if name is None:
         raise GCFSRError(
-            f"{DEFAULT_NAME}: this installation bundles no such weights; name a file with --checkpoint "
-            "(`gcfsr weights` lists what is at hand, `gcfsr train` makes one)"
+            f"{DEFAULT_NAME}: not in this installation; name a file with --checkpoint "
+            "(`gcfsr weights` lists what is available, `gcfsr train` makes one)"
         )
     raise GCFSRError(
         f"{wanted}: no such checkpoint; --checkpoint takes a file, a bundled name "

@@ -10,10 +10,12 @@ import pytest
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.photo import detect
 from gcfsr_inference.photo.detect import build_detector, find_detector
+from gcfsr_inference.restore.weights import package_folder
 
 
 def test_missing_weights_say_which_file_belongs_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(detect.WEIGHTS_VARIABLE, str(tmp_path / "nowhere"))
+    (tmp_path / "nowhere").mkdir()
+    monkeypatch.setenv("GCFSR_WEIGHTS", str(tmp_path / "nowhere"))
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(GCFSRError, match=r"detection_Resnet50_Final\.pth.*nowhere.*--weights-dir or GCFSR_WEIGHTS"):
         build_detector("retinaface_resnet50")
@@ -22,12 +24,12 @@ def test_missing_weights_say_which_file_belongs_where(tmp_path: Path, monkeypatc
 def test_yunet_is_in_the_package(no_weights: None, tmp_path: Path) -> None:
     assert find_detector() == find_detector(tmp_path) == "yunet"
     assert build_detector("yunet").confidence == build_detector("yunet", tmp_path).confidence == 0.7
-    licence = detect.BUNDLED / "LICENSE.yunet"
+    licence = package_folder() / "LICENSE.yunet"
     assert "MIT License" in licence.read_text()
 
 
 def test_weights_are_found_in_the_named_folder(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(detect.WEIGHTS_VARIABLE, str(shared / "weights"))
+    monkeypatch.setenv("GCFSR_WEIGHTS", str(shared / "weights"))
     assert find_detector() == "retinaface_mobile0.25"
     assert build_detector("yunet").confidence == detect.CONFIDENCE["yunet"]
 

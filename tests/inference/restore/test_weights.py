@@ -99,6 +99,24 @@ def test_what_is_not_there_is_named(bundle, tmp_path, monkeypatch):
     assert resolve_checkpoint() == bundle / "gcfsr-nano.safetensors"  # the bundled one needs no folder
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "restore -i FACE -v TINY -o OUT --aligned",
+        "restore -i FACE -v TINY -o OUT",
+        "restore -i FACE -o OUT --upscale 2 --bg_upsampler realesrgan",
+        "demo -v TINY",
+        "weights",
+    ],
+)
+def test_a_weights_folder_that_does_not_exist_is_an_error_everywhere(command, tiny, face, tmp_path, capsys):
+    words = {"FACE": str(face), "TINY": str(tiny), "OUT": str(tmp_path / "out")}
+    line = [words.get(word, word) for word in command.split()]
+    assert main([*line, "--weights-dir", str(tmp_path / "gone")]) == 2
+    assert capsys.readouterr().err.count(f"{tmp_path / 'gone'}: --weights-dir names a folder that does not exist") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_every_bundled_network_loads_and_has_a_licence():
     from gcfsr_inference import Restorer
 

@@ -11,8 +11,9 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import make_folder
 from gcfsr_inference.commands import sidecar
 from gcfsr_inference.commands.restore_whole import detector_for, photo_options
+from gcfsr_inference.photo.clip import WRITTEN
 from gcfsr_inference.photo.photograph import Face
-from gcfsr_inference.photo.video import WRITTEN_VIDEOS, restore_video
+from gcfsr_inference.photo.video import restore_video
 from gcfsr_inference.restore.hashes import file_hash
 from gcfsr_inference.restore.runner import FaceRecord
 
@@ -65,7 +66,7 @@ def restore_clip(run: "RestoreRun", source: "Source", path: Path) -> None:
     digest = file_hash(path) if wanted and path.is_file() else ""
     if run.past:
         sidecar.verify(source.name, "the input", run.past["input"]["sha256"], digest)
-    suffix = path.suffix.lower() if path.suffix.lower() in WRITTEN_VIDEOS else ".mp4"
+    suffix = path.suffix.lower() if path.suffix.lower() in WRITTEN else ".mp4"
     target = outputs.single or outputs.path("restored_imgs", source, ext=suffix)
     make_folder(outputs.check(target).parent, "-o")
     followed: dict[int, FollowedFace] = {}
@@ -78,6 +79,8 @@ def restore_clip(run: "RestoreRun", source: "Source", path: Path) -> None:
             print(f"\r{source.name}: frame {number} of {total or '?'}", end="", file=sys.stderr, flush=True)
 
     found = restore_video(path, target, run.runner, detector, photo_options(args), on_frame=on_frame)
+    for note in found.notes:
+        run.say(f"{source.name}: {note}")
     run.say(
         f"{source.name}: {found.frames} frames, {found.faces} faces, restored in {found.frames_with_faces} -> {target}"
     )

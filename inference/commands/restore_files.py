@@ -29,7 +29,9 @@ from gcfsr_datasets.image_io import (
 )
 
 FOLDERS = ("cropped_faces", "restored_faces", "cmp", "restored_imgs", "spread")
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"})
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts", ".wmv", ".3gp"}
+)
 NAMES_FILE = IMAGE_SUFFIXES | VIDEO_SUFFIXES  # an output so named is meant as a file, written or refused
 STDIN = "-"
 

@@ -35,13 +35,18 @@ def enlarge(
         GCFSRError: a value out of range, or Real-ESRGAN's weights or spandrel are missing.
     """
     check_enlargement(upscale, background, tile)
-    size = max(1, round(image.shape[1] * upscale)), max(1, round(image.shape[0] * upscale))
+    size = enlarged_size(image.shape[:2], upscale)[::-1]
     if background == "realesrgan" and image.ndim == 3:
         image = _in_tiles(image, load_network(find_network(weights)), tile)
     if image.shape[1::-1] == size:
         return image.copy()
     method = INTERPOLATIONS.get(background, cv2.INTER_LANCZOS4)
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if image.shape[1] > size[0] else method)
+
+
+def enlarged_size(size: tuple[int, ...], upscale: float) -> tuple[int, int]:
+    """(H, W) of an image of `size` (H, W), enlarged `upscale` times."""
+    return max(1, round(size[0] * upscale)), max(1, round(size[1] * upscale))
 
 
 def check_enlargement(upscale: float, background: str, tile: int) -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 
 from gcfsr_inference.photo.detect import Detection
@@ -11,13 +12,16 @@ from gcfsr_inference.photo.photograph import Face
 
 SAME_FACE = 0.3  # overlap (intersection over union) of one face's boxes in neighbouring frames
 DIAL_STEP = 0.1  # share of the way to a new frame's factor that the dial goes, in octaves
+CUT = 15.0  # 8-bit steps by which half of a thumbnail's pixels change where a scene is cut
+THUMBNAIL = (32, 18)  # (W, H)
 
 
 @dataclass
 class Track:
-    """One face through time. `seen`: its detections by frame, those in the window; `octaves`: its smoothed dial."""
+    """One face through a scene. `seen`: its detections by frame, those in the window; `octaves`: its smoothed dial."""
 
     number: int
+    scene: int = 0
     seen: dict[int, Detection] = field(default_factory=dict)
     octaves: float | None = None
 
@@ -35,10 +39,10 @@ class Track:
     def at(self, frame: int, reach: int) -> Face | None:
         """The face at one frame: box and landmarks on a line fitted to the window's detections, nearest weighing most.
 
-        None where the face is not seen at or on both sides of the frame, or only once in a window of several frames.
+        None where the face is not seen at or on both sides of the frame.
         """
         times = np.array(sorted(self.seen))
-        if times.size == 0 or times[0] > frame or times[-1] < frame or (times.size == 1 and reach > 0):
+        if times.size == 0 or times[0] > frame or times[-1] < frame:
             return None
         values = np.stack([np.append(self.seen[t].box, self.seen[t].landmarks) for t in times])  # (T, 14)
         weights = 1 - np.abs(times - frame) / (reach + 1)
@@ -58,27 +62,54 @@ class Tracker:
         self.reach = reach
         self.tracks: list[Track] = []
         self.count = 0
+        self.scenes: dict[int, int] = {}  # the scene of each frame in the window
 
-    def add(self, frame: int, found: Iterable[Detection]) -> None:
-        """Takes the detections of the next frame: each goes to the track it overlaps most, or starts a new one."""
+    def add(self, frame: int, found: Iterable[Detection], cut: bool = False) -> None:
+        """Takes the detections of the next frame: each goes to the track it overlaps most, or starts a new one.
+
+        Args:
+            frame: its number.
+            found: its faces.
+            cut: whether a scene starts with it: no track goes on into another scene.
+        """
+        scene = self.scenes[frame] = self.scenes.get(frame - 1, 0) + cut
         free = list(found)
         for track in sorted(self.tracks, key=lambda track: -max(track.seen)):
             overlaps = [_overlap(track.last.box, detection.box) for detection in free]
-            if overlaps and max(overlaps) >= SAME_FACE:
+            if track.scene == scene and overlaps and max(overlaps) >= SAME_FACE:
                 track.seen[frame] = free.pop(int(np.argmax(overlaps)))
         for detection in free:
-            self.tracks.append(Track(self.count, {frame: detection}))
+            self.tracks.append(Track(self.count, scene, {frame: detection}))
             self.count += 1
 
     def faces(self, frame: int) -> Iterator[tuple[Track, Face]]:
-        """The smoothed faces of a frame, for which the window's later frames were added; forgets what is too old."""
+        """The smoothed faces of a frame, for which the window's later frames were added; forgets what is too old.
+
+        A face that is seen only once is no face, unless its scene has no other frame in the window.
+        """
+        self.scenes = {time: scene for time, scene in self.scenes.items() if time >= frame - self.reach}
         for track in self.tracks:
-            track.seen = {time: face for time, face in track.seen.items() if time >= frame - self.reach}
+            track.seen = {time: face for time, face in track.seen.items() if time in self.scenes}
         self.tracks = [track for track in self.tracks if track.seen]
+        alone = list(self.scenes.values()).count(self.scenes[frame]) == 1
         for track in self.tracks:
             face = track.at(frame, self.reach)
-            if face is not None:
+            if face is not None and (len(track.seen) > 1 or alone):
                 yield track, face
+
+
+class CutDetector:
+    """Says of each frame whether a scene starts with it."""
+
+    def __init__(self) -> None:
+        self.before: np.ndarray | None = None
+
+    def __call__(self, image: np.ndarray) -> bool:
+        """Takes the next frame, (H, W, 3) BGR uint8 or uint16; the first one is no cut."""
+        small = cv2.resize(image, THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32)
+        small *= 255 / np.iinfo(image.dtype).max
+        before, self.before = self.before, small
+        return before is not None and float(np.median(np.abs(small - before).mean(axis=2))) > CUT
 
 
 def _line_at(times: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -1,6 +1,9 @@
-"""Tiny networks as checkpoint files, and a face that may be shown."""
+"""Tiny networks as checkpoint files, a face that may be shown, and clips: made and read without `photo.clip`."""
 
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -57,6 +60,25 @@ def no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("GCFSR_WEIGHTS", raising=False)
 
 
+@pytest.fixture
+def write_clip() -> Callable[..., Path]:
+    """`_write_clip`."""
+    pytest.importorskip("av")
+    return _write_clip
+
+
+@pytest.fixture
+def read_clip() -> Callable[..., tuple[list[np.ndarray], list[Fraction]]]:
+    """`_read_clip`."""
+    return _read_clip
+
+
+@pytest.fixture
+def packets() -> Callable[[Path, str], list[bytes]]:
+    """`_packets`."""
+    return _packets
+
+
 def _save(factory: pytest.TempPathFactory, name: str, **options) -> Path:
     import torch
 
@@ -71,3 +93,97 @@ def _save(factory: pytest.TempPathFactory, name: str, **options) -> Path:
     path = factory.mktemp("checkpoints") / name
     save_generator(net, path)
     return path
+
+
+def _write_clip(
+    path: Path,
+    images: Iterable[np.ndarray],
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    rate: Fraction | int = 12,
+    times: Sequence[int] | None = None,
+    audio: Sequence[str] = (),
+    form: str | None = None,
+    **settings: Any,
+) -> Path:
+    """Encodes (H, W, 3) BGR uint8 images without visible loss.
+
+    Args:
+        path: the file; its suffix decides the container unless `form` does.
+        images: the frames.
+        codec, pix_fmt, rate: of the video.
+        times: of the frames in units of 1/12000 s, with the end behind the last; None: at the rate.
+        audio: codecs of streams with a tone.
+        form: the container.
+        settings: set on the video's codec context (`colorspace`, `sample_aspect_ratio`, ...); `options` for the codec.
+    """
+    import av
+
+    images = list(images)
+    height, width = images[0].shape[:2]
+    base = Fraction(1, 12000) if times else 1 / Fraction(rate)
+    lossless = {"qp": "0"} if codec.startswith("libx264") else {"qscale": "1"}
+    with av.open(str(path), "w", format=form) as file:
+        video: Any = file.add_stream(codec, rate=rate, options={"bf": "0", **lossless, **settings.pop("options", {})})
+        video.width, video.height, video.pix_fmt = width, height, pix_fmt
+        video.codec_context.time_base = base
+        video.codec_context.flags |= av.codec.context.Flags.frame_duration
+        rotation = settings.pop("rotation", None)
+        for key, value in settings.items():
+            setattr(video.codec_context, key, value)
+        if rotation is not None:
+            video.set_display_rotation(rotation)
+        sounds: list[Any] = [file.add_stream(name, rate=44100, layout="mono", bit_rate=64000) for name in audio]
+        for stream in sounds:
+            for start in range(0, 44100 * len(images) // round(rate), 441):
+                wave = 0.2 * np.sin(np.arange(start, start + 441) * (2 * np.pi * 440 / 44100))
+                sound = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), format="fltp", layout="mono")
+                sound.sample_rate, sound.pts, sound.time_base = 44100, start, Fraction(1, 44100)
+                file.mux(stream.encode(sound))
+        for number, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24")
+            if "yuv" in pix_fmt:
+                matrix = 1 if settings.get("colorspace") == 1 else 5
+                frame = frame.reformat(
+                    format=pix_fmt,
+                    src_color_range=2,
+                    dst_color_range=2 if "yuvj" in pix_fmt else 1,
+                    dst_colorspace=matrix,
+                )
+            frame.pts, frame.time_base = (times[number] if times else number), base
+            if times:
+                frame.duration = times[number + 1] - times[number]
+            file.mux(video.encode(frame))
+        for stream in (video, *sounds):
+            file.mux(stream.encode(None))
+    return path
+
+
+def _read_clip(path: Path, deep: bool = False) -> tuple[list[np.ndarray], list[Fraction]]:
+    """Frames as BGR arrays by the file's own tags (BT.601 without), as stored, and their times in seconds."""
+    import av
+
+    images, times = [], []
+    with av.open(str(path)) as file:
+        stream = file.streams.video[0]
+        for frame in file.decode(stream):
+            matrix = {1: 1, 9: 9}.get(int(frame.colorspace), 5)
+            full = 2 if frame.color_range == 2 else 1
+            made = frame.reformat(
+                format="bgr48le" if deep else "bgr24", src_colorspace=matrix, src_color_range=full, dst_color_range=2
+            )
+            images.append(made.to_ndarray())
+            times.append(Fraction(frame.pts) * frame.time_base)
+    return images, times
+
+
+def _packets(path: Path, kind: str) -> list[bytes]:
+    """The coded bytes of all streams of a kind, one entry for each stream."""
+    import av
+
+    with av.open(str(path)) as file:
+        found: dict[int, bytes] = {stream.index: b"" for stream in file.streams if stream.type == kind}
+        for packet in file.demux():
+            if packet.stream.index in found:
+                found[packet.stream.index] += bytes(packet)
+    return list(found.values())

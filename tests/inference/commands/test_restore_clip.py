@@ -1,27 +1,21 @@
 """`gcfsr restore` on a clip: the video, its report, its sidecar. What happens to the frames is tested with `video`."""
 
 import json
-import subprocess
 from pathlib import Path
 
-import cv2
 import pytest
 
 pytestmark = pytest.mark.usefixtures("no_weights")
-LANDMARKS = [[120, 102], [167, 103], [140, 125], [119, 143], [160, 144]]  # of the picture below, found by YuNet
+LANDMARKS = [[120, 102], [167, 103], [140, 125], [119, 143], [160, 144]]  # of the image below, found by YuNet
 
 
 @pytest.fixture
-def clip(tmp_path: Path) -> Path:
+def clip(write_clip, tmp_path: Path) -> Path:
     """Three frames of scikit-image's astronaut, and her landmarks in faces.json."""
-    ffmpeg = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
-    picture, path = tmp_path / "in" / "frame.png", tmp_path / "in" / "clip.mp4"
-    picture.parent.mkdir()
-    cv2.imwrite(str(picture), pytest.importorskip("skimage.data").astronaut()[:300, 80:380, ::-1])
-    still = ["-loop", "1", "-i", str(picture), "-t", "0.3", "-r", "10"]
-    subprocess.run([ffmpeg, "-y", "-v", "error", *still, str(path)], check=True)
+    (tmp_path / "in").mkdir()
+    image = pytest.importorskip("skimage.data").astronaut()[:300, 80:380, ::-1]
     (tmp_path / "faces.json").write_text(json.dumps([LANDMARKS]))
-    return path
+    return write_clip(tmp_path / "in" / "clip.mp4", [image] * 3, rate=10)
 
 
 @pytest.fixture

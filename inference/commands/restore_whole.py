@@ -9,7 +9,8 @@ import numpy as np
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import Picture
 from gcfsr_inference.photo.background import TILE
-from gcfsr_inference.photo.detect import Detection, Detector, LandmarkFile, build_detector, find_detector
+from gcfsr_inference.photo.detect import LandmarkFile, build_detector, find_detector
+from gcfsr_inference.photo.detection import Detection, Detector
 from gcfsr_inference.photo.photograph import Face, PhotoOptions, enlarge_background, find_faces, restore_into
 from gcfsr_inference.restore.runner import FaceResult
 

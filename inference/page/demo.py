@@ -12,7 +12,7 @@ from gradio.themes import Soft
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.page.session import DemoSession, Turn
-from gcfsr_inference.photo.detect import Detector
+from gcfsr_inference.photo.detection import Detector
 from gcfsr_inference.restore.restorer import Restorer
 
 WHOLE = "whole photograph"

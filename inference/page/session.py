@@ -10,7 +10,8 @@ import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import Picture, encode_image, read_image, write_bytes_atomic
-from gcfsr_inference.photo.detect import Detector, missing_weights
+from gcfsr_inference.photo.detect import missing_weights
+from gcfsr_inference.photo.detection import Detector
 from gcfsr_inference.photo.paste import paste_face
 from gcfsr_inference.photo.photograph import PhotoOptions, cut_face, find_faces
 from gcfsr_inference.restore.arrays import SQUARENESS, network_view

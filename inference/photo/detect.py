@@ -1,53 +1,21 @@
 """Face detectors behind one small interface: facexlib's RetinaFace, OpenCV's YuNet, landmarks from a JSON file."""
 
 import json
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_inference.photo.detection import Detection, Detector, detections
 from gcfsr_inference.restore.weights import find_file, missing
 
 RETINAFACE_FILES = {"resnet50": "detection_Resnet50_Final.pth", "mobile0.25": "detection_mobilenet0.25_Final.pth"}
 YUNET_PATTERN = "face_detection_yunet_*.onnx"
 CONFIDENCE = {"retinaface_resnet50": 0.9, "retinaface_mobile0.25": 0.93, "yunet": 0.7, "landmarks": 0.0}
 DETECTORS = tuple(CONFIDENCE)
-
-
-@dataclass(frozen=True)
-class Detection:
-    """One face in a picture.
-
-    Attributes:
-        box: (4,) float left, top, right, bottom in pixels of the picture.
-        landmarks: (5, 2) float x, y of the eye at the picture's left, the one at its right, the nose, and the mouth's
-            corners at its left and right.
-        score: confidence in [0, 1].
-    """
-
-    box: np.ndarray
-    landmarks: np.ndarray
-    score: float
-
-    @property
-    def size(self) -> float:
-        """The longer side of the box in pixels."""
-        return float(max(self.box[2] - self.box[0], self.box[3] - self.box[1]))
-
-
-class Detector(Protocol):
-    """What the search over scales needs of a detector."""
-
-    confidence: float
-    searches_scales: bool
-
-    def detect(self, image: np.ndarray) -> list[Detection]:
-        """Finds the faces of one BGR uint8 picture at the size it is given."""
-        ...
 
 
 class YuNetDetector:
@@ -184,9 +152,3 @@ def _box_around(points: np.ndarray) -> list[float]:
     (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
     pad = max(right - left, bottom - top) / 2
     return [left - pad, top - pad, right + pad, bottom + pad]
-
-
-def detections(boxes: np.ndarray, points: np.ndarray, scores: np.ndarray) -> list[Detection]:
-    """Detections from (N, 4) boxes, (N, 10) landmarks and (N,) scores."""
-    points = points.reshape(-1, 5, 2)
-    return [Detection(box, five, float(score)) for box, five, score in zip(boxes, points, scores, strict=True)]

@@ -8,8 +8,9 @@ import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.photo.background import TILE, check_enlargement, enlarge
-from gcfsr_inference.photo.detect import Detector, build_detector, find_detector
+from gcfsr_inference.photo.detect import build_detector, find_detector
 from gcfsr_inference.photo.detect_search import search
+from gcfsr_inference.photo.detection import Detector
 from gcfsr_inference.photo.face_choice import choose, parse_numbers
 from gcfsr_inference.photo.paste import align, crop_face, match_color, paste_face, scale_matrix, scale_of
 from gcfsr_inference.restore.restorer import Restorer

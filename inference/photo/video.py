@@ -9,8 +9,8 @@ from pathlib import Path
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.photo.background import enlarged_size
 from gcfsr_inference.photo.clip import Frame, open_clip, written_clip
-from gcfsr_inference.photo.detect import Detection, Detector
 from gcfsr_inference.photo.detect_search import search
+from gcfsr_inference.photo.detection import Detection, Detector
 from gcfsr_inference.photo.face_choice import choose, parse_numbers
 from gcfsr_inference.photo.photograph import Face, FaceRestorer, PhotoOptions, enlarge_background, restore_into
 from gcfsr_inference.photo.tracking import CutDetector, Track, Tracker

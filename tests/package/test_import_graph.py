@@ -99,6 +99,53 @@ def test_autoload_and_commands_cost_nothing_to_import(root: Path) -> None:
         assert not foreign(path, {"gcfsr_arch.errors", "gcfsr_inference.commands"}, everywhere=False), path
 
 
+# folder of inference/: the folders that it may import; all may import the modules beside them
+ROOMS = {
+    "backends": (),
+    "restore": ("backends",),
+    "photo": ("restore",),
+    "evaluation": ("restore",),
+    "figures": ("evaluation", "restore"),
+    "page": ("photo", "restore"),
+    "commands": ("backends", "evaluation", "figures", "page", "photo", "restore"),
+}
+
+
+def test_folders_of_inference_import_downwards_only(root: Path) -> None:
+    folders = {path.parent.name for path in (root / "inference").glob("*/__init__.py")}
+    assert folders == set(ROOMS)
+    for folder, allowed in ROOMS.items():
+        for path in sources(root / "inference" / folder):
+            others = {name.split(".")[1] for name in imports(path) if name.startswith("gcfsr_inference.")}
+            assert not others & folders - {folder, *allowed}, path
+
+
+def test_no_import_circle(root: Path) -> None:
+    """Over the names that modules are imported by; imports inside functions count."""
+    modules = dict(named_modules(root))
+    graph = {name: {nearest(text, modules) for text in imports(path)} - {name} for name, path in modules.items()}
+    while ends := {n for n in graph if not graph[n] & graph.keys() or n not in set().union(*graph.values())}:
+        graph = {name: others for name, others in graph.items() if name not in ends}
+    assert not graph, {name: others & graph.keys() for name, others in graph.items()}
+
+
+def named_modules(root: Path) -> Iterator[tuple[str, Path]]:
+    """Every module of ours by its import name; which folder has which is stated in setup.py."""
+    statements = ast.parse((root / "setup.py").read_text(encoding="utf-8")).body
+    (folders,) = (ast.literal_eval(node.value) for node in statements if isinstance(node, ast.Assign))
+    for package, folder in folders.items():
+        for path in sources(root / folder):
+            parts = path.relative_to(root / folder).with_suffix("").parts
+            yield ".".join((package, *parts)).removesuffix(".__init__"), path
+
+
+def nearest(name: str, modules: dict[str, Path]) -> str | None:
+    """The module of ours that `from package import name` loads: the name itself, or what holds it."""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name or None
+
+
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [

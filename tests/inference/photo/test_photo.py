@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.photo.detect import Detection, LandmarkFile, build_detector
+from gcfsr_inference.photo.detect import LandmarkFile, build_detector
+from gcfsr_inference.photo.detection import Detection
 from gcfsr_inference.photo.face_choice import choose
 from gcfsr_inference.photo.paste import TEMPLATE
 from gcfsr_inference.photo.photograph import Face, PhotoOptions, restore_photo

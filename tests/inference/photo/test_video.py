@@ -15,7 +15,8 @@ from gcfsr_arch.errors import GCFSRError
 
 pytest.importorskip("av")
 from gcfsr_inference.photo.clip import Frame
-from gcfsr_inference.photo.detect import Detection, build_detector
+from gcfsr_inference.photo.detect import build_detector
+from gcfsr_inference.photo.detection import Detection
 from gcfsr_inference.photo.paste import TEMPLATE
 from gcfsr_inference.photo.photograph import PhotoOptions
 from gcfsr_inference.photo.tracking import CutDetector, Track, Tracker

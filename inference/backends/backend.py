@@ -1,4 +1,4 @@
-"""Where the network runs: PyTorch here, others in modules of their own, all behind the same few names."""
+"""The interface of the runtimes of a network, and the PyTorch one; ONNX Runtime and OpenVINO are beside it."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -60,7 +60,7 @@ class TorchBackend:
         compiled: run encode and decode through `torch.compile`.
 
     Raises:
-        GCFSRError: the device is not at hand, or the dtype is unknown.
+        GCFSRError: the device is not available, or the dtype is unknown.
     """
 
     def __init__(self, net: GCFSR, device: str = "cpu", dtype: str = "fp32", compiled: bool = False) -> None:
@@ -102,29 +102,29 @@ class TorchBackend:
 
 
 def precision_note(backend: str, device: str, dtype: str) -> str:
-    """What a user who asks for bf16 should know where the processor does not compute in it, or ""."""
+    """A warning where the device emulates or ignores bf16, or ""."""
     if dtype != "bf16" or has_bf16(check_device(device)):
         return ""
-    slow = "computes in fp32 all the same" if backend == "openvino" else "emulates it, many times slower than fp32"
+    slow = "computes in fp32 anyway" if backend == "openvino" else "emulates it, many times slower than fp32"
     return f"--dtype bf16: this device has no bf16 arithmetic and {slow}; leave it out"
 
 
 def check_device(name: str) -> torch.device:
-    """The torch device of a name, if this machine has it.
+    """The torch device of a name.
 
     Raises:
-        GCFSRError: an unknown name or a device that is not here.
+        GCFSRError: an unknown name or a device that this machine does not have.
     """
     try:
         device = torch.device(name)
     except RuntimeError:
         raise GCFSRError(f"--device {name}: cpu, cuda, cuda:N or mps") from None
-    at_hand = {
+    available = {
         "cpu": lambda: True,
         "cuda": lambda: torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": lambda: torch.backends.mps.is_available(),
     }
-    if device.type not in at_hand or not at_hand[device.type]():
+    if device.type not in available or not available[device.type]():
         raise GCFSRError(f"--device {name}: not available on this machine; use --device cpu")
     return device
 

@@ -79,23 +79,23 @@ def dial_names(net: GCFSR, noise: str) -> list[str]:
 
 def trace_encoder(net: GCFSR) -> torch.export.ExportedProgram:
     """The encoder with a dynamic batch."""
-    return _trace(EncoderGraph(net), [_picture(net)], listed=False)
+    return _trace(EncoderGraph(net), [_example(net)], listed=False)
 
 
 def trace_decoder(net: GCFSR, noise: str = "input", seed: int = 0) -> torch.export.ExportedProgram:
     """The decoder with a dynamic batch; `noise` and `seed` as in `export_onnx`."""
     with torch.no_grad():
-        features = EncoderGraph(net)(_picture(net))
+        features = EncoderGraph(net)(_example(net))
     return _trace(DecoderGraph(net, _maps(net, noise, seed)), [*features, *_dial(net, noise)])
 
 
 def trace_whole(net: GCFSR, noise: str = "input", seed: int = 0) -> torch.export.ExportedProgram:
     """Encoder and decoder as one graph with a dynamic batch."""
-    return _trace(WholeGraph(net, _maps(net, noise, seed)), [_picture(net), *_dial(net, noise)])
+    return _trace(WholeGraph(net, _maps(net, noise, seed)), [_example(net), *_dial(net, noise)])
 
 
 def export_onnx(net: GCFSR, target: Path, parts: str = "two", noise: str = "input", seed: int = 0) -> list[Path]:
-    """Writes a network as ONNX; pictures are (N, 3, S, S) RGB in [-1, 1] at the network's size.
+    """Writes a network as ONNX; images are (N, 3, S, S) RGB in [-1, 1] at the network's size.
 
     Inputs are `x`, `s` (N, levels) in [0, 1] (not for a blind network) and, with `noise="input"`, `noise_0`, ...
     (N, 1, r, r) normal maps; between the two files go `top`, `w` and `skip_16`, ...; the output is `image`.
@@ -165,7 +165,7 @@ def _trace(graph: nn.Module, inputs: list[Tensor], listed: bool = True) -> torch
         return torch.export.export(graph, args, dynamic_shapes=shapes)
 
 
-def _picture(net: GCFSR) -> Tensor:
+def _example(net: GCFSR) -> Tensor:
     return torch.zeros(2, 3, net.out_size, net.out_size)  # two: a batch of one would be traced as the other form
 
 

@@ -1,4 +1,4 @@
-"""What the backends that run exported graphs share: the cache of exports, and a network's inputs as arrays."""
+"""Shared by the backends that run exported graphs: the cache of exports, and a network's inputs as arrays."""
 
 import hashlib
 import json
@@ -48,7 +48,7 @@ class ExportedBackend:
         return self.encoder([x.float().cpu().numpy()])
 
     def decode(self, features: Any, s: Tensor | None, noise: Noise, seed: int | None) -> Tensor:
-        """Features of N pictures, or of one for all, at N strengths -> (N, 3, out_size, out_size) RGB.
+        """Features of N images, or of one image, at N strengths -> (N, 3, out_size, out_size) RGB.
 
         Raises:
             GCFSRError: s is a map, which only the torch backend takes.

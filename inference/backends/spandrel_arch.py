@@ -1,6 +1,6 @@
 """GCFSR for spandrel (chaiNNer and others): `register()` once, then `spandrel.ModelLoader` knows our checkpoints.
 
-What the network is lies in `gcfsr_arch`; here is only how it is recognised and called.
+The network itself is in `gcfsr_arch`; this module recognises and calls it.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ class GCFSRArch(Architecture[GCFSR]):
     Aligned faces go in and come out at the network's size, RGB in [0, 1].
 
     Args:
-        s: the dial for every picture, in [0, 1]. Not a factor: spandrel hands over tensors only, without the file's
+        s: the dial for every image, in [0, 1]. Not a factor: spandrel hands over tensors only, without the file's
             metadata that says which factor s = 1 stands for.
     """
 

@@ -33,7 +33,7 @@ def load_faces(paths: Sequence[str], size: int, limit: int | None = None) -> dic
     """Aligned faces by name, square, brought to (size, size); folders are searched.
 
     Raises:
-        GCFSRError: a path is missing, no picture, not square or too small.
+        GCFSRError: a path is missing, not an image, not square or too small.
     """
     files: dict[str, Path] = {}
     for text in paths:
@@ -44,7 +44,7 @@ def load_faces(paths: Sequence[str], size: int, limit: int | None = None) -> dic
 
 
 def make_low(truth: Image, factor: float) -> Image:
-    """The small picture of a factor, 8 bits."""
+    """The LR image of a factor, 8 bits."""
     return degrade(truth, Condition(factor, factor), 0, "")
 
 
@@ -63,7 +63,7 @@ def parse_numbers(text: str, option: str) -> list[float]:
     """Reads "4,8,24.5".
 
     Raises:
-        GCFSRError: an entry is no positive number.
+        GCFSRError: an entry is not a positive number.
     """
     try:
         numbers = [float(part) for part in text.split(",")]
@@ -90,7 +90,7 @@ def check_range(net: Any, factors: Sequence[float], option: str) -> None:
 
 
 def save_image(path: Path, image: Image) -> Path:
-    """Writes a picture."""
+    """Writes an image."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_image(path, image)
     return path

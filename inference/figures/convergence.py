@@ -1,4 +1,4 @@
-"""Fig. 2: a metric at each validation against iterations, several runs in one picture."""
+"""Fig. 2: a metric at each validation against iterations, several runs in one figure."""
 
 import csv
 import re

@@ -30,7 +30,7 @@ class Sweep:
         view: (S, S, 3) BGR uint8, the input as the network saw it.
         faces: one (S, S, 3) BGR uint8 per factor.
         factors: in the order of `faces`.
-        estimate: the factor estimated from the picture, not clipped.
+        estimate: the factor estimated from the image, not clipped.
     """
 
     name: str
@@ -43,18 +43,18 @@ class Sweep:
 def sweep(
     restorer: Restorer, image: np.ndarray, factors: Sequence[float], name: str = "", noise: str = "fixed", seed: int = 0
 ) -> Sweep:
-    """Restores one aligned face at every factor (`Restorer.restore_at`), with what a sheet or page shows beside it.
+    """Restores one aligned face at every factor (`Restorer.restore_at`), with its captions.
 
     Args:
         restorer: a network with a dial.
         image: (H, W, 3) BGR, uint8 or uint16; the results are uint8.
         factors: each in the network's range.
-        name: stands in the captions.
+        name: shown in the captions.
         noise: as in `Restorer.restore`.
         seed: as in `Restorer.restore`.
 
     Raises:
-        GCFSRError: a factor out of range, a blind network, or a picture that is no aligned face.
+        GCFSRError: a factor out of range, a blind network, or an image that is not an aligned face.
     """
     images = [network_view(image, restorer.out_size), *restorer.restore_at(image, factors, noise, seed)]
     view, *faces = (to_depth(unit_bgr(one), np.uint8) for one in images)

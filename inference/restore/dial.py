@@ -20,7 +20,7 @@ def strength_of_factor(factor: float, network: Range) -> float:
     """s = factor / max_factor.
 
     Raises:
-        GCFSRError: the factor is no number or outside the range that the network was trained on.
+        GCFSRError: the factor is not a number or is outside the range that the network was trained on.
     """
     low, high = network.min_factor, network.max_factor
     if not math.isfinite(factor) or not low <= factor <= high:
@@ -34,7 +34,7 @@ def strength_of_fidelity(w: float, network: Range) -> float:
     w = 1 is the lowest strength the network knows (min_factor / max_factor), w = 0 is s = 1.
     """
     if not math.isfinite(w) or not 0 <= w <= 1:
-        raise GCFSRError(f"-w {w:g}: the fidelity lies in [0, 1] (1 = faithful, 0 = most is invented)")
+        raise GCFSRError(f"-w {w:g}: the fidelity must be in [0, 1] (1 = faithful, 0 = most is generated)")
     lowest = network.min_factor / network.max_factor
     return lowest + (1 - w) * (1 - lowest)
 
@@ -42,7 +42,7 @@ def strength_of_fidelity(w: float, network: Range) -> float:
 def check_strength(s: float) -> float:
     """s itself, if it is a number in [0, 1]."""
     if not math.isfinite(s) or not 0 <= s <= 1:
-        raise GCFSRError(f"--s {s:g}: the strength lies in [0, 1]; it is factor / max_factor")
+        raise GCFSRError(f"--s {s:g}: the strength must be in [0, 1]; it is factor / max_factor")
     return float(s)
 
 
@@ -81,8 +81,8 @@ def strength_map(mask: np.ndarray, shape: tuple[int, int], low: float, high: flo
     """A mask's brightness as strength: black is `low`, white is `high`.
 
     Args:
-        mask: (H, W) or (H, W, C) uint8 or uint16; the same size as the picture it belongs to.
-        shape: (H, W) of that picture.
+        mask: (H, W) or (H, W, C) uint8 or uint16; the same size as its image.
+        shape: (H, W) of that image.
         low, high: strengths in [0, 1].
         name: the file, for messages.
 
@@ -90,11 +90,11 @@ def strength_map(mask: np.ndarray, shape: tuple[int, int], low: float, high: flo
         (H, W) float32 in [low, high].
 
     Raises:
-        GCFSRError: the mask's size is not the picture's.
+        GCFSRError: the mask and the image differ in size.
     """
     if mask.shape[:2] != tuple(shape):
         raise GCFSRError(
-            f"{name}: the mask is {mask.shape[1]}x{mask.shape[0]}, the picture {shape[1]}x{shape[0]}; make them equal"
+            f"{name}: the mask is {mask.shape[1]}x{mask.shape[0]}, the image {shape[1]}x{shape[0]}; make them equal"
         )
     gray = mask.astype(np.float32) / np.iinfo(mask.dtype).max
     if gray.ndim == 3:

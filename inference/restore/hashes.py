@@ -8,7 +8,7 @@ import numpy as np
 
 
 def image_seed(image: np.ndarray, seed: int, noise: str) -> int:
-    """The seed of one image: "random" noise differs from image to image, whatever batch it is in."""
+    """The seed of one image: "random" noise differs from image to image and does not depend on the batch."""
     return seed + zlib.crc32(array_hash(image).encode()) if noise == "random" else seed
 
 

@@ -96,7 +96,7 @@ class Restorer:
             The restored face, (out_size, out_size[, 3 or 4]), same dtype as the input.
 
         Raises:
-            GCFSRError: an image that is no aligned face, or a value out of range.
+            GCFSRError: an image that is not an aligned face, or a value out of range.
         """
         strength = self.strength(image, factor, s)
         return self.decode(self.encode(image), strength, noise=noise, seed=image_seed(image, seed, noise), like=image)
@@ -135,7 +135,7 @@ class Restorer:
         """The network's input, (1, 3, out_size, out_size): see `arrays.network_input`.
 
         Raises:
-            GCFSRError: an image that is no aligned face.
+            GCFSRError: an image that is not an aligned face.
         """
         check_face(image)
         return network_input(image, self.out_size, self.backend.rounded_input)

@@ -67,7 +67,7 @@ def bundled() -> dict[str, Path]:
 
 
 def licence_of(path: Path) -> str | None:
-    """The licence text beside a bundled checkpoint: NAME.LICENSE, else LICENSE of its folder, else None."""
+    """The licence text of a bundled checkpoint: NAME.LICENSE, else LICENSE of its folder, else None."""
     for candidate in (path.with_suffix(".LICENSE"), path.parent / "LICENSE"):
         if candidate.is_file():
             return candidate.read_text(encoding="utf-8").strip()

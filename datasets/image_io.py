@@ -211,20 +211,24 @@ def list_images(folder: str | os.PathLike, recursive: bool = False) -> list[Path
     """The images of a folder by suffix, sorted, hidden ones left out.
 
     Raises:
-        GCFSRError: the folder is missing, no folder, or holds no image.
+        GCFSRError: the folder is missing, no folder, cannot be read, or holds no image.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise GCFSRError(f"{folder}: {'not a folder' if root.exists() else 'no such folder'}; check the path")
-    found = root.rglob("*") if recursive else root.iterdir()
-    paths = sorted(
-        path
-        for path in found
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    paths = [path for path in list_files(folder, recursive) if path.suffix.lower() in IMAGE_SUFFIXES]
     if not paths:
         raise GCFSRError(f"{folder}: no images in this folder; expected {', '.join(sorted(IMAGE_SUFFIXES))}")
     return paths
+
+
+def list_files(folder: str | os.PathLike, recursive: bool = False) -> list[Path]:
+    """The files of a folder, sorted, hidden ones left out. Raises GCFSRError where it cannot be read."""
+    root = Path(folder)
+    if not root.is_dir():
+        raise GCFSRError(f"{folder}: {'not a folder' if root.exists() else 'no such folder'}; check the path")
+    try:
+        found = sorted(root.rglob("*") if recursive else root.iterdir())
+    except OSError as error:
+        raise GCFSRError(f"{folder}: {error.strerror or error}; check its permissions") from error
+    return [path for path in found if path.is_file() and not path.name.startswith(".")]
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -26,15 +26,16 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
 def written_beside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A file that takes its name, with everything in it on the disk, once the block has ended well; else it is gone.
 
-    Only a process that is killed leaves it, as `.NAME.*.partial`.
+    Only a process that is killed leaves it, as `.NAME.*.partial`; `remove_stale` removes it.
 
     Raises:
         GCFSRError: naming the file, where the block or the renaming raises OSError or RuntimeError.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.partial")  # hidden: listings pass over it
+    beside = path.with_name(f".{cut_name(path.name, 100)}.{secrets.token_hex(4)}.partial")  # hidden from listings
     try:
         with open(beside, "wb") as file:
+            _lock(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -46,6 +47,19 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         if isinstance(error, OSError | RuntimeError):  # torch reports a failed write as RuntimeError
             raise GCFSRError(f"{path}: cannot be written: {_reason(error, path.parent)}") from error
         raise
+
+
+def remove_stale(folder: Path) -> None:
+    """Removes what killed processes left of `written_beside` in a folder; what a living one writes stays."""
+    for path in folder.glob(".*.partial"):
+        with contextlib.suppress(OSError), open(path, "rb") as file:  # locked: another process writes it
+            _lock(file)
+            path.unlink()
+
+
+def cut_name(name: str, most: int = 255) -> str:
+    """A file's name of at most `most` bytes: the limit of file systems, which counts bytes, not letters."""
+    return os.fsencode(name)[:most].decode(errors="ignore") if len(os.fsencode(name)) > most else name
 
 
 def make_folder(folder: Path, key: str) -> None:
@@ -64,6 +78,14 @@ def make_folder(folder: Path, key: str) -> None:
         raise GCFSRError(f"{key}: {folder}: cannot be made ({error.strerror}); choose another folder") from error
     if not os.access(folder, os.W_OK):
         raise GCFSRError(f"{key}: {folder}: no permission to write there; choose another folder")
+
+
+def _lock(file: BinaryIO) -> None:
+    """Until the file is closed. Raises OSError where another process holds it; Windows locks an open file by itself."""
+    if os.name != "nt":
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _reason(error: OSError | RuntimeError, folder: Path) -> str:

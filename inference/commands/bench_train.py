@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from gcfsr_inference.console import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `gcfsr bench-train`."""
@@ -35,5 +37,5 @@ def run(args: argparse.Namespace) -> int:
     budget = Budget(args.iterations, args.seed, Path(args.train).resolve(), Path(args.val).resolve(), args.threads)
     metrics = args.metrics.split(",") if args.metrics else default_metrics(args.weights)
     bench_train(args.options, budget, Path(args.out), args.factors, metrics, args.weights, args.groups)
-    print(Path(args.out) / "bench.md")
+    say(f"{Path(args.out) / 'bench.md'}")
     return 0

@@ -2,7 +2,8 @@
 
 import argparse
 import os
-import sys
+
+from gcfsr_inference.console import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,9 +27,9 @@ def run(args: argparse.Namespace) -> None:
 
     report = check_folder(args.folder, args.out_size, args.batch, args.resize_gt)
     if not report.faults:
-        print(f"{args.folder}: {report.checked} pictures, all sound")
+        say(f"{args.folder}: {report.checked} pictures, all sound")
         return
     for fault in report.faults:
-        print(fault, file=sys.stderr)
+        say(fault, error=True)
     number = len(report.faults)
     raise GCFSRError(f"{args.folder}: {number} fault{'s' if number > 1 else ''} in {report.checked} pictures")

@@ -1,7 +1,8 @@
 """`gcfsr check-options FILE`: the resolved options, or every fault at once."""
 
 import argparse
-import sys
+
+from gcfsr_inference.console import say, say_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,18 +18,18 @@ def run(args: argparse.Namespace) -> int:
     from gcfsr_arch.training.options import check_file, json_schema
 
     if args.schema:
-        print(json_schema(), end="")
+        say_text(json_schema())
         return 0
     if args.file is None:
         raise GCFSRError("check-options: name an option file, or --schema")
     report = check_file(args.file, args.force_yml)
     for path, reason in report.ignored:
-        print(f"gcfsr: ignored: {path}: {reason}", file=sys.stderr)
+        say(f"gcfsr: ignored: {path}: {reason}", error=True)
     for line in report.lines(args.file):
-        print(f"gcfsr: error: {line}", file=sys.stderr)
+        say(f"gcfsr: error: {line}", error=True)
     if report.faults:
         return 2
-    print(as_yaml(report.resolved), end="")
+    say_text(as_yaml(report.resolved))
     return 0
 
 

@@ -2,8 +2,9 @@
 
 import argparse
 
-KEPT = 4  # faces whose features are kept in memory, so that turning the dial only decodes
+from gcfsr_inference.console import say
 
+KEPT = 4  # faces whose features are kept in memory, so that turning the dial only decodes
 DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "yunet")
 
 
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
         resolve_checkpoint(args.checkpoint, args.weights_dir), args.device, args.dtype, args.backend, kept=KEPT
     )
     if note := precision_note(args.backend, args.device, args.dtype):
-        print(f"gcfsr demo: {note}", flush=True)
+        say(f"gcfsr demo: {note}")
     name = args.detector or find_detector(args.weights_dir)
     detector = build_detector(name, args.weights_dir, args.confidence, args.device)
     page = serve(restorer, detector, args.host, args.port)

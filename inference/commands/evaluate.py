@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from gcfsr_inference.console import say, say_text
+
 EXAMPLES = """
 methods ([LABEL=]SPEC, any number):
   bicubic, lanczos                    the usual baselines
@@ -86,9 +88,9 @@ def run(args: argparse.Namespace) -> int:
     with _Progress() as advance:
         report = evaluate(settings, args.sheets, advance, args.title)
     names = {entry["name"] for entry in report["excluded"]}
-    print(f"{len(report['pictures'])} pictures compared, {len(names)} excluded: {Path(args.out) / 'report.html'}")
+    say(f"{len(report['pictures'])} pictures compared, {len(names)} excluded: {Path(args.out) / 'report.html'}")
     for line in not_computed(report):
-        print(line)
+        say(line)
     if not report["pictures"]:
         raise GCFSRError(f"{Path(args.out) / 'report.md'}: no picture was left to compare; it says why")
     return 0
@@ -127,7 +129,7 @@ def _compare(args: argparse.Namespace) -> int:
     from gcfsr_inference.evaluation.workspace import write_json
 
     found = compare(load_report(args.compare[0]), load_report(args.compare[1]), args.pair)
-    print(comparison_text(found), end="")
+    say_text(comparison_text(found))
     if args.out:
         write_json(Path(args.out) / "compare.json", found)
     return 0

@@ -2,6 +2,8 @@
 
 import argparse
 
+from gcfsr_inference.console import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -43,4 +45,4 @@ def run(args: argparse.Namespace) -> None:
     else:
         written = export_onnx(net, target, args.parts, args.noise, args.seed)
     for path in written:
-        print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
+        say(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")

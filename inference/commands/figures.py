@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+from gcfsr_inference.console import say
+
 KINDS = {
     "table1": "parameters and multiply-adds beside the published ones",
     "fig2": "convergence: a validation metric against iterations, several runs",
@@ -46,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     for file in FIGURES[args.kind](args, Path(args.out)):
-        print(file)
+        say(str(file))
     return 0
 
 

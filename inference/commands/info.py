@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+from gcfsr_inference.console import say, say_text
+
 PAPER = (("GLEAN", 188.29), ("GFPGAN", 90.76), ("GPEN", 71.21), ("GCFSR", 66.69))  # Table 1, parameters in millions
 
 
@@ -30,17 +32,17 @@ def run(args: argparse.Namespace) -> None:
     config = configuration_of(args)
     inventory = take_inventory(config)
     if args.json:
-        print(json.dumps({"config": config, **asdict(inventory), "parameters": inventory.parameters}, indent=1))
+        say_text(json.dumps({"config": config, **asdict(inventory), "parameters": inventory.parameters}, indent=1))
         return
-    print("configuration  " + ", ".join(f"{key} {value}" for key, value in config.items()))
+    say("configuration  " + ", ".join(f"{key} {value}" for key, value in config.items()))
     for part, count in inventory.parts.items():
-        print(f"  {part:28} {count:>12,}")
-    print(f"  {'parameters':28} {inventory.parameters:>12,}  ({inventory.parameters / 1e6:.2f} M)")
-    print(f"{'multiply-adds, one face':30} {inventory.macs / 1e9:>10.2f} G  ", end="")
-    print(f"(encode {inventory.encode_macs / 1e9:.2f}, decode {inventory.decode_macs / 1e9:.2f} for each further s)")
-    print(f"{'weights in fp32':30} {inventory.parameters * 4 / 2**20:>10.1f} MiB")
-    print(f"{'peak memory, one face, fp32':30} {inventory.peak_bytes / 2**20:>10.1f} MiB  (weights and live tensors)")
-    print("published      " + ", ".join(f"{name} {size} M" for name, size in PAPER) + " parameters (Table 1)")
+        say(f"  {part:28} {count:>12,}")
+    say(f"  {'parameters':28} {inventory.parameters:>12,}  ({inventory.parameters / 1e6:.2f} M)")
+    say(f"{'multiply-adds, one face':30} {inventory.macs / 1e9:>10.2f} G  ", end="")
+    say(f"(encode {inventory.encode_macs / 1e9:.2f}, decode {inventory.decode_macs / 1e9:.2f} for each further s)")
+    say(f"{'weights in fp32':30} {inventory.parameters * 4 / 2**20:>10.1f} MiB")
+    say(f"{'peak memory, one face, fp32':30} {inventory.peak_bytes / 2**20:>10.1f} MiB  (weights and live tensors)")
+    say("published      " + ", ".join(f"{name} {size} M" for name, size in PAPER) + " parameters (Table 1)")
 
 
 def configuration_of(args: argparse.Namespace) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from gcfsr_inference.console import say
+
 Curve = tuple[list[int], list[float]]  # iterations, values
 
 
@@ -30,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     rows = {label: curves.read(place) for label, place in labels(args.runs).items()}
     panels = chosen_panels(rows, wanted, args.smooth)
     draw(panels, args.output)
-    print(f"{args.output}: {', '.join(panels)} of {', '.join(rows)}")
+    say(f"{args.output}: {', '.join(panels)} of {', '.join(rows)}")
     return 0
 
 

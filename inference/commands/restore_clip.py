@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.files import make_folder
 from gcfsr_inference.commands import sidecar
 from gcfsr_inference.commands.restore_whole import detector_for, photo_options
+from gcfsr_inference.console import say
 from gcfsr_inference.photo.clip import WRITTEN
 from gcfsr_inference.photo.photograph import Face
 from gcfsr_inference.photo.video import restore_video
@@ -68,7 +68,7 @@ def restore_clip(run: "RestoreRun", source: "Source", path: Path) -> None:
         sidecar.verify(source.name, "the input", run.past["input"]["sha256"], digest)
     suffix = path.suffix.lower() if path.suffix.lower() in WRITTEN else ".mp4"
     target = outputs.single or outputs.path("restored_imgs", source, ext=suffix)
-    make_folder(outputs.check(target).parent, "-o")
+    outputs.prepare(outputs.check(target).parent)
     followed: dict[int, FollowedFace] = {}
 
     def on_frame(number: int, total: int | None, faces: Sequence[Face]) -> None:
@@ -76,7 +76,7 @@ def restore_clip(run: "RestoreRun", source: "Source", path: Path) -> None:
             if face.record is not None:
                 followed.setdefault(face.number, FollowedFace(number)).add(number, face.record)
         if sys.stderr.isatty():
-            print(f"\r{source.name}: frame {number} of {total or '?'}", end="", file=sys.stderr, flush=True)
+            say(f"{source.name}: frame {number} of {total or '?'}", error=True, end="\r")
 
     found = restore_video(path, target, run.runner, detector, photo_options(args), on_frame=on_frame)
     for note in found.notes:

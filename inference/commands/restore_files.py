@@ -1,16 +1,19 @@
 """Which files `gcfsr restore` reads, and what it writes where: GFPGAN's and CodeFormer's folders."""
 
 import hashlib
+import os
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.files import make_folder
+from gcfsr_arch.files import cut_name, make_folder, remove_stale
 from gcfsr_datasets.image_io import (
     DEEP,
     IMAGE_SUFFIXES,
@@ -21,12 +24,13 @@ from gcfsr_datasets.image_io import (
     check_form,
     decode_image,
     encode_image,
-    list_images,
+    list_files,
     most_bytes,
     read_bytes,
     read_stream,
     write_bytes_atomic,
 )
+from gcfsr_inference import console
 
 FOLDERS = ("cropped_faces", "restored_faces", "cmp", "restored_imgs", "spread")
 VIDEO_SUFFIXES = frozenset(
@@ -34,6 +38,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 NAMES_FILE = IMAGE_SUFFIXES | VIDEO_SUFFIXES  # an output so named is meant as a file, written or refused
 STDIN = "-"
+LONGEST_NAME = 250  # bytes; file systems take 255, and a sidecar's .json is longer than .png
 
 
 @dataclass(frozen=True)
@@ -62,37 +67,78 @@ class Source:
         return decode_image(data, self.name, max_pixels), hashlib.sha256(data).hexdigest()
 
 
-def gather(inputs: Sequence[str], recursive: bool = False) -> list[Source]:
-    """Files, folders (all pictures in them; sub-folders too if `recursive`) and `-` in the order given.
+def gather(inputs: Sequence[str], recursive: bool = False, out: str = STDIN) -> tuple[list[Source], list[str]]:
+    """Files, folders (all images and videos in them; sub-folders too if `recursive`) and `-` in the order given.
+
+    Args:
+        inputs: paths, or `-` for standard input.
+        recursive: also the folders below an input folder.
+        out: `-o`; what lies in it is no input of a folder.
+
+    Returns:
+        The sources, each with a stem of its own, and a line for each folder of which files were skipped.
 
     Raises:
-        GCFSRError: a folder without pictures, standard input twice, or two inputs of one name.
+        GCFSRError: a folder without images or videos, or standard input twice.
     """
     found: list[tuple[Path | None, Path]] = []
+    skipped: list[str] = []
     for item in inputs:
         path = Path(item)
         if item == STDIN:
+            if (None, Path("stdin")) in found:
+                raise GCFSRError("-: standard input can be read once only; name it once")
             found.append((None, Path("stdin")))
         elif path.is_dir():
-            found += [(file, file.relative_to(path)) for file in list_images(path, recursive)]
+            files, line = _files_of(path, recursive, out)
+            found += [(file, file.relative_to(path)) for file in files]
+            skipped += [line] if line else []
         else:
             found.append((path, Path(path.name)))
     once = Counter(relative.with_suffix("") for _, relative in found)
-    sources = [Source(path, _stem(relative, once[relative.with_suffix("")] > 1)) for path, relative in found]
-    first: dict[Path, Source] = {}
-    for source in sources:
-        other = first.setdefault(source.stem, source)
-        if other is not source:
-            raise GCFSRError(
-                f"{other.name} and {source.name}: both would be written as {source.stem}; give their common folder"
-            )
-    return sources
+    taken: set[str] = set()
+    sources = []
+    for path, relative in found:
+        stem = relative.with_suffix("")
+        if once[stem] > 1:  # beside `a.jpg`, `a.png` gives `a_png`
+            stem = stem.with_name(f"{stem.name}_{relative.suffix[1:]}")
+        sources.append(Source(path, _distinct(stem, taken)))
+    return sources, skipped
 
 
-def _stem(relative: Path, shared: bool) -> Path:
-    """`a.png` -> `a`; where `a.jpg` is there as well, `a_png` and `a_jpg`."""
-    stem = relative.with_suffix("")
-    return stem.with_name(f"{stem.name}_{relative.suffix[1:]}") if shared else stem
+def _files_of(folder: Path, recursive: bool, out: str) -> tuple[list[Path], str]:
+    """The images and videos of a folder, and a line about its other files ("" where there are none)."""
+    root = Path(out).resolve()
+    own = [root / name for name in FOLDERS] if root == folder.resolve() else [root]
+    files = list_files(folder, recursive)
+    inputs = [file for file in files if not (recursive and any(file.resolve().is_relative_to(path) for path in own))]
+    taken = [file for file in inputs if file.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES]
+    if not taken:
+        raise GCFSRError(f"{folder}: no images or videos in this folder; expected {', '.join(sorted(NAMES_FILE))}")
+    kinds = Counter(file.suffix.lower() or "no suffix" for file in inputs if file not in set(taken))
+    parts = [f"{count} {kind}" for kind, count in kinds.most_common()]
+    parts += [f"{len(files) - len(inputs)} in the output folder"] if len(files) > len(inputs) else []
+    count = len(files) - len(taken)
+    return taken, f"{folder}: {count} file{'s' if count > 1 else ''} skipped: {', '.join(parts)}" if parts else ""
+
+
+def _distinct(stem: Path, taken: set[str]) -> Path:
+    """The stem, numbered where another input has it already (also where only a file system without case mixes them)."""
+    for number in count(2):
+        key = unicodedata.normalize("NFC", str(stem)).casefold()
+        if key not in taken:
+            break
+        stem = stem.with_name(f"{stem.name}_{number}" if number == 2 else f"{stem.name.rpartition('_')[0]}_{number}")
+    taken.add(key)
+    return stem
+
+
+def _with_tail(stem: str, tail: str) -> str:
+    """stem + tail; a stem that makes the name too long for a file system is cut and ends in a part of its hash."""
+    if len(os.fsencode(stem + tail)) <= LONGEST_NAME:
+        return stem + tail
+    mark = f"~{hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]}{tail}"
+    return cut_name(stem, LONGEST_NAME - len(os.fsencode(mark))) + mark
 
 
 class Outputs:
@@ -121,13 +167,14 @@ class Outputs:
             raise GCFSRError(f"--ext {ext}: auto, png, jpg, webp, tiff or bmp")
         if (self.single or self.to_stdout) and len(sources) > 1:
             raise GCFSRError(f"-o {out}: one file for {len(sources)} inputs; name a folder")
+        self.cleaned: set[Path] = set()
         self.inputs = {source.path.resolve(): source.name for source in sources if source.path is not None}
 
     def path(self, folder: str, source: Source, number: int | None = None, ext: str = ".png", part: str = "") -> Path:
         """The file of one face (or, without number, of the whole picture) in a sub-folder."""
         index = "" if number is None else f"_{number:02d}"
-        name = f"{source.stem.name}{index}{self.tail if folder.startswith('restored') else ''}{part}{ext}"
-        return self.root / folder / source.stem.parent / name
+        tail = f"{index}{self.tail if folder.startswith('restored') else ''}{part}{ext}"
+        return self.root / folder / source.stem.parent / _with_tail(source.stem.name, tail)
 
     def result(self, source: Source, picture: Picture, number: int | None = None) -> Path | None:
         """The file that holds the result: of a face, or without number of the whole picture; None: standard output."""
@@ -139,7 +186,7 @@ class Outputs:
     def beside(self, source: Source, result: Path | None, part: str) -> Path:
         """A further file of one result where there are no sub-folders: `out.png` -> `out` + part."""
         base = result or Path(source.stem.name)
-        return base.with_name(base.stem + part)
+        return base.with_name(_with_tail(base.stem, part))
 
     def _suffix(self, source: Source, picture: Picture, whole: bool) -> str:
         if self.ext != "auto":
@@ -173,9 +220,15 @@ class Outputs:
     def write_bytes(self, path: Path | None, data: bytes) -> None:
         """Writes bytes whole or not at all, making the folder; refuses an input's path."""
         if path is None:
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            console.send(data)
             return
         self.check(path)
-        make_folder(path.parent, "-o")
+        self.prepare(path.parent)
         write_bytes_atomic(path, data)
+
+    def prepare(self, folder: Path) -> None:
+        """Makes a folder to write into; the first time removes what a killed run left half written in it."""
+        if folder not in self.cleaned:
+            make_folder(folder, "-o")
+            remove_stale(folder)
+            self.cleaned.add(folder)

@@ -1,6 +1,7 @@
 """The work of `gcfsr restore`: every input in turn, faults collected, the others done."""
 
-import sys
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from gcfsr_inference.commands import sidecar
 from gcfsr_inference.commands.restore_files import Outputs, Source, gather
 from gcfsr_inference.commands.restore_messages import describe, progress
 from gcfsr_inference.commands.restore_whole import detector_for, open_detector, photo_options, restore_whole
+from gcfsr_inference.console import StreamError, say, unexpected_error
 from gcfsr_inference.restore.arrays import alpha_at, check_face, network_view
 from gcfsr_inference.restore.dial import (
     check_strength,
@@ -29,6 +31,8 @@ from gcfsr_inference.restore.dial import (
 from gcfsr_inference.restore.restorer import Restorer, Strength
 from gcfsr_inference.restore.runner import FaceResult, FaceRunner, Settings
 from gcfsr_inference.restore.weights import resolve_checkpoint
+
+REPORT_EVERY = 5.0  # seconds
 
 
 @dataclass
@@ -57,12 +61,14 @@ class RestoreRun:
             adopt(args, self.past)
         if not args.input:
             raise GCFSRError("-i: name a picture, a folder or - for standard input")
-        self.sources = gather(args.input, args.recursive)
+        self.sources, skipped = gather(args.input, args.recursive, args.output)
+        for line in skipped:
+            say(line, error=True)
         self.outputs = Outputs(args.output, args.suffix, args.ext, self.sources)
         checkpoint = resolve_checkpoint(args.checkpoint, args.weights_dir)
         self.restorer = Restorer.load(checkpoint, args.device, args.dtype, args.backend, args.compile)
         if note := precision_note(args.backend, args.device, args.dtype):
-            print(f"gcfsr: {note}", file=sys.stderr)
+            say(f"gcfsr: {note}", error=True)
         if self.past:
             expected = self.past["checkpoint_sha256"]
             sidecar.verify(str(self.restorer.path), "the checkpoint", expected, self.restorer.checkpoint_hash)
@@ -74,6 +80,7 @@ class RestoreRun:
         self.queue: list[Loaded] = []
         self.failures: list[str] = []
         self.report: list[dict[str, Any]] = []
+        self.stored = -math.inf  # when the report was written
         if not self.outputs.to_stdout:
             make_folder(self.outputs.single.parent if self.outputs.single else self.outputs.root, "-o")
 
@@ -96,25 +103,33 @@ class RestoreRun:
 
     def run(self) -> int:
         """Restores everything; returns 0, or 2 where an input failed."""
-        with progress(len(self.sources)) as advance:
-            for source in self.sources:
-                with self._collecting(source):
-                    self._take(source)
-                if len(self.queue) >= self.args.batch:
-                    self._flush()
-                advance()
-            self._flush()
-        if self.args.report:
+        try:
+            with progress(len(self.sources)) as advance:
+                for source in self.sources:
+                    with self._collecting(source):
+                        self._take(source)
+                    if len(self.queue) >= self.args.batch:
+                        self._flush()
+                    advance()
+                self._flush()
+        finally:
             self._store_report()
         return self._close()
 
     @contextmanager
     def _collecting(self, source: Source) -> Iterator[None]:
+        """Whatever one input raises is that input's failure."""
         try:
             yield
+            return
+        except (BrokenPipeError, StreamError):
+            raise
         except GCFSRError as error:
             text = str(error)
-            self.failures.append(text if text.startswith(source.name) else f"{source.name}: {text}")
+        except Exception as error:  # noqa: BLE001 (the others are done all the same)
+            text = unexpected_error(error, self.args.debug)
+        self.failures.append(text if text.startswith(source.name) else f"{source.name}: {text}")
+        self._add_to_report({"input": source.name, "error": text})
 
     def _take(self, source: Source) -> None:
         if source.path is not None and source.is_video:
@@ -150,16 +165,31 @@ class RestoreRun:
         return strength_map(self.mask, picture.bgr.shape[:2], lowest, 1.0, self.args.s_map)
 
     def _flush(self) -> None:
-        """Restores the queued aligned faces in one pass and writes them."""
         queue, self.queue = self.queue, []
-        if not queue:
+        if queue:
+            self._restore(queue)
+
+    def _restore(self, queue: list[Loaded]) -> None:
+        """Restores aligned faces in one pass and writes them; where the pass fails, one by one."""
+        try:
+            done = self._pass(queue)
+        except Exception:
+            if len(queue) == 1:
+                with self._collecting(queue[0].source):
+                    raise
+            else:
+                for loaded in queue:
+                    self._restore([loaded])
             return
+        for loaded, face in zip(queue, done, strict=False):
+            with self._collecting(loaded.source):
+                self._write_aligned(loaded, face)
+
+    def _pass(self, queue: list[Loaded]) -> list[FaceResult]:
         crops = [loaded.picture.bgr for loaded in queue]
         past = self.past["faces"][0] if self.past else {"factor": None, "batch": 1}
         faces = [self.runner.prepare(crop, factor=past["factor"]) for crop in crops] * past["batch"]  # the same pass
-        for loaded, result in zip(queue, self.runner.restore_faces(faces), strict=False):
-            with self._collecting(loaded.source):
-                self._write_aligned(loaded, result)
+        return self.runner.restore_faces(faces)
 
     def _write_aligned(self, loaded: Loaded, face: FaceResult) -> None:
         source, alpha = loaded.source, loaded.picture.alpha
@@ -196,7 +226,7 @@ class RestoreRun:
         """Stores the report's entry of one input and, if wanted, its sidecar."""
         hashes = input_hash, self.restorer.checkpoint_hash
         content = sidecar.build(self.args, source.path, *hashes, faces, output, output_hash, aligned)
-        self.report.append({"input": source.name, "output": str(output or "-"), "faces": faces})
+        self._add_to_report({"input": source.name, "output": str(output or "-"), "faces": faces})
         if self.args.sidecar and output is not None:
             self.outputs.write_bytes(output.with_suffix(".json"), sidecar.dump(content))
 
@@ -206,12 +236,19 @@ class RestoreRun:
 
     def say(self, line: str) -> None:
         """Prints a line to standard output, or to standard error where the picture goes to the former."""
-        print(line, file=sys.stderr if self.outputs.to_stdout else sys.stdout, flush=True)
+        say(line, error=self.outputs.to_stdout)
+
+    def _add_to_report(self, entry: dict[str, Any]) -> None:
+        """Adds an entry; the file follows at most every few seconds, so that writing it costs little in a large run."""
+        self.report.append(entry)
+        if time.monotonic() - self.stored > REPORT_EVERY:
+            self._store_report()
 
     def _store_report(self) -> None:
         outputs = self.outputs
-        if outputs.to_stdout or not self.report:
+        if not self.args.report or outputs.to_stdout or not any("output" in entry for entry in self.report):
             return
+        self.stored = time.monotonic()
         path = outputs.beside(self.sources[0], outputs.single, ".report.json")
         outputs.write_bytes(path if outputs.single else outputs.root / "report.json", sidecar.dump(self.report))
 
@@ -220,9 +257,9 @@ class RestoreRun:
             return 0
         if len(self.sources) == 1:
             raise GCFSRError(self.failures[0])
-        print(f"gcfsr: error: {len(self.failures)} of {len(self.sources)} inputs failed:", file=sys.stderr)
+        say(f"gcfsr: error: {len(self.failures)} of {len(self.sources)} inputs failed:", error=True)
         for failure in self.failures:
-            print(f"  {failure}", file=sys.stderr)
+            say(f"  {failure}", error=True)
         return 2
 
 

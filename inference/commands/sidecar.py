@@ -80,8 +80,8 @@ def verify(name: str, what: str, expected: str, found: str) -> None:
 
 
 def dump(content: Any) -> bytes:
-    """JSON with stable order and non-ASCII letters as they are."""
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+    """JSON with stable order and non-ASCII letters as they are, and bytes of file names that are not UTF-8 escaped."""
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
 def _relative(path: Path, home: Path) -> str:

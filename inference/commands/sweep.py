@@ -2,6 +2,8 @@
 
 import argparse
 
+from gcfsr_inference.console import say
+
 KINDS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".html")
 
 
@@ -35,7 +37,9 @@ def run(args: argparse.Namespace) -> int:
     if kind not in KINDS:
         raise GCFSRError(f"-o {args.output}: the name must end in one of {', '.join(KINDS)}")
     wanted = parse_factors(args.factors) if args.factors else None
-    sources = gather(args.input)
+    sources, skipped = gather(args.input)
+    for line in skipped:
+        say(line, error=True)
     outputs = Outputs(args.output, None, "auto", sources[:1])
     outputs.inputs = {source.path.resolve(): source.name for source in sources if source.path is not None}
     outputs.check(Path(args.output))
@@ -56,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
         outputs.write(Path(args.output), Picture(sheet(found, largest)))
     for one in found:
-        print(f"{one.name}: estimated factor {one.estimate:.3g}; {len(factors)} steps -> {args.output}")
+        say(f"{one.name}: estimated factor {one.estimate:.3g}; {len(factors)} steps -> {args.output}")
     return 0
 
 
@@ -89,7 +93,6 @@ def doublings(low: float, high: float) -> list[float]:
 
 def served(factors: list[float], restorer) -> list[float]:
     """The factors in the checkpoint's range; says which were left out. Raises GCFSRError where none is left."""
-    import sys
 
     from gcfsr_arch.errors import GCFSRError
 
@@ -101,5 +104,5 @@ def served(factors: list[float], restorer) -> list[float]:
     if not kept:
         raise GCFSRError(f"--factors {', '.join(left)}: this checkpoint serves {low:g} to {high:g}")
     if left:
-        print(f"left out factors {', '.join(left)}: this checkpoint serves {low:g} to {high:g}", file=sys.stderr)
+        say(f"left out factors {', '.join(left)}: this checkpoint serves {low:g} to {high:g}", error=True)
     return kept

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from gcfsr_inference.console import say, say_text
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One option: a further folder of the user's own."""
@@ -23,23 +25,23 @@ def run(args: argparse.Namespace) -> int:
     )
 
     folders = user_folders(args.weights_dir)
-    print("Bundled (used by name):")
+    say("Bundled (used by name):")
     for name, path in bundled().items():
-        print(f"  {name}{'  [default]' if name == DEFAULT_NAME else ''}  {_size(path)}  {summary(path)}")
+        say(f"  {name}{'  [default]' if name == DEFAULT_NAME else ''}  {_size(path)}  {summary(path)}")
     for licence in dict.fromkeys(licence_of(path) or "no licence text beside them" for path in bundled().values()):
-        print("\n".join(f"      {line}" for line in licence.splitlines()))
+        say_text("\n".join(f"      {line}" for line in licence.splitlines()))
     if not bundled():
-        print("  none in this installation")
-    print(f"Your own (--weights-dir, ${ENVIRONMENT}, {DEFAULT_FOLDER}):")
+        say("  none in this installation")
+    say(f"Your own (--weights-dir, ${ENVIRONMENT}, {DEFAULT_FOLDER}):")
     own = [path for folder in folders for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES]
     for path in own:
-        print(f"  {path}  {_size(path)}  {summary(path)}")
+        say(f"  {path}  {_size(path)}  {summary(path)}")
     if not own:
-        print(f"  none; folders searched: {', '.join(map(str, folders)) or 'none exists'}")
-    print("The authors' releases (not distributed here; any file name serves, the form is read from the keys):")
+        say(f"  none; folders searched: {', '.join(map(str, folders)) or 'none exists'}")
+    say("The authors' releases (not distributed here; any file name serves, the form is read from the keys):")
     for known in RELEASES:
-        print(f"  {known.name}  form: {known.form}  {known.what}")
-    print(f"  put them into {DEFAULT_FOLDER} or the folder of ${ENVIRONMENT}; then --checkpoint NAME")
+        say(f"  {known.name}  form: {known.form}  {known.what}")
+    say(f"  put them into {DEFAULT_FOLDER} or the folder of ${ENVIRONMENT}; then --checkpoint NAME")
     _print_detectors(args.weights_dir)
     return 0
 
@@ -67,12 +69,12 @@ def summary(path: Path) -> str:
 def _print_detectors(folder: str | None) -> None:
     from gcfsr_inference.photo.detect import DETECTORS, find_weights, missing_weights
 
-    print("Face detectors (for whole photographs):")
+    say("Face detectors (for whole photographs):")
     for name in DETECTORS:
         if name == "landmarks":  # a file of the user's, no weights
             continue
         path = find_weights(name, folder)
-        print(f"  {name}  {path if path else 'not found: ' + missing_weights(name, folder)}")
+        say(f"  {name}  {path if path else 'not found: ' + missing_weights(name, folder)}")
 
 
 def _size(path: Path) -> str:

@@ -119,9 +119,14 @@ def csv_text(report: dict[str, Any]) -> str:
             for metric, values in metrics.items():
                 for name, value in values.items():
                     row = [label, condition, report["metrics"][metric]["name"], "", name]
-                    writer.writerow([*row, "" if value is None else value])
+                    writer.writerow([*map(cell, row), "" if value is None else value])
             for metric, groups in report["set_values"][label][condition].items():
                 for group, found in groups.items():
                     row = [label, condition, report["metrics"][metric]["name"], group, ""]
-                    writer.writerow([*row, "" if found["value"] is None else found["value"]])
+                    writer.writerow([*map(cell, row), "" if found["value"] is None else found["value"]])
     return buffer.getvalue()
+
+
+def cell(text: str) -> str:
+    """A text that no spreadsheet takes for a formula: an apostrophe before what would begin one."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text

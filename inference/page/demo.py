@@ -11,6 +11,7 @@ import gradio as gr
 from gradio.themes import Soft
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_inference.console import say
 from gcfsr_inference.page.session import DemoSession, Turn
 from gcfsr_inference.photo.detection import Detector
 from gcfsr_inference.restore.restorer import Restorer
@@ -147,5 +148,5 @@ def serve(restorer: Restorer, detector: Detector | None, host: str = "127.0.0.1"
         )  # fmt: skip
     except OSError as error:
         raise GCFSRError(f"--host {host} --port {port}: taken or not allowed; choose others, or port 0") from error
-    print(f"gcfsr demo: {url}", flush=True)
+    say(f"gcfsr demo: {url}")
     return blocks

@@ -137,12 +137,6 @@ def test_one_file_for_several_inputs(refused, face, tmp_path):
     assert "one file for 2 inputs" in refused("-i", face, other, "--aligned", out="-")
 
 
-def test_two_inputs_of_one_name(refused, face, tmp_path):
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "face.png").write_bytes(face.read_bytes())
-    assert "both would be written as face_png" in refused("-i", face, tmp_path / "sub" / "face.png", "--aligned")
-
-
 def test_a_format_that_cannot_hold_it(refused, tmp_path):
     path = tmp_path / "deep.png"
     cv2.imwrite(str(path), FACE.astype(np.uint16) * 257)

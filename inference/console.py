@@ -1,0 +1,107 @@
+"""What the commands print: a line at a time, which never fails on its letters and never drives the terminal."""
+
+import io
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from gcfsr_arch.errors import GCFSRError
+
+
+class StreamError(GCFSRError):
+    """Nothing can be printed any more: the fault of no single input."""
+
+
+def prepare() -> None:
+    """Makes the standard streams print whatever there is: letters that they cannot encode are escaped.
+
+    Raises:
+        GCFSRError: standard output is closed.
+    """
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (as long as the process)
+    if sys.stdout is None:
+        raise GCFSRError("standard output is closed; send it to a file or to /dev/null")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(line: str = "", error: bool = False, end: str = "\n") -> None:
+    """Prints a line to standard output, or to standard error.
+
+    Args:
+        line: its control characters, newlines among them, are printed escaped (see `printable`).
+        error: to standard error.
+        end: what follows it, as it is.
+
+    Raises:
+        StreamError: it cannot be written (a full disk).
+        BrokenPipeError: whoever read it has gone.
+    """
+    stream = sys.stderr if error else sys.stdout
+    with _writing(stream):
+        print(printable(line), file=stream, end=end, flush=True)
+
+
+def send(data: bytes) -> None:
+    """Writes bytes to standard output. Raises as `say`."""
+    with _writing(sys.stdout):
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+def say_text(text: str) -> None:
+    """`say` for each line of a text."""
+    for line in text.splitlines():
+        say(line)
+
+
+def printable(text: str) -> str:
+    r"""The text with each character that is not for display escaped: `\n`, `\x1b`, `\u202e`, a stray byte as `\xff`."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def unexpected_error(error: Exception, debug: bool) -> str:
+    """The line for an error that is no `GCFSRError`; its traceback goes to standard error where it is asked for."""
+    if debug:
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            say(line, error=True)
+    return f"unexpected {type(error).__name__}: {error}{'' if debug else ' (--debug prints the traceback)'}"
+
+
+def leave_quietly() -> int:
+    """Flushes standard output for the last time, so that Python does not fail at it; returns the exit status."""
+    try:
+        with _writing(sys.stdout):
+            sys.stdout.flush()
+    except BrokenPipeError:
+        return 1
+    except StreamError as error:
+        say(f"gcfsr: error: {error}", error=True)
+        return 2
+    return 0
+
+
+@contextmanager
+def _writing(stream: TextIO) -> Iterator[None]:
+    """Turns a fault of a stream into a StreamError; what is still in its buffer goes nowhere."""
+    try:
+        yield
+    except OSError as fault:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if isinstance(fault, BrokenPipeError):
+            raise
+        name = "standard error" if stream is sys.stderr else "standard output"
+        raise StreamError(f"{name}: {fault.strerror or fault}") from fault
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    if "\udc80" <= character <= "\udcff":  # a byte of a file name that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()

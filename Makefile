@@ -25,7 +25,7 @@ types: $(ENV)/.test build/names
 # neither tool reads an editable install's mapping of names to folders, but both follow links
 build/names: setup.py
 	mkdir -p $@
-	for name in datasets inference options; do ln -sfn ../../$$name $@/gcfsr_$$name; done
+	for name in datasets inference measure options; do ln -sfn ../../$$name $@/gcfsr_$$name; done
 	touch $@
 
 docs: $(ENV)/.docs build/names

@@ -8,6 +8,7 @@ FOLDERS = {
     "gcfsr_arch": "gcfsr_arch",
     "gcfsr_datasets": "datasets",
     "gcfsr_inference": "inference",
+    "gcfsr_measure": "measure",
     "gcfsr_options": "options",
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from gcfsr_inference.evaluation.compare import load_report
 from gcfsr_inference.evaluation.score import decode
-from gcfsr_inference.evaluation.statistics import RESAMPLES, bootstrap_interval
+from gcfsr_measure.statistics import RESAMPLES, bootstrap_interval
 
 REPORTS = Path(__file__).resolve().parents[1] / "docs" / "reports"
 NANO, BASE = "gcfsr-nano", "bicubic"

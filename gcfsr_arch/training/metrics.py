@@ -1,231 +1,132 @@
-"""Metrics with local weights for BasicSR's validation: LPIPS, identity, FID; and small stand-ins by their own names.
+"""The metrics of `gcfsr_measure` under BasicSR's names: validation and `gcfsr evaluate` give the same values.
 
-Pictures are BGR uint8 (H, W, 3), BasicSR's habit. A metric over the whole set returns one feature vector per picture
-and carries `reduce`, which turns the stacked vectors into the figure. The pure part knows no BasicSR.
+Images are BGR uint8 (H, W, 3). The pure part knows no BasicSR.
 """
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import scipy.linalg
-import torch
-from torch import Tensor, nn
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.training.features import FrozenFeatures, load_state, unit_channels
+from gcfsr_measure.catalogue import Entry, entry_of, measure_of
+from gcfsr_measure.frechet import frechet_distance
+from gcfsr_measure.measures import Case
 
-LPIPS_TAPS = {  # indices into torchvision's `features` after which LPIPS takes the activation
-    "alex": (1, 4, 7, 9, 11),
-    "vgg": (3, 8, 15, 22, 29),
-    "squeeze": (1, 4, 7, 9, 10, 11, 12),
+THEIRS = {"calculate_psnr": "psnr", "calculate_ssim": "ssim", "calculate_niqe": "niqe"}  # BasicSR's: same values
+OURS = {
+    "calculate_lpips": "lpips",
+    "calculate_identity": "cosine",
+    "calculate_fid_gcfsr": "fid",
+    "calculate_feature_distance": "squeezenet",
+    "calculate_feature_frechet": "squeezenet-frechet",
 }
-LPIPS_SHIFT, LPIPS_SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-# the ArcFace template of 112x112 lies at these places of an FFHQ-aligned face (fractions of its side): left, top, side
-ARCFACE_BOX = (0.117, 0.113, 0.758)  # least squares of the five template points
+ARGUMENTS = {"calculate_lpips": {"net"}, "calculate_identity": {"norm"}}  # beside `weights`
+COMMON = {"type", "better", "crop_border", "test_y_channel"}  # the schema fills them in
+
+Value = float | np.ndarray | str  # a number, (2 D,) features of result and ground truth, or why there is none
 
 
-class NotDefined(ValueError):
-    """The metric has no value for this picture or set; not a fault."""
+@dataclass(frozen=True)
+class Metric:
+    """A metric as an option file asks for it: its key in the catalogue, its weights, pixels cut from each side."""
+
+    key: str
+    weights: Path | None = None
+    crop: int = 0
+
+    @property
+    def entry(self) -> Entry:
+        """Its entry in the catalogue."""
+        return entry_of(self.key)
 
 
-def rgb_tensor(image: np.ndarray) -> Tensor:
-    """BGR uint8 (H, W, 3) -> RGB float (1, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).permute(2, 0, 1)[None].float() / 127.5 - 1
-
-
-def niqe_blocks(image: np.ndarray, crop_border: int = 0) -> int:
-    """How many of NIQE's 96x96 blocks a picture holds; with fewer than two there is no covariance."""
-    return max(image.shape[0] - 2 * crop_border, 0) // 96 * (max(image.shape[1] - 2 * crop_border, 0) // 96)
-
-
-# ---- LPIPS -----------------------------------------------------------------------------------------------------------
-
-
-class LPIPS(nn.Module):
-    """Learned perceptual image patch similarity, version 0.1 (Zhang et al., 2018).
-
-    Args:
-        net: "alex", "vgg" or "squeeze".
-        backbone: path of torchvision's ImageNet state dict of that network.
-        heads: path of the linear heads, as the authors' `lpips` package carries them (alex.pth, vgg.pth, squeeze.pth).
+def metric_of(options: dict[str, Any]) -> Metric | None:
+    """The metric that a block of `val:metrics` asks for; None for one that only BasicSR's registry knows.
 
     Raises:
-        GCFSRError: an unknown network, or a file that is missing or another's.
+        GCFSRError: an unknown key, or weights or a package that are missing; names the key.
     """
-
-    def __init__(self, net: str, backbone: str, heads: str) -> None:
-        super().__init__()
-        import torchvision.models as zoo  # takes seconds to import
-
-        builders = {"alex": zoo.alexnet, "vgg": zoo.vgg16, "squeeze": zoo.squeezenet1_1}
-        if net not in builders:
-            raise GCFSRError(f"calculate_lpips: net {net!r} is not one of {', '.join(builders)}; choose one of them")
-        self.taps = LPIPS_TAPS[net]
-        with torch.device("meta"):  # the weights come from the file
-            layers = builders[net](weights=None).features
-        state = load_state(backbone, "backbone")
-        states = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
-        weights = list(load_state(heads, "heads").values())
-        try:
-            layers.load_state_dict(states, assign=True)
-        except RuntimeError as error:
-            raise GCFSRError(f"backbone: {backbone} is no {net} state dict of torchvision; give that one") from error
-        if len(weights) != len(self.taps) or any(w.ndim != 4 for w in weights):
-            raise GCFSRError(f"heads: {heads} does not hold the {len(self.taps)} heads of {net}; give lpips' {net}.pth")
-        self.layers, self.heads = layers[: self.taps[-1] + 1], weights
-        for module in self.layers:
-            if isinstance(module, nn.ReLU):
-                module.inplace = False
-        self.requires_grad_(False).eval()
-
-    def activations(self, x: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) in [-1, 1] -> unit-length activations."""
-        x = (x - torch.tensor(LPIPS_SHIFT).view(1, 3, 1, 1).to(x)) / torch.tensor(LPIPS_SCALE).view(1, 3, 1, 1).to(x)
-        found = []
-        for index, layer in enumerate(self.layers):
-            x = layer(x)
-            if index in self.taps:
-                found.append(unit_channels(x, eps=1e-20))
-        return found
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """(N, 3, H, W) RGB in [-1, 1], twice -> (N,) distances."""
-        layers = zip(self.activations(x), self.activations(y), self.heads, strict=True)
-        return torch.stack([((a - b).square() * w.to(a)).sum(1).mean((1, 2)) for a, b, w in layers]).sum(0)
-
-
-_lpips = lru_cache(maxsize=2)(LPIPS)
-
-
-def calculate_lpips(img: np.ndarray, img2: np.ndarray, backbone: str, heads: str, net: str = "alex", **_: Any) -> float:
-    """LPIPS of two pictures; lower is nearer. Weights as in `LPIPS`."""
-    with torch.no_grad():
-        return _lpips(net, backbone, heads)(rgb_tensor(img), rgb_tensor(img2)).item()
-
-
-# ---- SqueezeNet features: small stand-ins ----------------------------------------------------------------------------
-
-_features = lru_cache(maxsize=2)(FrozenFeatures)
-
-
-def calculate_feature_distance(img: np.ndarray, img2: np.ndarray, weights: str, **_: Any) -> float:
-    """SqueezeNet feature distance: LPIPS's form with equal weights. It is not LPIPS."""
-    with torch.no_grad():
-        a, b = ([unit_channels(f) for f in _features(weights)(rgb_tensor(x))] for x in (img, img2))
-        return float(np.mean([(x - y).square().sum(1).mean().item() for x, y in zip(a, b, strict=True)]))
-
-
-def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Frechet distance between Gaussians fitted to two sets of features (Heusel et al., 2017).
-
-    Args:
-        a, b: (N, D), (M, D) features, at least two rows each.
-
-    Raises:
-        NotDefined: fewer than two rows.
-    """
-    if min(len(a), len(b)) < 2:
-        raise NotDefined("a Frechet distance needs at least two pictures")
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    # Tr sqrt(A B) = sum of sqrt of the eigenvalues of sqrt(A) B sqrt(A), which is symmetric and positive
-    values, vectors = scipy.linalg.eigh(cov_a)
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    cross = np.sqrt(scipy.linalg.eigvalsh(root @ cov_b @ root).clip(0)).sum()
-    return float(np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * cross)
-
-
-def frechet_of_pairs(pairs: np.ndarray) -> float:
-    """`frechet_distance` of (N, 2 D): restored and true features side by side."""
-    restored, true = np.split(pairs, 2, axis=1)
-    return frechet_distance(restored, true)
-
-
-def over_set(reduce: Callable[[np.ndarray], float]) -> Callable[[Callable[..., np.ndarray]], Callable[..., np.ndarray]]:
-    """Marks a metric that returns features, which `reduce` turns into one figure."""
-
-    def mark(metric: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-        metric.reduce = reduce  # type: ignore[attr-defined]
-        return metric
-
-    return mark
-
-
-@over_set(frechet_of_pairs)
-def calculate_feature_frechet(img: np.ndarray, img2: np.ndarray, weights: str, **_: Any) -> np.ndarray:
-    """Frechet distance of SqueezeNet's pooled features over the set. It is not FID."""
-    with torch.no_grad():
-        return np.concatenate([_features(weights)(rgb_tensor(x))[-1].mean((2, 3))[0].numpy() for x in (img, img2)])
-
-
-# ---- FID -------------------------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=1)
-def _inception(weights: str) -> nn.Module:
-    from basicsr.archs import inception  # BasicSR's copy of pytorch-fid's network
-
-    from gcfsr_arch.training.hooks.table import replaced
-
-    state = load_state(weights, "weights")
-    try:
-        with replaced("basicsr.archs.inception", LOCAL_FID_WEIGHTS=str(Path(weights).expanduser())):
-            return inception.InceptionV3([3], resize_input=True, normalize_input=False).eval()
-    except (RuntimeError, OSError) as error:
-        raise GCFSRError(
-            f"weights: {weights} ({len(state)} tensors) is not pytorch-fid's Inception; "
-            "give pt_inception-2015-12-05-6726825d.pth"
-        ) from error
-
-
-@over_set(frechet_of_pairs)
-def calculate_fid_gcfsr(img: np.ndarray, img2: np.ndarray, weights: str, **_: Any) -> np.ndarray:
-    """FID between the restored and the true pictures of the validation set; pytorch-fid's Inception weights."""
-    with torch.no_grad():
-        return np.concatenate([_inception(weights)(rgb_tensor(x))[0].flatten().numpy() for x in (img, img2)])
-
-
-# ---- identity --------------------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=1)
-def _embedder(weights: str) -> "cv2.dnn.Net":
-    path = Path(weights).expanduser()
+    kind, crop = options["type"], options.get("crop_border", 0)
+    y = options.get("test_y_channel", False)
+    if kind in THEIRS:
+        if set(options) - COMMON:
+            return None  # another channel order or colour space: BasicSR's own function
+        return Metric(THEIRS[kind] + ("-y" if y and kind != "calculate_niqe" else ""), None, crop)
+    if kind not in OURS:
+        return None
+    known = {"weights"} | ARGUMENTS.get(kind, set())
+    for key in set(options) - COMMON - known:
+        raise GCFSRError(f"{key}: {kind} takes {', '.join(sorted(known))}; remove {key}")
+    if not options.get("weights"):
+        raise GCFSRError(f"weights: {kind} needs the path of its weights")
+    path = Path(options["weights"]).expanduser()
     if not path.is_file():
-        raise GCFSRError(f"weights: {path} is not a file; give MobileFaceNet.onnx or another 112x112 embedding")
+        raise GCFSRError(f"weights: {path} is not a file; correct it or remove the metric")
+    key = OURS[kind]
+    if kind == "calculate_lpips" and options.get("net", "alex") != "alex":
+        key = f"lpips-{options['net']}"
+    if kind == "calculate_identity":
+        key = f"cosine:{path}" + (f"?norm={options['norm']}" if options.get("norm") else "")
+    metric = Metric(key, path, crop)
+    for package in metric.entry.packages:
+        if find_spec(package) is None:
+            raise GCFSRError(f"type: {kind} needs the package {package}; pip install 'gcfsr[eval]'")
+    return metric
+
+
+def measured(metric: Metric, cases: Sequence[Case], device: str = "cpu") -> list[Value]:
+    """One metric of several images; where there is no number, the reason. Never raises: the run goes on and says so."""
     try:
-        return cv2.dnn.readNetFromONNX(str(path))
-    except cv2.error as error:
-        raise GCFSRError(f"weights: {path} cannot be read as ONNX; give MobileFaceNet.onnx") from error
+        measure = measure_of(metric.key, metric.weights, device)
+        cut = [cropped(case, metric.crop) for case in cases]
+        values = measure(cut)
+        if metric.entry.of_set:
+            truths = measure([replace(case, result=case.truth) for case in cut])
+            return [np.concatenate(pair) for pair in zip(values, truths, strict=True)]  # type: ignore[arg-type]
+    except Exception as error:  # noqa: BLE001 - whatever a metric does
+        if len(cases) > 1:  # the others may have a value
+            return [value for case in cases for value in measured(metric, [case], device)]
+        return [f"failed ({type(error).__name__}: {error})"]
+    undefined = f"not defined ({metric.entry.undefined})"
+    return [undefined if value is None else value for value in values]
 
 
-def face_crop(image: np.ndarray) -> np.ndarray:
-    """The ArcFace crop of an FFHQ-aligned face: BGR (S, S, 3) -> BGR (112, 112, 3)."""
-    side = image.shape[0]
-    left, top, width = (round(part * side) for part in ARCFACE_BOX)
-    crop = image[top : top + width, left : left + width]
-    return cv2.resize(crop, (112, 112), interpolation=cv2.INTER_AREA if width > 112 else cv2.INTER_CUBIC)
+def cropped(case: Case, border: int) -> Case:
+    """The case without `border` pixels at each side of result and ground truth."""
+    if not border:
+        return case
+    inner = slice(border, -border)
+    return replace(case, result=case.result[inner, inner], truth=case.truth[inner, inner])
 
 
-def embed(image: np.ndarray, weights: str) -> np.ndarray:
-    """The unit-length identity embedding of an aligned face, BGR uint8."""
-    rgb = face_crop(image)[..., ::-1].astype(np.float32) / 255
-    rgb = (rgb - np.float32((0.485, 0.456, 0.406))) / np.float32((0.229, 0.224, 0.225))
-    net = _embedder(weights)
-    net.setInput(np.ascontiguousarray(rgb.transpose(2, 0, 1)[None]))
-    vector = net.forward().ravel()
-    return vector / np.linalg.norm(vector)
+def frechet_of_pairs(pairs: Sequence[np.ndarray]) -> float:
+    """`frechet_distance` of (2 D,) rows: features of result and ground truth side by side.
+
+    Raises:
+        GCFSRError: fewer than two rows.
+    """
+    results, truths = zip(*(np.split(row, 2) for row in pairs), strict=True)
+    return frechet_distance(results, truths)
 
 
-def calculate_identity(img: np.ndarray, img2: np.ndarray, weights: str, **_: Any) -> float:
-    """Cosine of the identity embeddings (MobileFaceNet's with its weights); 1 is the same. Faces aligned as FFHQ's."""
-    return float(embed(img, weights) @ embed(img2, weights))
+def _registered(name: str) -> Callable[..., float]:
+    """The metric as BasicSR's own models call it, an image at a time."""
+
+    def calculate(img: np.ndarray, img2: np.ndarray, **options: Any) -> float:
+        metric = metric_of({"type": name, **options})
+        assert metric is not None
+        if metric.entry.of_set:
+            raise GCFSRError(f"{name}: is a distance between whole sets, which only gcfsr's models compute")
+        case = cropped(Case(img2, img, img2, blind=True), metric.crop)
+        return float(measure_of(metric.key, metric.weights, "cpu")([case])[0])  # type: ignore[arg-type]
+
+    calculate.__name__ = calculate.__qualname__ = name
+    calculate.__doc__ = f"{name}(img, img2, weights=...): see docs/training.md, Validation."
+    return calculate
 
 
-METRICS = (
-    calculate_lpips, calculate_identity, calculate_fid_gcfsr, calculate_feature_distance, calculate_feature_frechet,
-)  # fmt: skip
+METRICS = tuple(_registered(name) for name in OURS)

@@ -158,6 +158,8 @@ class Val(Section):
     pbar: bool = Field(False, description="Show a progress bar.")
     suffix: str | None = Field(None, description="Testing: ending of the pictures' names.")
     metrics: dict[str, Metric] | None = Field(None, description="Name: metric.")
+    batch: Count = Field(4, description="Images restored and measured at once.")
+    workers: NaturalInt = Field(0, description="Worker processes for the metrics of pixels (PSNR, SSIM, NIQE).")
     grid: NaturalInt = Field(0, description="Faces of the grid input | several s | truth; 0 for no grid.")
     grid_factors: list[Positive] | None = Field(None, description="Factors of the grid's columns.")
     num_val_samples: Any = unused("every picture of the validation set is used")

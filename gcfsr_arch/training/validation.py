@@ -1,7 +1,12 @@
-"""Validation on the EMA network: the pictures split over the ranks, the figures those of one rank, faults reported."""
+"""Validation with the EMA network: batches split over the ranks, the values of one rank, failures reported.
 
-from collections.abc import Iterator
+Networks of metrics run on the device, a batch at a time; metrics of pixels in worker processes (`val:workers`), while
+the next batch is restored.
+"""
+
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +17,51 @@ from basicsr.metrics import calculate_metric
 from basicsr.utils import get_root_logger, tensor2img
 from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.training.metrics import NotDefined, niqe_blocks
+from gcfsr_arch.training.metrics import Metric, Value, frechet_of_pairs, measured, metric_of
 from gcfsr_datasets.image_io import write_bytes_atomic
+from gcfsr_measure.measures import Case
+from gcfsr_measure.workers import Workers
 
-Value = float | np.ndarray | str  # a number, a feature vector of a set metric, or why there is none
+BATCH = 4  # images restored and measured at once
+NO_TRUTH = "not defined (there is no ground truth)"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A restored batch: cases by their indices in the data set, metrics still to be computed, and values so far."""
+
+    cases: dict[int, Case]
+    metrics: dict[str, Metric]
+    rows: dict[int, dict[str, Value]]
+
+
+def score(task: Task, device: str = "cpu") -> dict[int, dict[str, Value]]:
+    """The values of a task with its metrics added: image -> metric -> value."""
+    columns = {name: measured(metric, list(task.cases.values()), device) for name, metric in task.metrics.items()}
+    added = {index: {name: column[i] for name, column in columns.items()} for i, index in enumerate(task.cases)}
+    return {index: {**task.rows[index], **values} for index, values in added.items()}
 
 
 class ValidationMixin:
-    """`validation` for SRModel's place; options under `val`: metrics, grid, grid_factors, pbar, suffix."""
+    """`validation` in place of SRModel's; options under `val`: metrics, batch, workers, grid, grid_factors, pbar."""
 
     def check_metrics(self, opt: dict[str, Any]) -> None:
         """Finds metrics that cannot run before the run begins.
 
         Raises:
-            GCFSRError: an unknown metric, or weights that are not there.
+            GCFSRError: an unknown metric or key, or weights or a package that are missing.
         """
         for name, options in ((opt.get("val") or {}).get("metrics") or {}).items():
             if options["type"] not in METRIC_REGISTRY:
                 raise GCFSRError(f"val:metrics:{name}:type: {options['type']} is not registered; see docs/training.md")
-            for key in ("weights", "backbone", "heads"):
-                path = options.get(key)
-                if path is not None and not Path(path).expanduser().is_file():
-                    raise GCFSRError(f"val:metrics:{name}:{key}: {path} is not a file; correct it or remove {name}")
+            try:
+                metric_of(options)
+            except GCFSRError as error:
+                raise GCFSRError(f"val:metrics:{name}:{error}") from error
 
     @torch.no_grad()
     def restore(self, lq: Tensor, s: Tensor | float | None) -> Tensor:
@@ -62,44 +86,69 @@ class ValidationMixin:
             dataloader: BasicSR's loader; its data set is split over the ranks.
             current_iter: iteration, or the test's name.
             tb_logger: TensorBoard's writer on rank 0, or None.
-            save_img: whether every restored picture is written.
+            save_img: whether every restored image is written.
         """
-        dataset, name = dataloader.dataset, dataloader.dataset.opt["name"]
+        dataset, options = dataloader.dataset, self.opt["val"]
+        name = dataset.opt["name"]
         rank, world = self.opt.get("rank", 0), self.opt.get("world_size", 1)
-        with kept_random_state():
-            rows = {}
-            for index, data in self._items(dataset, range(rank, len(dataset), world)):
-                self.feed_data(data)
-                self.test()
-                rows[index] = self._measure(name, data, current_iter, save_img)
-            rows = gathered(rows)
-            if rank == 0 and self.opt["val"].get("grid", 0):
+        with kept_random_state(), Workers(options.get("workers", 0)) as workers:
+            batches = chunks(len(dataset), options.get("batch", BATCH))[rank::world]
+            tasks = self._tasks(dataset, batches, (name, current_iter) if save_img else None)
+            rows = gathered({index: row for scored in workers.map(score, tasks) for index, row in scored.items()})
+            if rank == 0 and options.get("grid", 0):
                 self._save_grid(dataset, current_iter, tb_logger)
-        if self.opt["val"].get("metrics"):
+        if options.get("metrics"):
             self._report(name, rows, current_iter, tb_logger)
 
-    def _items(self, dataset: Dataset, indices: range) -> Iterator[tuple[int, dict[str, Any]]]:
-        loader = DataLoader(Subset(dataset, indices), batch_size=1, generator=torch.Generator())
-        show = self.opt["val"].get("pbar", False) and self.opt.get("rank", 0) == 0
-        yield from zip(indices, tqdm(loader, unit="picture", disable=not show), strict=True)
+    def _tasks(self, dataset: Dataset, batches: Sequence[range], save: tuple[str, int | str] | None) -> Iterator[Task]:
+        """Restores batch by batch and computes what runs on the device; the rest is left to `score`.
 
-    def _measure(self, name: str, data: dict[str, Any], current_iter: int | str, save_img: bool) -> dict[str, Value]:
-        """The metrics of one restored picture, which is written when asked for."""
-        picture = tensor2img(self.output, min_max=(-1, 1))
-        pair = {"img": picture}
-        if "gt" in data:
-            pair["img2"] = tensor2img(self.gt, min_max=(-1, 1))
-        if save_img:
-            stem = Path(data["lq_path"][0]).stem
-            suffix = current_iter if self.is_train else self.opt["val"].get("suffix") or self.opt["name"]
-            write_png(Path(self.opt["path"]["visualization"]) / name / f"{stem}_{suffix}.png", picture)
-        return {m: measured(pair, options) for m, options in (self.opt["val"].get("metrics") or {}).items()}
+        Args:
+            dataset: the validation set.
+            batches: indices of the images of each batch.
+            save: name of the set and iteration, for writing the restored images; None writes none.
+        """
+        wanted = self.opt["val"].get("metrics") or {}
+        ours = {name: metric for name, options in wanted.items() if (metric := metric_of(options))}
+        networks = {name: metric for name, metric in ours.items() if metric.entry.on_device}
+        pixels = {name: metric for name, metric in ours.items() if name not in networks}
+        foreign = {name: options for name, options in wanted.items() if name not in ours}
+        for indices, data in self._batches(dataset, batches):
+            self.feed_data(data)
+            self.test()
+            results = images(self.output)
+            truths = images(self.gt) if "gt" in data else [None] * len(results)
+            if save is not None:
+                for path, result in zip(data["lq_path"], results, strict=True):
+                    self._save(Path(path).stem, result, *save)
+            pairs = dict(zip(indices, zip(results, truths, strict=True), strict=True))
+            rows = {
+                index: {name: foreign_value(pair, options) for name, options in foreign.items()}
+                for index, pair in pairs.items()
+            }
+            if truths[0] is None:
+                without = {name: NO_TRUTH for name, metric in ours.items() if metric.entry.reference}
+                rows = {index: {**row, **without} for index, row in rows.items()}
+            cases = {index: Case(result if gt is None else gt, result, result) for index, (result, gt) in pairs.items()}
+            possible = [name for name in ours if truths[0] is not None or not ours[name].entry.reference]
+            task = Task(cases, {name: metric for name, metric in networks.items() if name in possible}, rows)
+            rows = score(task, str(self.device))
+            yield Task(cases, {name: metric for name, metric in pixels.items() if name in possible}, rows)
+
+    def _batches(self, dataset: Dataset, batches: Sequence[range]) -> Iterator[tuple[range, dict[str, Any]]]:
+        loader = DataLoader(dataset, batch_sampler=batches, generator=torch.Generator())
+        show = self.opt["val"].get("pbar", False) and self.opt.get("rank", 0) == 0
+        yield from zip(batches, tqdm(loader, unit="batch", disable=not show), strict=True)
+
+    def _save(self, stem: str, image: np.ndarray, name: str, current_iter: int | str) -> None:
+        suffix = current_iter if self.is_train else self.opt["val"].get("suffix") or self.opt["name"]
+        write_png(Path(self.opt["path"]["visualization"]) / name / f"{stem}_{suffix}.png", image)
 
     def _report(self, name: str, rows: dict[int, dict[str, Value]], current_iter: int | str, tb_logger: Any) -> None:
         """Reduces, keeps the best (BasicSR's records), logs to console and TensorBoard."""
         self._initialize_best_metric_results(name)
         self.metric_results: dict[str, float] = {}
-        lines = [f"Validation {name} ({len(rows)} pictures)"]
+        lines = [f"Validation {name} ({len(rows)} images)"]
         for metric, options in self.opt["val"]["metrics"].items():
             value = reduced([rows[i][metric] for i in sorted(rows)], options)
             if isinstance(value, str):
@@ -115,16 +164,16 @@ class ValidationMixin:
         get_root_logger().info("\n".join(lines))
 
     def _save_grid(self, dataset: Dataset, current_iter: int | str, tb_logger: Any) -> None:
-        """One row per face: input | restored at several s | truth; written to `visualization` and TensorBoard."""
+        """One row per face: input | restored at several s | ground truth; goes to `visualization` and TensorBoard."""
         name, rows = dataset.opt["name"], []
-        for _, data in self._items(dataset, range(min(self.opt["val"]["grid"], len(dataset)))):
+        for _, data in self._batches(dataset, chunks(min(self.opt["val"]["grid"], len(dataset)), 1)):
             self.feed_data(data)
             restored = [self.restore(self.lq, s) for s in self._grid_dials()]
             rows.append(torch.cat([self.lq, *restored, *([self.gt] if "gt" in data else [])], dim=3))
-        picture = tensor2img(torch.cat(rows, dim=2), min_max=(-1, 1))
-        write_png(Path(self.opt["path"]["visualization"]) / f"grid_{name}_{current_iter}.png", picture)
+        (grid,) = images(torch.cat(rows, dim=2))
+        write_png(Path(self.opt["path"]["visualization"]) / f"grid_{name}_{current_iter}.png", grid)
         if tb_logger is not None:
-            tb_logger.add_image(f"grid/{name}", picture[..., ::-1].copy(), current_iter, dataformats="HWC")
+            tb_logger.add_image(f"grid/{name}", grid[..., ::-1].copy(), current_iter, dataformats="HWC")
 
     def _grid_dials(self) -> list[float | None]:
         net = self.get_bare_model(self.net_g)
@@ -134,39 +183,43 @@ class ValidationMixin:
         return [float(factor) / net.max_factor for factor in factors]
 
 
-def measured(pair: dict[str, np.ndarray], options: dict[str, Any]) -> Value:
-    """One metric of one picture; instead of a number the reason why there is none."""
-    if options["type"] == "calculate_niqe" and niqe_blocks(pair["img"], options.get("crop_border", 0)) < 2:
-        return "not defined (NIQE takes pictures of at least 96x192 pixels)"
-    options = {key: value for key, value in options.items() if key != "better"}
+def chunks(count: int, size: int) -> list[range]:
+    """0..count-1 in ranges of `size`; which images share a batch does not depend on the number of ranks."""
+    return [range(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def images(batch: Tensor) -> list[np.ndarray]:
+    """(N, 3, H, W) RGB in [-1, 1] -> BGR uint8 images."""
+    return [tensor2img(image, min_max=(-1, 1)) for image in batch]
+
+
+def foreign_value(pair: tuple[np.ndarray, np.ndarray | None], options: dict[str, Any]) -> Value:
+    """A metric of another package, from BasicSR's registry, of (result, ground truth); or why there is no number."""
+    data = {key: image for key, image in zip(("img", "img2"), pair, strict=True) if image is not None}
     try:
-        value = calculate_metric(pair, options)
-    except NotDefined as error:
-        return f"not defined ({error})"
+        return float(calculate_metric(data, {key: value for key, value in options.items() if key != "better"}))
     except Exception as error:  # noqa: BLE001 - whatever a metric does, the run goes on and says so
         return f"failed ({type(error).__name__}: {error})"
-    return value if isinstance(value, np.ndarray) else float(value)
 
 
-def reduced(values: list[Value], options: dict[str, Any]) -> float | str:
-    """The figure of a set: the metric's own `reduce` over its features, otherwise the mean.
+def reduced(values: Sequence[Value], options: dict[str, Any]) -> float | str:
+    """The value of a set: the Frechet distance of a metric of sets, otherwise the mean.
 
-    Pictures without a value are left out when others have one; when none has, the first reason is returned.
+    Images without a value are left out when others have one; when none has, the first reason is returned.
     """
     found = [v for v in values if not isinstance(v, str) and np.isfinite(v).all()]
     missing = [v if isinstance(v, str) else "failed (not finite)" for v in values if not any(v is f for f in found)]
     if not found:
-        return missing[0] if missing else "not defined (no pictures)"
+        return missing[0] if missing else "not defined (no images)"
     if missing:
-        left_out = f"{len(missing)} of {len(values)} pictures without value: {missing[0]}"
+        left_out = f"{len(missing)} of {len(values)} images without value: {missing[0]}"
         get_root_logger().warning(f"{options['type']}: {left_out}")
-    reduce = getattr(METRIC_REGISTRY.get(options["type"]), "reduce", None)
+    if not isinstance(found[0], np.ndarray):
+        return float(np.mean(found))
     try:
-        return float(np.mean(found)) if reduce is None else float(reduce(np.stack(found)))
-    except NotDefined as error:
+        return frechet_of_pairs(found)
+    except GCFSRError as error:
         return f"not defined ({error})"
-    except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
-        return f"failed ({type(error).__name__}: {error})"
 
 
 def gathered(rows: dict[int, Any]) -> dict[int, Any]:
@@ -185,7 +238,7 @@ def kept_random_state() -> Iterator[None]:
         yield
 
 
-def write_png(path: Path, picture: np.ndarray) -> None:
-    """Writes a BGR uint8 picture, whole or not at all."""
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Writes a BGR uint8 image, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes_atomic(path, cv2.imencode(".png", picture)[1].tobytes())
+    write_bytes_atomic(path, cv2.imencode(".png", image)[1].tobytes())

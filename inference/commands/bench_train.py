@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     """Trains, evaluates, and prints where the report is."""
     from gcfsr_arch.errors import GCFSRError
     from gcfsr_inference.evaluation.bench_train import Budget, bench_train
-    from gcfsr_inference.evaluation.catalogue import default_metrics
+    from gcfsr_inference.evaluation.metric_weights import default_metrics
 
     for option, least in (("iterations", 1), ("seed", 0), ("threads", 1)):
         if getattr(args, option) < least:

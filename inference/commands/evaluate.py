@@ -97,10 +97,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace) -> Any:
-    from gcfsr_inference.evaluation.catalogue import default_metrics
     from gcfsr_inference.evaluation.conditions import GFPGAN_RANGES, find_protocol
     from gcfsr_inference.evaluation.evaluate import Settings
     from gcfsr_inference.evaluation.inputs import read_blind_ranges
+    from gcfsr_inference.evaluation.metric_weights import default_metrics
 
     metrics = args.metrics.split(",") if args.metrics else default_metrics(args.weights)
     return Settings(

@@ -67,7 +67,8 @@ def _fig2(args: argparse.Namespace, out: Any) -> Any:
 def _metric(args: argparse.Namespace) -> Any:
     """The entry and measure of --metric."""
     from gcfsr_arch.errors import GCFSRError
-    from gcfsr_inference.evaluation.catalogue import availability, entry_of, weights_folders
+    from gcfsr_inference.evaluation.metric_weights import availability, weights_folders
+    from gcfsr_measure.catalogue import entry_of
 
     entry = entry_of(args.metric)
     if entry.of_set:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from gcfsr_inference.evaluation.conditions import GFPGAN_RANGES
-from gcfsr_inference.evaluation.frechet import RELIABLE, frechet_of
 from gcfsr_inference.evaluation.groups import make_groups
 from gcfsr_inference.evaluation.run import Evaluation
 from gcfsr_inference.evaluation.score import Planned, encode
 from gcfsr_inference.evaluation.workspace import combined_hash
+from gcfsr_measure.frechet import RELIABLE, frechet_distance
 
 FORMAT = "gcfsr-evaluation-1"
 PACKAGES = (
@@ -108,6 +108,6 @@ def _distance(
     def rows(hashes: dict[str, str]) -> list[Path]:
         return [evaluation.space.features(planned.id, hashes[name]) for name in names]
 
-    value = frechet_of(map(np.load, rows(digests)), map(np.load, rows(truth)))
+    value = frechet_distance(map(np.load, rows(digests)), map(np.load, rows(truth)))
     note = f"{len(names)} pictures, fewer than {RELIABLE}: biased upwards" if len(names) < RELIABLE else ""
     return {"value": value, "pictures": len(names), "note": note}

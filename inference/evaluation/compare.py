@@ -10,7 +10,7 @@ import numpy as np
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.evaluation.assemble import FORMAT
 from gcfsr_inference.evaluation.score import decode
-from gcfsr_inference.evaluation.statistics import holm, paired_test
+from gcfsr_measure.statistics import holm, paired_test
 
 LEVEL = 0.05
 

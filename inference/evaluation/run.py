@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.evaluation.catalogue import availability, entry_of, weights_folders
 from gcfsr_inference.evaluation.conditions import Condition
 from gcfsr_inference.evaluation.inputs import Preparation, prepare
 from gcfsr_inference.evaluation.methods import Folder, Method
-from gcfsr_inference.evaluation.score import Planned, Scored, Task, Values, Workers, score, size_fault
+from gcfsr_inference.evaluation.metric_weights import availability, weights_folders
+from gcfsr_inference.evaluation.score import Planned, Scored, Task, Values, score, size_fault
 from gcfsr_inference.evaluation.settings import Settings
 from gcfsr_inference.evaluation.specs import build_method, file_hash
 from gcfsr_inference.evaluation.workspace import Workspace, by_stem, chunks, read_bgr, save_picture
+from gcfsr_measure.catalogue import entry_of
+from gcfsr_measure.workers import Workers
 
 Advance = Callable[[str, int, int], None]  # what is being done, how many pictures more are done, of how many
 

@@ -3,25 +3,18 @@
 import io
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import write_bytes_atomic
-from gcfsr_inference.evaluation.catalogue import entry_of
-from gcfsr_inference.evaluation.measures import Case, Measure
 from gcfsr_inference.evaluation.specs import file_hash
 from gcfsr_inference.evaluation.workspace import Workspace, read_bgr
-
-T = TypeVar("T")
-R = TypeVar("R")
+from gcfsr_measure.catalogue import entry_of, measure_of
+from gcfsr_measure.measures import Case
 
 
 @dataclass(frozen=True)
@@ -58,12 +51,6 @@ class Scored:
     fault: str | None = None
 
 
-@lru_cache(maxsize=32)
-def measure_of(planned: Planned) -> Measure:
-    """Builds a measure once per process."""
-    return entry_of(planned.key).make(planned.weights, planned.device)
-
-
 def score(task: Task) -> list[Scored]:
     """Reads and measures the pictures of a task; features of set metrics go to files named by the picture's hash."""
     scored = [Scored(name) for name, *_ in task.pictures]
@@ -80,7 +67,7 @@ def score(task: Task) -> list[Scored]:
         if entry.fault is None:
             cases.append((entry, Case(truth, result, read_bgr(low_path), task.blind)))
     for planned in task.plan if cases else ():
-        values = measure_of(planned)([case for _, case in cases])
+        values = measure_of(planned.key, planned.weights, planned.device)([case for _, case in cases])
         for (entry, _), value in zip(cases, values, strict=True):
             if planned.of_set:
                 _save_features(Workspace(task.root).features(planned.id, entry.digest), np.asarray(value))
@@ -155,37 +142,3 @@ class Values:
                     line = json.dumps({"name": entry.name, "sha256": entry.digest, "values": values}, allow_nan=False)
                     file.write(line + "\n")
                     self._take(line)
-
-
-class Workers:
-    """Runs a function over items: here when `jobs` is 1, otherwise in that many processes; in the items' order."""
-
-    def __init__(self, jobs: int):
-        self.jobs = jobs
-        self.pool = ProcessPoolExecutor(jobs, get_context("spawn"), _one_thread) if jobs > 1 else None
-
-    def __enter__(self) -> "Workers":
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if self.pool:
-            self.pool.shutdown(cancel_futures=True)
-
-    def map(self, function: Callable[[T], R], items: Iterable[T], ahead: int = 4) -> Iterator[R]:
-        """Yields results as they come due; only a few items are in flight, so any number of them fits in memory."""
-        if self.pool is None:
-            yield from map(function, items)
-            return
-        waiting = []
-        for item in items:
-            waiting.append(self.pool.submit(function, item))
-            if len(waiting) >= ahead * self.jobs:
-                yield waiting.pop(0).result()
-        for future in waiting:
-            yield future.result()
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)

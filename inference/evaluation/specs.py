@@ -106,7 +106,8 @@ def _basicsr(where: str, options: dict[str, str], device: str, seed: int) -> Net
     gcfsr_autoload.install()  # BasicSR imports on today's torchvision only with it
     from basicsr.archs import build_network
 
-    from gcfsr_inference.evaluation.networks import fill, load_state
+    from gcfsr_arch.checkpoint import read_state
+    from gcfsr_measure.squeezenet import fill
 
     file, _, checkpoint = where.rpartition(":")
     opt_path, path = _existing(file, "BasicSR option file"), _existing(checkpoint, "checkpoint")
@@ -117,9 +118,7 @@ def _basicsr(where: str, options: dict[str, str], device: str, seed: int) -> Net
         model = build_network(config)
     except (KeyError, TypeError) as error:
         raise GCFSRError(f"{opt_path}: network_g: {error}") from error
-    state = load_state(path)
-    state = state.get("params_ema", state.get("params", state))
-    fill(model, {key.removeprefix("module."): value for key, value in state.items()}, path)
+    fill(model, read_state(path)[0], path)
     identity = {"kind": "basicsr", "arch": config["type"], "sha256": file_hash(path), **options}
     return Network(config["type"], identity, model.to(device), device, **_flags(options))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from gcfsr_inference.evaluation.published import PUBLISHED, SOURCE
 from gcfsr_inference.evaluation.score import decode
-from gcfsr_inference.evaluation.statistics import bootstrap_interval
+from gcfsr_measure.statistics import bootstrap_interval
 
 
 @dataclass

@@ -4,8 +4,8 @@ import csv
 import io
 from typing import Any
 
-from gcfsr_inference.evaluation.frechet import RELIABLE
 from gcfsr_inference.evaluation.tables import PUBLISHED_NOTE, Cell, Table, make_tables
+from gcfsr_measure.frechet import RELIABLE
 
 
 def arrow(metric: dict[str, Any]) -> str:

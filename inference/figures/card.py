@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcfsr_datasets.image_io import write_bytes_atomic
-from gcfsr_inference.evaluation.catalogue import Entry
-from gcfsr_inference.evaluation.measures import Case, Measure
-from gcfsr_inference.evaluation.pixels import sharpness
 from gcfsr_inference.evaluation.workspace import write_json
 from gcfsr_inference.figures.common import Image, in_octaves, make_low, new_figure, save_figure
 from gcfsr_inference.figures.strength import best_index
 from gcfsr_inference.restore.restorer import Restorer
+from gcfsr_measure.catalogue import Entry
+from gcfsr_measure.measures import Case, Measure
+from gcfsr_measure.pixels import sharpness
 
 STEPS = 9  # settings of the dial, equally far apart in octaves over the checkpoint's range
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import cv2
 
-from gcfsr_inference.evaluation.catalogue import Entry
-from gcfsr_inference.evaluation.measures import Case, Measure
 from gcfsr_inference.evaluation.sheets import enlarge, stack, with_label
 from gcfsr_inference.evaluation.workspace import write_json
 from gcfsr_inference.figures.common import Image, make_low, save_image
 from gcfsr_inference.restore.restorer import Restorer
+from gcfsr_measure.catalogue import Entry
+from gcfsr_measure.measures import Case, Measure
 
 YELLOW = (0, 220, 255)  # BGR, the paper's frame
 

@@ -1,14 +1,14 @@
-"""Does a result agree with its input? Measured after shrinking it by its factor; and made to agree on request."""
+"""Whether a result agrees with its input, measured after downscaling it by its factor; and a lock that enforces it."""
 
 from dataclasses import asdict, dataclass
 
-import cv2
 import numpy as np
 
 from gcfsr_datasets.resize import resize
 from gcfsr_inference.restore.arrays import to_depth, unit_bgr
+from gcfsr_measure.pixels import psnr, sharpness
 
-EQUAL = 100.0  # PSNR in dB that stands for "no difference"
+EQUAL = 100.0  # PSNR in dB of equal images
 TARGET = 0.5  # mean difference in 8-bit steps that `lock` goes below
 MOST_STEPS = 200
 
@@ -37,7 +37,7 @@ class LockCost:
     Attributes:
         steps: back-projections made.
         psnr_change: PSNR in dB between the result before and after: how much was changed at all.
-        sharpness_before, sharpness_after: variance of the Laplacian of the luma in 8-bit steps squared.
+        sharpness_before, sharpness_after: see `gcfsr_measure.pixels.sharpness`.
         before, after: the consistency.
     """
 
@@ -61,11 +61,11 @@ def low_size(given: np.ndarray, out_size: int, factor: float) -> int:
 
 
 def consistency(restored: np.ndarray, given: np.ndarray, factor: float) -> Consistency:
-    """Compares a result, shrunk by its factor, with the picture it came from.
+    """Compares a result, shrunk by its factor, with the image it came from.
 
     Args:
         restored: (S, S, 3) BGR or (S, S) of uint8 or uint16.
-        given: the input picture, any size; it is shrunk to the same size if it is larger.
+        given: the input image, any size; it is shrunk to the same size if it is larger.
         factor: how many times fewer pixels than `restored` the input really has (`estimate_factor`).
     """
     size = low_size(given, restored.shape[0], factor)
@@ -75,7 +75,7 @@ def consistency(restored: np.ndarray, given: np.ndarray, factor: float) -> Consi
 def lock(restored: np.ndarray, given: np.ndarray, factor: float) -> tuple[np.ndarray, LockCost]:
     """Projects a result back so that it agrees with its input: iterative back-projection (Irani and Peleg, 1991).
 
-    Each step adds the enlarged difference between the input and the shrunk result, until the picture that is returned,
+    Each step adds the enlarged difference between the input and the shrunk result, until the image that is returned,
     rounded and clipped, differs by less than 0.5/255 on average.
 
     Args:
@@ -84,8 +84,8 @@ def lock(restored: np.ndarray, given: np.ndarray, factor: float) -> tuple[np.nda
         factor: as in `consistency`.
 
     Returns:
-        The locked picture (dtype and shape of `restored`) and what that cost. Where clipping keeps the target out of
-        reach the best picture found is returned: see `cost.after.mean`.
+        The locked image (dtype and shape of `restored`) and what that cost. Where clipping keeps the target out of
+        reach the best image found is returned: see `cost.after.mean`.
     """
     out = restored.shape[:2]
     size = low_size(given, out[0], factor)
@@ -100,29 +100,22 @@ def lock(restored: np.ndarray, given: np.ndarray, factor: float) -> tuple[np.nda
         found = _compare(_shrink(unit_bgr(rounded), size), target)
         if found.mean < best.mean:
             best, best_result = found, rounded
-    change = _psnr(unit_bgr(best_result) - unit_bgr(restored))
-    return best_result, LockCost(steps, change, sharpness(restored), sharpness(best_result), before, best)
+    change = min(EQUAL, psnr(unit_bgr(best_result), unit_bgr(restored), peak=1))
+    return best_result, LockCost(steps, change, _sharpness(restored), _sharpness(best_result), before, best)
 
 
-def sharpness(image: np.ndarray) -> float:
-    """Variance of the Laplacian of the luma, in 8-bit steps squared."""
-    luma = cv2.cvtColor((unit_bgr(image) * 255).astype(np.float32), cv2.COLOR_BGR2GRAY)
-    return float(cv2.Laplacian(luma, cv2.CV_32F).var())
+def _sharpness(image: np.ndarray) -> float:
+    return sharpness(unit_bgr(image) * 255)
 
 
 def _shrink(unit: np.ndarray, size: int) -> np.ndarray:
-    """To (size, size), clipped as the pictures in training are."""
+    """To (size, size), clipped as the images in training are."""
     return unit if unit.shape[:2] == (size, size) else np.clip(resize(unit, (size, size)), 0, 1)
 
 
 def _compare(low: np.ndarray, target: np.ndarray) -> Consistency:
     difference = np.abs(low - target)
     return Consistency(
-        len(low), round(_psnr(difference), 4), round(float(difference.mean() * 255), 4),
+        len(low), round(min(EQUAL, psnr(low, target, peak=1)), 4), round(float(difference.mean() * 255), 4),
         round(float(difference.max() * 255), 4),
     )  # fmt: skip
-
-
-def _psnr(difference: np.ndarray) -> float:
-    mse = float(np.square(difference).mean())
-    return EQUAL if mse < 10 ** (-EQUAL / 10) else float(-10 * np.log10(mse))

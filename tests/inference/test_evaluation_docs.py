@@ -6,9 +6,9 @@ from argparse import ArgumentParser
 from importlib import import_module
 from pathlib import Path
 
-from gcfsr_inference.evaluation.catalogue import ENTRIES
 from gcfsr_inference.evaluation.conditions import PROTOCOLS, find_protocol
 from gcfsr_inference.evaluation.specs import OPTIONS
+from gcfsr_measure.catalogue import ENTRIES
 
 
 def test_command_lines(root: Path) -> None:

@@ -67,6 +67,16 @@ def test_data_knows_no_basicsr_and_no_network(root: Path) -> None:
         assert not foreign(path, DATA), path
 
 
+def test_metrics_know_neither_training_nor_inference(root: Path) -> None:
+    """Training's validation and `gcfsr evaluate` both call them."""
+    for path in sources(root / "measure"):
+        ours = {name for name in imports(path) if name.startswith("gcfsr")}
+        known = ("gcfsr_measure", "gcfsr_datasets", "gcfsr_arch.errors", "gcfsr_arch.checkpoint", "gcfsr_autoload")
+        assert not {name for name in ours if not name.startswith(known)}, path
+        at_import = {name.split(".")[0] for name in imports(path, everywhere=False)}
+        assert not at_import & {"basicsr", "lpips", "torch_fidelity", "facexlib", "onnxruntime", "torchvision"}, path
+
+
 def test_only_training_knows_basicsr(root: Path) -> None:
     at_home = [root / "gcfsr_arch" / "training", root / "gcfsr_arch" / "register.py", root / "gcfsr_arch" / "train.py"]
     for path in [*sources(root / "gcfsr_arch"), *sources(root / "datasets")]:
@@ -81,13 +91,14 @@ def test_inference_knows_training_and_basicsr_only_inside_functions(root: Path) 
 
 
 def test_nothing_knows_inference(root: Path) -> None:
-    for path in [*sources(root / "gcfsr_arch"), *sources(root / "datasets"), root / "gcfsr_autoload.py"]:
+    folders = ("gcfsr_arch", "datasets", "measure")
+    for path in [*(path for name in folders for path in sources(root / name)), root / "gcfsr_autoload.py"]:
         assert not [name for name in imports(path) if name.startswith("gcfsr_inference")], path
 
 
 def test_nothing_imports_the_python_interface(root: Path) -> None:
     """`gcfsr` is for users; our own code imports a name from where it is defined."""
-    for folder in ("gcfsr_arch", "datasets", "inference"):
+    for folder in ("gcfsr_arch", "datasets", "measure", "inference"):
         for path in sources(root / folder):
             assert not [name for name in imports(path) if name.split(".")[0] == "gcfsr"], path
 

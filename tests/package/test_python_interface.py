@@ -32,8 +32,8 @@ def test_a_type_checker_sees_the_types(root: Path, tmp_path: Path, outside: dict
     """Of a program outside the repository, with the packages where an installation puts them."""
     packages = tmp_path / "packages"
     packages.mkdir()
-    for name, folder in {"gcfsr_datasets": "datasets", "gcfsr_inference": "inference"}.items():
-        (packages / name).symlink_to(root / folder)
+    for folder in ("datasets", "inference", "measure"):
+        (packages / f"gcfsr_{folder}").symlink_to(root / folder)
     for name in ("gcfsr", "gcfsr_arch"):
         (packages / name).symlink_to(root / name)
     program = tmp_path / "program.py"

@@ -18,6 +18,7 @@ HOMES = {
     "gcfsr_arch": "gcfsr_arch",
     "datasets": "gcfsr_datasets",
     "inference": "gcfsr_inference",
+    "measure": "gcfsr_measure",
     "options": "gcfsr_options",
 }
 pytestmark = pytest.mark.xdist_group("wheel")
@@ -82,7 +83,8 @@ def test_type_information_is_announced(wheel: Path) -> None:
     """PEP 561: without `py.typed` a type checker takes an installed package for untyped."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    assert {f"{name}/py.typed" for name in ("gcfsr", "gcfsr_arch", "gcfsr_datasets", "gcfsr_inference")} <= names
+    typed = ("gcfsr", "gcfsr_arch", "gcfsr_datasets", "gcfsr_inference", "gcfsr_measure")
+    assert {f"{name}/py.typed" for name in typed} <= names
 
 
 def required(wheel: Path, python: str, extra: str) -> set[str]:

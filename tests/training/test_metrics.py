@@ -1,4 +1,4 @@
-"""Metrics against independent implementations, and validation that survives them."""
+"""BasicSR's names for the metrics, and validation: batches, workers, ranks, and metrics that fail."""
 
 import logging
 from pathlib import Path
@@ -9,18 +9,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from scipy import linalg
 from torch.utils.data import DataLoader
-from torchvision.models import alexnet, squeezenet1_1, vgg16
+from torchvision.models import squeezenet1_1
 
 pytest.importorskip("basicsr")
 
+from basicsr.metrics import calculate_metric
+
 from gcfsr_arch import GCFSRError
-from gcfsr_arch.training import metrics, validation
+from gcfsr_arch.training import metrics, options_registry
+from gcfsr_measure.catalogue import entry_of
+from gcfsr_measure.measures import Case
 
 
 def faces(seed: int = 0, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """Two similar BGR pictures."""
+    """Two similar BGR images."""
     rng = np.random.default_rng(seed)
     a = cv2.resize(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8), (size, size), interpolation=cv2.INTER_CUBIC)
     b = np.clip(a + rng.normal(0, 20, a.shape), 0, 255).astype(np.uint8)
@@ -35,89 +38,55 @@ def squeezenet(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+def test_every_name_is_known_to_the_option_checks() -> None:
+    assert set(options_registry.METRICS) == {*metrics.OURS, *metrics.THEIRS}
+
+
+@pytest.mark.parametrize("crop", [0, 3])
+@pytest.mark.parametrize("y", [False, True])
+@pytest.mark.parametrize("kind", ["calculate_psnr", "calculate_ssim", "calculate_niqe"])
+def test_basicsrs_names_mean_what_they_mean_in_basicsr(kind: str, y: bool, crop: int) -> None:
+    size = 240 if kind == "calculate_niqe" else 64
+    (a, b), options = faces(size=size), {"type": kind, "crop_border": crop, "test_y_channel": y}
+    metric = metrics.metric_of(options)
+    assert metric is not None
+    wanted = calculate_metric({"img": b, "img2": a}, dict(options))
+    (found,) = metrics.measured(metric, [Case(a, b, a)])
+    assert found == pytest.approx(wanted, rel=1e-5)
+    assert metrics.metric_of({**options, "input_order": "HWC"}) is None  # then BasicSR's own function runs
+
+
+def test_registered_metrics_work_in_any_basicsr_model(squeezenet: str) -> None:
+    a, b = faces()
+    options = {"type": "calculate_feature_distance", "weights": squeezenet}
+    wanted = entry_of("squeezenet").make(Path(squeezenet), "cpu")([Case(a, b, a)])[0]
+    assert calculate_metric({"img": b, "img2": a}, dict(options)) == pytest.approx(wanted)
+    with pytest.raises(GCFSRError, match="distance between whole sets"):
+        calculate_metric({"img": b, "img2": a}, {**options, "type": "calculate_feature_frechet"})
+
+
 @pytest.mark.parametrize(
-    ("net", "build"),
-    [("alex", alexnet), ("squeeze", squeezenet1_1), pytest.param("vgg", vgg16, marks=pytest.mark.slow)],
+    ("options", "message"),
+    [
+        ({"type": "calculate_lpips"}, "weights: calculate_lpips needs the path"),
+        ({"type": "calculate_lpips", "weights": "none.pth"}, r"weights: none\.pth is not a file"),
+        ({"type": "calculate_lpips", "weights": __file__, "heads": "x"}, "heads: calculate_lpips takes net, weights"),
+        ({"type": "calculate_lpips", "weights": __file__, "net": "res"}, "metric lpips-res: unknown"),
+        ({"type": "calculate_identity", "weights": __file__, "nrom": "raw"}, "nrom: .* takes norm, weights"),
+    ],
 )
-def test_lpips_is_the_authors(net: str, build: Any, tmp_path: Path) -> None:
-    """Random backbones with the true heads that the `lpips` package carries."""
-    lpips = pytest.importorskip("lpips")
-    torch.manual_seed(0)
-    reference = lpips.LPIPS(net=net, pnet_rand=True, verbose=False).eval()
-    theirs = [m for m in reference.net.modules() if isinstance(m, torch.nn.Conv2d)]
-    with torch.device("meta"):
-        backbone = build(weights=None).features
-    backbone.to_empty(device="cpu")
-    for mine, other in zip((m for m in backbone.modules() if isinstance(m, torch.nn.Conv2d)), theirs, strict=False):
-        mine.load_state_dict(other.state_dict())
-    torch.save({f"features.{k}": v for k, v in backbone.state_dict().items()}, tmp_path / "backbone.pth")
-    heads = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{net}.pth"
+def test_what_cannot_run_is_named_before_the_run(options: dict[str, str], message: str) -> None:
+    with pytest.raises(GCFSRError, match=message):
+        metrics.metric_of(options)
+
+
+def test_a_failing_image_does_not_take_its_batch_with_it() -> None:
     a, b = faces()
-    found = metrics.calculate_lpips(a, b, str(tmp_path / "backbone.pth"), str(heads), net)
-    tensors = [metrics.rgb_tensor(x) for x in (a, b)]
-    with torch.no_grad():
-        assert found == pytest.approx(reference(*tensors).item(), rel=1e-4)
-    assert metrics.calculate_lpips(a, a, str(tmp_path / "backbone.pth"), str(heads), net) == pytest.approx(0, abs=1e-7)
-
-
-def test_wrong_lpips_weights_are_named(squeezenet: str) -> None:
-    with pytest.raises(GCFSRError, match="is no alex state dict"):
-        metrics.LPIPS("alex", squeezenet, squeezenet)
-    with pytest.raises(GCFSRError, match="does not hold the 7 heads of squeeze"):
-        metrics.LPIPS("squeeze", squeezenet, squeezenet)
-    with pytest.raises(GCFSRError, match="net 'res' is not one of"):
-        metrics.LPIPS("res", squeezenet, squeezenet)
-
-
-def test_frechet_distance_is_the_textbooks() -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(200, 6)), rng.normal(0.5, 1.5, size=(150, 6)) @ rng.normal(size=(6, 6))
-    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    root = linalg.sqrtm(cov_a @ cov_b).real
-    wanted = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov_a + cov_b - 2 * root)
-    assert metrics.frechet_distance(a, b) == pytest.approx(wanted, rel=1e-6)
-    assert metrics.frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
-    few = rng.normal(size=(3, 20))  # fewer pictures than features: singular covariances
-    assert np.isfinite(metrics.frechet_distance(few, few + 1))
-    with pytest.raises(metrics.NotDefined):
-        metrics.frechet_distance(a[:1], b)
-
-
-def test_feature_metrics_order_pictures(squeezenet: str) -> None:
-    a, b = faces()
-    assert metrics.calculate_feature_distance(a, a, squeezenet) == 0
-    assert metrics.calculate_feature_distance(a, b, squeezenet) > 0
-    pairs = np.stack([metrics.calculate_feature_frechet(*faces(i), squeezenet) for i in range(4)])
-    assert pairs.shape == (4, 1024)
-    assert metrics.calculate_feature_frechet.reduce(pairs) > 0
-
-
-def test_the_arcface_crop_meets_its_template() -> None:
-    """The five points of an FFHQ-aligned face land within three pixels of ArcFace's template."""
-    points = np.float64([[96, 119], [160, 120], [127, 157], [98, 186], [154, 186]]) / 256
-    template = np.float64([[38.29, 51.70], [73.53, 51.50], [56.03, 71.74], [41.55, 92.37], [70.73, 92.20]])
-    left, top, side = metrics.ARCFACE_BOX
-    assert np.abs((points - (left, top)) / side * 112 - template).max() < 3
-
-
-def test_identity(shared: Path) -> None:
-    weights = str(shared / "weights" / "MobileFaceNet.onnx")
-    files = sorted((shared / "faces" / "val256").glob("lon_*.png"))[:6]
-    pictures = [cv2.imread(str(f)) for f in files]
-    assert metrics.calculate_identity(pictures[0], pictures[0], weights) == pytest.approx(1, abs=1e-5)
-    softer = cv2.resize(cv2.resize(pictures[0], (96, 96), interpolation=cv2.INTER_AREA), (256, 256))
-    others = [metrics.calculate_identity(pictures[0], p, weights) for p in pictures[1:]]
-    assert metrics.calculate_identity(pictures[0], softer, weights) > 0.8 > 0.5 > np.mean(others)
-    with pytest.raises(GCFSRError, match=r"none\.onnx is not a file"):
-        metrics.calculate_identity(pictures[0], softer, "none.onnx")
-
-
-def test_niqe_blocks() -> None:
-    assert metrics.niqe_blocks(np.zeros((96, 192, 3))) == 2
-    assert metrics.niqe_blocks(np.zeros((191, 191, 3))) == 1
-    assert metrics.niqe_blocks(np.zeros((200, 200, 3)), crop_border=8) == 1
-    pair = {"img": faces(size=128)[0]}
-    assert str(validation.measured(pair, {"type": "calculate_niqe", "crop_border": 0})).startswith("not defined (NIQE")
+    cases = [Case(a, b, a), Case(a, b[:8], a), Case(a, a, a)]
+    values = metrics.measured(metrics.Metric("ssim"), cases)
+    assert values[0] == pytest.approx(entry_of("ssim").make(None, "cpu")([cases[0]])[0])
+    assert values[1] == "not defined (a side is below 11 pixels)"
+    assert metrics.measured(metrics.Metric("psnr"), cases)[1].startswith("failed (ValueError")
 
 
 class Board:
@@ -142,7 +111,7 @@ def test_validation_goes_on_when_a_metric_fails(
     wanted = {
         "psnr": {"type": "calculate_psnr", "crop_border": 0, "better": "higher"},
         "niqe": {"type": "calculate_niqe", "crop_border": 0},
-        "broken": {"type": "calculate_psnr"},  # without crop_border BasicSR's raises TypeError
+        "broken": {"type": "calculate_psnr", "input_order": "upside down", "crop_border": 0},  # BasicSR's raises
         "frechet": {"type": "calculate_feature_frechet", "weights": squeezenet, "better": "lower"},
     }
     model = tiny.build(path=paths, val={"metrics": wanted, "grid": 2, "grid_factors": [4, 32]})
@@ -152,7 +121,7 @@ def test_validation_goes_on_when_a_metric_fails(
         model.validation(loader, 10, board, save_img=True)
     assert torch.equal(torch.get_rng_state(), state)
     assert "niqe: not defined" in caplog.text
-    assert "broken: failed (TypeError" in caplog.text
+    assert "broken: failed (ValueError" in caplog.text
     assert set(model.metric_results) == {"psnr", "frechet"}
     assert model.best_metric_results["five"]["psnr"]["iter"] == 10
     first = dict(model.metric_results)
@@ -160,9 +129,41 @@ def test_validation_goes_on_when_a_metric_fails(
     assert model.metric_results == first  # fixed noise: validation never moves
     assert board.scalars == {f"metrics/five/{name}": value for name, value in first.items()}
     grid = cv2.imread(str(tmp_path / "visualization" / "grid_five_10.png"))
-    assert grid.shape == (2 * 32, 4 * 32, 3)  # input, two dials, truth
+    assert grid.shape == (2 * 32, 4 * 32, 3)  # input, two dials, ground truth
     assert np.array_equal(board.images["grid/five"], grid[..., ::-1])
     assert len(list((tmp_path / "visualization" / "five").glob("*_10.png"))) == 5
+
+
+def test_validation_is_the_same_in_batches_and_in_workers(tiny: ModuleType, squeezenet: str, tmp_path: Path) -> None:
+    wanted = {
+        "psnr": {"type": "calculate_psnr", "crop_border": 2},
+        "ssim": {"type": "calculate_ssim"},
+        "distance": {"type": "calculate_feature_distance", "weights": squeezenet},
+        "frechet": {"type": "calculate_feature_frechet", "weights": squeezenet},
+    }
+    model = tiny.build(path={"experiments_root": str(tmp_path)})
+    found = []
+    for how in ({"batch": 1}, {"batch": 3, "workers": 2}, {}):
+        model.opt["val"] = {"metrics": wanted, **how}
+        model.validation(DataLoader(tiny.Faces()), 10, None)
+        found.append(dict(model.metric_results))
+    assert set(found[0]) == set(wanted)
+    for other in found[1:]:
+        assert other == pytest.approx(found[0], rel=1e-3)
+
+
+def test_validation_without_ground_truth_has_no_metric_that_needs_it(
+    tiny: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Blind(tiny.Faces):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            return {key: value for key, value in super().__getitem__(index).items() if key != "gt"}
+
+    model = tiny.build(path={"experiments_root": str(tmp_path)}, val={"metrics": {"psnr": {"type": "calculate_psnr"}}})
+    logging.getLogger("basicsr").propagate = True
+    with caplog.at_level(logging.INFO, logger="basicsr"):
+        model.validation(DataLoader(Blind()), 10, None)
+    assert "psnr: not defined (there is no ground truth)" in caplog.text
 
 
 def test_validation_uses_the_moving_average(tiny: ModuleType) -> None:

@@ -22,10 +22,10 @@ from gcfsr_inference.evaluation.groups import by_luminance, by_prefix, make_grou
 from gcfsr_inference.evaluation.page import html_page
 from gcfsr_inference.evaluation.published import PUBLISHED
 from gcfsr_inference.evaluation.score import decode, encode
-from gcfsr_inference.evaluation.statistics import bootstrap_interval, holm, paired_test
 from gcfsr_inference.evaluation.tables import make_tables
 from gcfsr_inference.evaluation.text import csv_text, markdown
 from gcfsr_inference.evaluation.workspace import write_json
+from gcfsr_measure.statistics import bootstrap_interval, holm, paired_test
 
 
 def metric(name: str, better: str = "higher", **fields: Any) -> dict[str, Any]:

@@ -12,12 +12,12 @@ import torch
 from gcfsr_arch import GCFSR, GCFSRError, load_generator, save_generator
 from gcfsr_inference.backends.backend import TorchBackend
 from gcfsr_inference.commands import figures as command
-from gcfsr_inference.evaluation.pixels import sharpness
 from gcfsr_inference.figures.card import rising_share, step_ratio
 from gcfsr_inference.figures.common import doubling, in_octaves, make_low
 from gcfsr_inference.figures.convergence import read_curve
 from gcfsr_inference.figures.strength import best_index
 from gcfsr_inference.restore.restorer import Restorer
+from gcfsr_measure.pixels import sharpness
 
 
 @pytest.fixture(scope="module")

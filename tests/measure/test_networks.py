@@ -1,16 +1,23 @@
 """Metrics by networks against the packages called directly; what weights may and may not do."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from gcfsr_arch.checkpoint import read_state
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.evaluation import catalogue, measures, networks
-from gcfsr_inference.evaluation.frechet import frechet_of
-from gcfsr_inference.evaluation.measures import Case
+from gcfsr_inference.evaluation.metric_weights import availability
+from gcfsr_measure import catalogue, measures, networks
+from gcfsr_measure.faces import arcface_crop
+from gcfsr_measure.frechet import frechet_distance
+from gcfsr_measure.lite0 import EfficientNetLite0
+from gcfsr_measure.measures import Case
+from gcfsr_measure.squeezenet import fill
 
 
 def picture(seed: int, size: tuple[int, int] = (48, 40)) -> np.ndarray:
@@ -55,24 +62,36 @@ def test_lpips_equals_the_package_called_directly(tmp_path: Path, monkeypatch: p
     with torch.no_grad():
         wanted = direct(unit([c.result for c in cases]), unit([c.truth for c in cases])).flatten().tolist()
     entry = catalogue.entry_of("lpips")
-    found, status = catalogue.availability(entry, [tmp_path])
+    found, status = availability(entry, [tmp_path])
     assert (found, status) == (path, "ok")
     assert entry.make(found, "cpu")(cases) == pytest.approx(wanted, rel=1e-5)
     same = Case(cases[0].truth, cases[0].truth, cases[0].low)
     assert entry.make(found, "cpu")([same]) == [pytest.approx(0, abs=1e-7)]
 
 
-@pytest.mark.slow
-def test_lpips_vgg_takes_each_layer_from_its_own_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("net", "places"),  # of the convolutions in torchvision's `features`; SqueezeNet's are found by name
+    [
+        ("alex", (0, 3, 6, 8, 10)),
+        ("squeeze", ()),
+        pytest.param("vgg", (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), marks=pytest.mark.slow),
+    ],
+)
+def test_lpips_takes_each_layer_from_its_own_place(net: str, places: tuple[int, ...], tmp_path: Path) -> None:
     lpips = pytest.importorskip("lpips")
     torch.manual_seed(0)
-    direct = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
-    convs = [module for module in direct.net.modules() if isinstance(module, torch.nn.Conv2d)]
-    places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # of the convolutions in torchvision's vgg16.features
-    pairs = zip(places, convs, strict=True)
-    state = {f"features.{i}.{key}": value for i, conv in pairs for key, value in conv.state_dict().items()}
-    torch.save(state, tmp_path / "vgg16-397923af.pth")
-    distance = networks.lpips_distance(tmp_path / "vgg16-397923af.pth", "vgg", "cpu")
+    direct = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
+    if places:
+        convs = [module for module in direct.net.modules() if isinstance(module, torch.nn.Conv2d)]
+        pairs = zip(places, convs, strict=True)
+        state = {f"features.{i}.{key}": value for i, conv in pairs for key, value in conv.state_dict().items()}
+    else:
+        import torchvision
+
+        torch.manual_seed(0)
+        state = torchvision.models.squeezenet1_1(weights=None).state_dict()
+    torch.save(state, tmp_path / "net.pth")
+    distance = networks.lpips_distance(tmp_path / "net.pth", net, "cpu")
     a, b = picture(1, (64, 64)), picture(2, (64, 64))
     to = lambda x: torch.tensor(x[None, :, :, ::-1].copy()).permute(0, 3, 1, 2)  # noqa: E731
     with torch.no_grad():
@@ -118,22 +137,20 @@ def test_fid_is_torch_fidelitys_features_and_torchmetrics_distance(inception_fil
     metric.set_dtype(torch.float64)
     metric.update(real, real=True)
     metric.update(fake, real=False)
-    ours = frechet_of(Corner()(real).numpy(), Corner()(fake).numpy())
+    ours = frechet_distance(Corner()(real).numpy(), Corner()(fake).numpy())
     assert ours == pytest.approx(metric.compute().item(), rel=1e-4)
 
 
 @pytest.mark.slow
 def test_arcface_is_facexlibs_network_on_the_aligned_crop(tmp_path: Path) -> None:
     arch = pytest.importorskip("facexlib.recognition.arcface_arch")
-    from gcfsr_arch.training.metrics import face_crop
-
     torch.manual_seed(0)
     direct = arch.Backbone(num_layers=50, drop_ratio=0.6, mode="ir_se").eval()
     path = tmp_path / "recognition_arcface_ir_se50.pth"
     torch.save(direct.state_dict(), path)
     one = case(0, (128, 128))
     with torch.no_grad():
-        a, b = direct(unit([face_crop(one.result)])), direct(unit([face_crop(one.truth)]))
+        a, b = direct(unit([arcface_crop(one.result)])), direct(unit([arcface_crop(one.truth)]))
     measure = catalogue.entry_of("arcface").make(path, "cpu")
     assert measure([one])[0] == pytest.approx((a @ b.T).item(), abs=1e-5)
     assert measure([Case(one.truth, one.truth, one.low)])[0] == pytest.approx(1, abs=1e-6)
@@ -150,43 +167,86 @@ def onnx_mean(path: Path) -> Path:
     return path
 
 
-def test_any_onnx_embedding_by_path_bears_its_own_name(tmp_path: Path) -> None:
-    from gcfsr_arch.training.metrics import face_crop
-
-    path = onnx_mean(tmp_path / "Mean3.onnx")
-    entry = catalogue.entry_of(f"cosine:{path}")
-    assert entry.name == "Mean3 cosine"
+@pytest.mark.parametrize(
+    ("name", "query", "scale"),
+    [
+        ("Mean3", "?norm=half", lambda x: x / 127.5 - 1),
+        ("Mean3", "?norm=imagenet", lambda x: (x / 255 - networks.IMAGENET_MEAN) / networks.IMAGENET_STD),
+        ("Mean3", "?norm=raw", lambda x: x),
+        ("w600k_r50", "", lambda x: x / 127.5 - 1),
+        ("MobileFaceNet", "", lambda x: (x / 255 - networks.IMAGENET_MEAN) / networks.IMAGENET_STD),
+        ("face_recognition_sface_2021dec", "", lambda x: x),
+    ],
+)
+def test_an_embedding_by_path_has_its_own_name_and_normalisation(
+    name: str, query: str, scale: Callable, tmp_path: Path
+) -> None:
+    path = onnx_mean(tmp_path / f"{name}.onnx")
+    entry = catalogue.entry_of(f"cosine:{path}{query}")
+    assert entry.name == f"{name} cosine"
     one = case(5, (128, 128))
-    a, b = (face_crop(x)[..., ::-1].reshape(-1, 3).mean(0) / 127.5 - 1 for x in (one.result, one.truth))
+    a, b = (scale(arcface_crop(x)[..., ::-1].reshape(-1, 3).mean(0)) for x in (one.result, one.truth))
     wanted = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
-    assert entry.make(catalogue.availability(entry, [tmp_path])[0], "cpu")([one])[0] == pytest.approx(wanted, abs=1e-4)
+    found = availability(entry, [tmp_path])[0]
+    assert entry.make(found, "cpu")([one])[0] == pytest.approx(wanted, abs=1e-4)
+
+
+def test_an_embedding_must_be_onnx_and_its_normalisation_known(tmp_path: Path) -> None:
     with pytest.raises(GCFSRError, match="norm=none is unknown"):
-        networks.onnx_embedding(path, "none")
+        networks.onnx_embedding(onnx_mean(tmp_path / "Mean3.onnx"), "none")
+    with pytest.raises(GCFSRError, match="say what the network is given: half"):
+        networks.onnx_embedding(tmp_path / "Mean3.onnx")
     with pytest.raises(GCFSRError, match="not an ONNX model"):
         networks.onnx_embedding(Path(__file__), "half")
 
 
-def test_stand_ins_on_real_weights(shared: Path, astronaut: np.ndarray) -> None:
-    """EfficientNet-Lite0 names what it sees; MobileFaceNet's cosine is the training's own."""
-    import skimage.data
-
-    from gcfsr_arch.training.metrics import calculate_feature_distance, calculate_identity
-    from gcfsr_inference.evaluation.lite0 import EfficientNetLite0
-
-    weights = shared / "weights"
-    net = networks.fill(EfficientNetLite0(), networks.load_state(weights / "efficientnet-lite0-57934424.pth"), weights)
+def test_lite0_names_what_it_sees(shared: Path) -> None:
+    data = pytest.importorskip("skimage.data")
+    path = shared / "weights" / "efficientnet-lite0-57934424.pth"
+    net = fill(EfficientNetLite0(), read_state(path)[0], path)
     for name, classes in (("chelsea", {281, 282, 285}), ("coffee", {967, 968})):  # cats; espresso, cup
-        image = torch.from_numpy(getattr(skimage.data, name)()[:300, 50:350].copy()).permute(2, 0, 1)[None] / 255
+        image = torch.from_numpy(getattr(data, name)()[:300, 50:350].copy()).permute(2, 0, 1)[None] / 255
         x = torch.nn.functional.interpolate(image.float(), (224, 224), mode="bilinear", antialias=True)
         x = (x - torch.tensor(networks.IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(networks.IMAGENET_STD).view(3, 1, 1)
         assert net.classify(x).argmax().item() in classes  # type: ignore[operator]
+
+
+def test_identity_is_opencvs(shared: Path, astronaut: np.ndarray) -> None:
+    """MobileFaceNet in ONNX Runtime against OpenCV's DNN module."""
+    path = shared / "weights" / "MobileFaceNet.onnx"
     face = astronaut[:256, 96:352]
     worse = np.clip(face.astype(int) + np.random.default_rng(0).integers(-40, 40, face.shape), 0, 255).astype(np.uint8)
-    for key, other in (("mobilefacenet", calculate_identity), ("squeezenet", calculate_feature_distance)):
-        path = catalogue.availability(catalogue.entry_of(key), [weights])[0]
-        assert path is not None
-        value = catalogue.entry_of(key).make(path, "cpu")([Case(face, worse, face)])[0]
-        assert value == pytest.approx(other(worse, face, weights=str(path)), abs=2e-3)
+    net = cv2.dnn.readNetFromONNX(str(path))
+    vectors = []
+    for image in (face, worse):
+        x = (arcface_crop(image)[..., ::-1] / 255 - networks.IMAGENET_MEAN) / networks.IMAGENET_STD
+        net.setInput(x.transpose(2, 0, 1)[None].astype(np.float32))
+        vectors.append(net.forward().ravel().copy())
+    wanted = vectors[0] @ vectors[1] / np.linalg.norm(vectors[0]) / np.linalg.norm(vectors[1])
+    found = catalogue.entry_of("mobilefacenet").make(path, "cpu")([Case(face, worse, face)])[0]
+    assert found == pytest.approx(wanted, abs=1e-4)
+
+
+def test_squeezenet_metrics_equal_torchvisions_layers_one_by_one(tmp_path: Path) -> None:
+    import torchvision
+
+    path = random_state(torchvision.models.squeezenet1_1, tmp_path / "s.pth")
+    net = torchvision.models.squeezenet1_1(weights=None).eval()
+    net.load_state_dict(torch.load(path))
+    one = case(3)
+    x = (unit([one.result, one.truth]) + 1) / 2
+    x = (x - torch.tensor(networks.IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(networks.IMAGENET_STD).view(3, 1, 1)
+    depths = []
+    with torch.no_grad():
+        for index, layer in enumerate(net.features):
+            x = layer(x.clone())
+            if index in (1, 4, 7, 9, 12):
+                a, b = x / x.norm(dim=1, keepdim=True).clamp(min=1e-9)
+                depths.append((a - b).square().sum(0).mean().item())
+    distance = catalogue.entry_of("squeezenet").make(path, "cpu")([one])[0]
+    assert distance == pytest.approx(np.mean(depths), rel=1e-3)
+    features = catalogue.entry_of("squeezenet-frechet").make(path, "cpu")([one])[0]
+    np.testing.assert_allclose(features, x[0].mean((1, 2)), rtol=1e-4, atol=1e-6)
 
 
 def test_values_do_not_depend_on_order_or_batch(tmp_path: Path) -> None:
@@ -212,10 +272,10 @@ def test_missing_weights_are_said_and_nothing_is_downloaded_unasked(
     asked = []
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda url, to, progress: asked.append((url, to)))
     entry = catalogue.entry_of("lpips")
-    path, status = catalogue.availability(entry, [tmp_path / "w"])
+    path, status = availability(entry, [tmp_path / "w"])
     assert (path, status) == (None, "no weights: alexnet-owt-7be5be79.pth goes to w")
     assert not asked
-    path, status = catalogue.availability(entry, [tmp_path / "w"], download=True)
+    path, status = availability(entry, [tmp_path / "w"], download=True)
     assert (path, status) == (tmp_path / "w" / "alexnet-owt-7be5be79.pth", "ok")
     assert asked == [(entry.url, str(path))]
     with pytest.raises(GCFSRError, match="metric lpisp: unknown"):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcfsr_inference.evaluation import pixels
+from gcfsr_measure import pixels
 
 
 def picture(seed: int, size: tuple[int, int] = (48, 40)) -> np.ndarray:

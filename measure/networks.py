@@ -1,69 +1,59 @@
 """Feature networks of the metrics. Each loader checks the file and returns a function on uint8 RGB batches."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gcfsr_arch.checkpoint import read_state
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.evaluation.lite0 import EfficientNetLite0
+from gcfsr_measure.lite0 import EfficientNetLite0
+from gcfsr_measure.squeezenet import IMAGENET_MEAN, IMAGENET_STD, FrozenFeatures, fill, unit_channels
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# what an ONNX embedding is given: (mean, standard deviation) on the scale [0, 1]
+NORMALISATIONS: dict[str, tuple[Sequence[float], Sequence[float]]] = {
+    "half": ((0.5,) * 3, (0.5,) * 3),  # (x - 127.5) / 127.5
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "raw": ((0.0,) * 3, (1 / 255,) * 3),  # 0 to 255: the network normalises by itself
+}
+# common embeddings by the stem of their file, and what they are given
+KNOWN_EMBEDDINGS = {
+    "mobilefacenet": "imagenet",
+    **dict.fromkeys(("w600k_r50", "w600k_mbf", "glintr100"), "half"),  # insightface's buffalo_l, buffalo_s, antelopev2
+    **dict.fromkeys(("arcfaceresnet100-8", "arcfaceresnet100-11-int8", "face_recognition_sface_2021dec"), "raw"),
+}
 
 Distance = Callable[[Tensor, Tensor], Tensor]  # two (N, 3, H, W) uint8 RGB -> (N,)
 Features = Callable[[Tensor], Tensor]  # (N, 3, H, W) uint8 RGB -> (N, D)
 
 
-def load_state(path: Path) -> dict[str, Any]:
-    """Reads a state dict without running what may be in it.
-
-    Raises:
-        GCFSRError: the file is no plain state dict.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises what the unpickler or zip reader of the day raises
-        reason = str(error).splitlines()[0]
-        raise GCFSRError(f"{path}: not a plain state dict ({reason}); get the file again") from error
-
-
-def fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> nn.Module:
-    """Loads a state dict strictly and freezes the network.
-
-    Raises:
-        GCFSRError: a key or shape does not fit.
-    """
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise GCFSRError(f"{path}: weights of another network ({str(error).splitlines()[1].strip()})") from error
-    return network.eval().requires_grad_(False)
-
-
 def feature_distance(path: Path, device: str) -> Distance:
     """Squared distance of unit-length SqueezeNet features, mean over five depths: training's stand-in for LPIPS."""
-    from gcfsr_arch.training.features import FrozenFeatures, unit_channels
-
-    model = FrozenFeatures(path, option="SqueezeNet feature distance").to(device)
+    model = FrozenFeatures(path).to(device)
 
     def run(a: Tensor, b: Tensor) -> Tensor:
-        pairs = zip(model(_unit(a, device) * 2 - 1), model(_unit(b, device) * 2 - 1), strict=True)
+        pairs = zip(model(_signed(a, device)), model(_signed(b, device)), strict=True)
         depths = [(unit_channels(x) - unit_channels(y)).square().sum(1).mean((1, 2)) for x, y in pairs]
         return torch.stack(depths).mean(0)
 
-    return run
+    return torch.no_grad()(run)
+
+
+def squeezenet_features(path: Path, device: str) -> Features:
+    """512 pooled features of SqueezeNet's last layer."""
+    model = FrozenFeatures(path).to(device)
+    return torch.no_grad()(lambda x: model(_signed(x, device))[-1].mean((2, 3)))
 
 
 def lpips_distance(path: Path, net: str, device: str) -> Distance:
-    """LPIPS 0.1 by the lpips package, whose learned heads come with it.
+    """LPIPS 0.1 (Zhang et al., 2018) by the lpips package, whose learned heads come with it.
 
     Args:
-        path: state dict of torchvision's alexnet or vgg16.
-        net: "alex" or "vgg".
+        path: state dict of torchvision's alexnet, vgg16 or squeezenet1_1.
+        net: "alex", "vgg" or "squeeze".
         device: where to run.
 
     Raises:
@@ -74,21 +64,25 @@ def lpips_distance(path: Path, net: str, device: str) -> Distance:
     with warnings.catch_warnings():  # the package uses torchvision's older spelling of `weights=None`
         warnings.simplefilter("ignore")
         model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
-    state = load_state(path)
+    state = read_state(path)[0]
     names = {key: "features." + key.split(".", 1)[1] for key in model.net.state_dict()}  # slice2.3.weight
     missing = [name for name in names.values() if name not in state]
     if missing:
         raise GCFSRError(f"{path}: has no {missing[0]}; it must be torchvision's state dict for {net}")
     fill(model.net, {key: state[name] for key, name in names.items()}, path)
     model.to(device)
-    return lambda a, b: model(_unit(a, device) * 2 - 1, _unit(b, device) * 2 - 1).flatten()
+    return torch.no_grad()(lambda a, b: model(_signed(a, device), _signed(b, device)).flatten())
 
 
 def inception_features(path: Path, device: str) -> Features:
-    """FID's Inception features (2,048), by torch-fidelity over the weights that pytorch-fid uses too."""
+    """FID's Inception features (2,048), by torch-fidelity, with the weights that pytorch-fid uses too.
+
+    Raises:
+        GCFSRError: the file holds another network.
+    """
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    load_state(path)  # the package unpickles without care: be sure first that there is nothing but tensors
+    read_state(path)  # the package unpickles: be sure first that there is nothing but tensors
     try:
         model = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))
     except RuntimeError as error:
@@ -99,38 +93,41 @@ def inception_features(path: Path, device: str) -> Features:
 
 def lite0_features(path: Path, device: str) -> Features:
     """1,280 pooled features of EfficientNet-Lite0 at 224x224, ImageNet normalisation."""
-    model = fill(EfficientNetLite0(), load_state(path), path).to(device)
+    model = fill(EfficientNetLite0(), read_state(path)[0], path).to(device)
 
     def run(x: Tensor) -> Tensor:
         small = nn.functional.interpolate(_unit(x, device), (224, 224), mode="bilinear", antialias=True)
         return model(_normalised(small, IMAGENET_MEAN, IMAGENET_STD))
 
-    return run
+    return torch.no_grad()(run)
 
 
 def arcface_embedding(path: Path, device: str) -> Features:
     """facexlib's ArcFace (IR-SE 50): 512 values of unit length from (N, 3, 112, 112)."""
     from facexlib.recognition.arcface_arch import Backbone
 
-    model = fill(Backbone(num_layers=50, drop_ratio=0.6, mode="ir_se"), load_state(path), path).to(device)
-    return lambda x: model(_unit(x, device) * 2 - 1)
+    model = fill(Backbone(num_layers=50, drop_ratio=0.6, mode="ir_se"), read_state(path)[0], path).to(device)
+    return torch.no_grad()(lambda x: model(_signed(x, device)))
 
 
-def onnx_embedding(path: Path, normalisation: str) -> Features:
+def onnx_embedding(path: Path, norm: str = "") -> Features:
     """Any ONNX embedding of (N, 3, 112, 112) RGB.
 
     Args:
         path: the model.
-        normalisation: "half" for (x / 255 - 0.5) / 0.5 (ArcFace's habit), "imagenet" for ImageNet's mean and std.
+        norm: a key of `NORMALISATIONS`; empty for a file named in `KNOWN_EMBEDDINGS`.
 
     Raises:
-        GCFSRError: the file is no ONNX model, or another normalisation is asked for.
+        GCFSRError: the file is no ONNX model, or its normalisation is unknown.
     """
     import onnxruntime
 
-    known = {"half": ((0.5,) * 3, (0.5,) * 3), "imagenet": (IMAGENET_MEAN, IMAGENET_STD)}
-    if normalisation not in known:
-        raise GCFSRError(f"{path}: norm={normalisation} is unknown; known are {', '.join(known)}")
+    norm = norm or KNOWN_EMBEDDINGS.get(path.stem.lower(), "")
+    if norm not in NORMALISATIONS:
+        raise GCFSRError(
+            f"{path}: norm={norm or '?'} is unknown; say what the network is given: half for (x - 127.5) / 127.5, "
+            "imagenet, or raw for 0 to 255"
+        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
@@ -140,7 +137,7 @@ def onnx_embedding(path: Path, normalisation: str) -> Features:
     name = session.get_inputs()[0].name
 
     def run(x: Tensor) -> Tensor:
-        rows = _normalised(_unit(x, "cpu"), *known[normalisation]).numpy()
+        rows = _normalised(_unit(x, "cpu"), *NORMALISATIONS[norm]).numpy()
         return torch.from_numpy(np.concatenate([np.asarray(session.run(None, {name: row[None]})[0]) for row in rows]))
 
     return run
@@ -150,5 +147,9 @@ def _unit(x: Tensor, device: str) -> Tensor:
     return x.to(device).float() / 255
 
 
-def _normalised(x: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+def _signed(x: Tensor, device: str) -> Tensor:
+    return _unit(x, device) * 2 - 1
+
+
+def _normalised(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     return (x - x.new_tensor(mean).view(3, 1, 1)) / x.new_tensor(std).view(3, 1, 1)

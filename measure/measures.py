@@ -1,0 +1,172 @@
+"""Metrics as functions of batches of images: what a metric is given, and one builder for each.
+
+A builder takes (weights path or None, device) and returns a `Measure`. Every value is that of its own image alone:
+order and batch size do not matter.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gcfsr_measure import pixels
+
+Image = NDArray[np.uint8]  # (H, W, 3) BGR in [0, 255]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One result beside its ground truth and the input, which `low` is; `blind` where its downscale is not known."""
+
+    truth: Image
+    result: Image
+    low: Image
+    blind: bool = False
+
+
+Value = float | None | NDArray[np.float32]  # a number, None where not defined, or the (D,) features of the result
+Measure = Callable[[Sequence[Case]], list[Value]]
+
+
+# ---- pixels
+
+
+def _each(function: Callable[[Case], float | None]) -> Measure:
+    return lambda cases: [function(case) for case in cases]
+
+
+def psnr_rgb(weights: Path | None, device: str) -> Measure:
+    return _each(lambda case: pixels.psnr(case.result, case.truth))
+
+
+def ssim_rgb(weights: Path | None, device: str) -> Measure:
+    return _each(lambda case: pixels.ssim(case.result, case.truth))
+
+
+def psnr_y(weights: Path | None, device: str) -> Measure:
+    return _each(lambda case: pixels.psnr(pixels.luma(case.result), pixels.luma(case.truth)))
+
+
+def ssim_y(weights: Path | None, device: str) -> Measure:
+    return _each(lambda case: pixels.ssim(pixels.luma(case.result), pixels.luma(case.truth)))
+
+
+def naturalness(weights: Path | None, device: str) -> Measure:
+    return _each(lambda case: pixels.niqe(case.result))
+
+
+def sharpness_match(weights: Path | None, device: str) -> Measure:
+    return _each(lambda case: pixels.sharpness_match(case.result, case.truth))
+
+
+def lr_consistency(weights: Path | None, device: str) -> Measure:
+    return _each(lambda case: None if case.blind else pixels.consistency(case.result, case.low))
+
+
+# ---- networks; torch is imported where one is built
+
+
+def lpips(weights: Path | None, device: str, net: str) -> Measure:
+    from gcfsr_measure import networks
+
+    return _distance(networks.lpips_distance(_given(weights), net, device))
+
+
+def squeezenet(weights: Path | None, device: str) -> Measure:
+    from gcfsr_measure import networks
+
+    return _distance(networks.feature_distance(_given(weights), device))
+
+
+def arcface(weights: Path | None, device: str) -> Measure:
+    from gcfsr_measure import networks
+
+    return _cosine(networks.arcface_embedding(_given(weights), device))
+
+
+def onnx_cosine(weights: Path | None, device: str, norm: str = "") -> Measure:
+    from gcfsr_measure import networks
+
+    return _cosine(networks.onnx_embedding(_given(weights), norm))
+
+
+def inception(weights: Path | None, device: str) -> Measure:
+    from gcfsr_measure import networks
+
+    return _features(networks.inception_features(_given(weights), device))
+
+
+def lite0(weights: Path | None, device: str) -> Measure:
+    from gcfsr_measure import networks
+
+    return _features(networks.lite0_features(_given(weights), device))
+
+
+def squeezenet_features(weights: Path | None, device: str) -> Measure:
+    from gcfsr_measure import networks
+
+    return _features(networks.squeezenet_features(_given(weights), device))
+
+
+def _given(weights: Path | None) -> Path:
+    assert weights is not None
+    return weights
+
+
+def _distance(distance: Callable) -> Measure:
+    """A distance of pairs of one size, as many at once as there are."""
+
+    def measure(cases: Sequence[Case]) -> list[Value]:
+        values: list[Value] = [None] * len(cases)
+        for indices in _by_size(cases):
+            a = _tensor([cases[i].result for i in indices])
+            b = _tensor([cases[i].truth for i in indices])
+            for i, value in zip(indices, distance(a, b).tolist(), strict=True):
+                values[i] = value
+        return values
+
+    return measure
+
+
+def _cosine(embed: Callable) -> Measure:
+    """Cosine of the embeddings of result and ground truth, both cropped from the FFHQ layout. [-1, 1]."""
+    from torch.nn.functional import cosine_similarity
+
+    from gcfsr_measure.faces import arcface_crop
+
+    def measure(cases: Sequence[Case]) -> list[Value]:
+        results = embed(_tensor([arcface_crop(case.result) for case in cases]))
+        truths = embed(_tensor([arcface_crop(case.truth) for case in cases]))
+        return cosine_similarity(results, truths).tolist()
+
+    return measure
+
+
+def _features(extract: Callable) -> Measure:
+    """The features of the results alone; `frechet_distance` makes the distance from all of them."""
+
+    def measure(cases: Sequence[Case]) -> list[Value]:
+        values: list[Value] = [None] * len(cases)
+        for indices in _by_size(cases):
+            rows = extract(_tensor([cases[i].result for i in indices])).float().cpu().numpy()
+            for i, row in zip(indices, rows, strict=True):
+                values[i] = row
+        return values
+
+    return measure
+
+
+def _by_size(cases: Sequence[Case]) -> list[list[int]]:
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, case in enumerate(cases):
+        groups.setdefault(case.result.shape, []).append(index)
+    return list(groups.values())
+
+
+def _tensor(images: list[Image]):
+    """BGR images of one size -> (N, 3, H, W) uint8 RGB tensor."""
+    import torch
+
+    return torch.from_numpy(np.stack(images)[..., ::-1].copy()).permute(0, 3, 1, 2).contiguous()  # facexlib needs it so

@@ -171,9 +171,9 @@ class Clip:
 
     def _upright(self, frame: VideoFrame) -> np.ndarray:
         width, height = self.stored
+        frame.colorspace = self.read_matrix
         converted = frame.reformat(
-            width, height, "bgr48le" if self.deep else "bgr24",
-            src_colorspace=_swscale(self.read_matrix), src_color_range=FULL if self.full_range else LIMITED,
+            width, height, "bgr48le" if self.deep else "bgr24", src_color_range=FULL if self.full_range else LIMITED,
             dst_color_range=FULL, interpolation=SCALING,
         )  # fmt: skip
         image = converted.to_ndarray()
@@ -279,10 +279,10 @@ class ClipWriter:
             time, duration: in ticks of the clip's `time_base`, as of `Frame`.
         """
         frame = av.VideoFrame.from_ndarray(image, format="bgr48le" if self.clip.deep else "bgr24")
+        frame.colorspace = self.clip.matrix
         frame = frame.reformat(
-            format=self.video.pix_fmt, src_color_range=FULL, dst_colorspace=_swscale(self.clip.matrix),
-            dst_color_range=LIMITED, interpolation=SCALING,
-        )  # fmt: skip
+            format=self.video.pix_fmt, src_color_range=FULL, dst_color_range=LIMITED, interpolation=SCALING
+        )
         frame.pts, frame.time_base, frame.duration = time, self.clip.time_base, duration
         self._mux(self.video.encode_lazy(frame))
 
@@ -429,8 +429,3 @@ def _length(stream: VideoStream) -> Fraction | None:
 
 def _even(side: Fraction) -> int:
     return 2 * round(side / 2)
-
-
-def _swscale(matrix: int) -> int:
-    """swscale's own number of a matrix: it has one for both forms of BT.601."""
-    return 5 if matrix in (5, BT601) else matrix

@@ -143,13 +143,9 @@ def _write_clip(
         for number, image in enumerate(images):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24")
             if "yuv" in pix_fmt:
-                matrix = 1 if settings.get("colorspace") == 1 else 5
-                frame = frame.reformat(
-                    format=pix_fmt,
-                    src_color_range=2,
-                    dst_color_range=2 if "yuvj" in pix_fmt else 1,
-                    dst_colorspace=matrix,
-                )
+                frame.colorspace = settings.get("colorspace", 6)
+                full = 2 if "yuvj" in pix_fmt else 1
+                frame = frame.reformat(format=pix_fmt, src_color_range=2, dst_color_range=full)
             frame.pts, frame.time_base = (times[number] if times else number), base
             if times:
                 frame.duration = times[number + 1] - times[number]
@@ -167,11 +163,10 @@ def _read_clip(path: Path, deep: bool = False) -> tuple[list[np.ndarray], list[F
     with av.open(str(path)) as file:
         stream = file.streams.video[0]
         for frame in file.decode(stream):
-            matrix = {1: 1, 9: 9}.get(int(frame.colorspace), 5)
+            if frame.colorspace == 2:
+                frame.colorspace = 6
             full = 2 if frame.color_range == 2 else 1
-            made = frame.reformat(
-                format="bgr48le" if deep else "bgr24", src_colorspace=matrix, src_color_range=full, dst_color_range=2
-            )
+            made = frame.reformat(format="bgr48le" if deep else "bgr24", src_color_range=full, dst_color_range=2)
             images.append(made.to_ndarray())
             times.append(Fraction(frame.pts) * frame.time_base)
     return images, times

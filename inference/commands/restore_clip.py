@@ -81,9 +81,8 @@ def restore_clip(run: "RestoreRun", source: "Source", path: Path) -> None:
     found = restore_video(path, target, run.runner, detector, photo_options(args), on_frame=on_frame)
     for note in found.notes:
         run.say(f"{source.name}: {note}")
-    run.say(
-        f"{source.name}: {found.frames} frames, {found.faces} faces, restored in {found.frames_with_faces} -> {target}"
-    )
+    count = f"{found.frames} frame{'s' * (found.frames != 1)}, {found.faces} face{'s' * (found.faces != 1)}"
+    run.say(f"{source.name}: {count} followed, restored in {found.frames_with_faces} frames -> {target}")
     entries = [followed[number].as_dict(number) for number in sorted(followed)]
     for entry in entries:
         run.say(describe(source.name, entry, run.settings_name()))

@@ -199,7 +199,10 @@ def open_clip(path: str | os.PathLike) -> Iterator[Clip]:
         if first is None:
             raise GCFSRError(f"{path}: holds no video frame that can be decoded")
     with _opened(path) as container:
-        yield Clip(path, container, first)
+        try:
+            yield Clip(path, container, first)
+        except FFmpegError as error:
+            raise GCFSRError(f"{path}: cannot be decoded: {error.strerror}") from error
 
 
 @contextlib.contextmanager

@@ -1,8 +1,12 @@
 """`gcfsr restore` on a clip: the video, its report, its sidecar. What happens to the frames is tested with `video`."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.usefixtures("no_weights")
@@ -26,12 +30,40 @@ def by_hand(tmp_path: Path) -> tuple[str, ...]:
 def test_a_clip(restore, clip, by_hand, tmp_path):
     status, out, err = restore("-i", clip, *by_hand)
     assert status == 0, err
-    assert "3 frames, 1 faces, restored in 3" in out
+    assert "3 frames, 1 face followed, restored in 3 frames" in out
     assert "face 0: frames 1 to 3; factor" in out
     assert (tmp_path / "out/restored_imgs/clip.mp4").stat().st_size > 1000
     assert "output is the input" in restore("-i", clip, *by_hand, out=clip)[2]
     assert "not for videos" in restore("-i", clip, *by_hand, "--draws", 2)[2]
-    assert "3 frames, 1 faces, restored in 3" in restore("-i", clip)[1]  # found by the detector in the package
+    assert (
+        "3 frames, 1 face followed, restored in 3 frames" in restore("-i", clip)[1]
+    )  # found by the detector in the package
+
+
+def test_what_is_missing_of_a_clip_is_said(restore, write_clip, by_hand, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (24, 160, 200, 3), np.uint8)
+    source = write_clip(tmp_path / "cut.mkv", frames)
+    source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    status, out, err = restore("-i", source, *by_hand)
+    assert status == 0, err
+    assert f"{source}: ends after 0." in out
+    assert "of 2.00 s; the rest is missing" in out
+
+
+def test_a_killed_run_leaves_nothing_that_the_next_one_keeps(tiny, clip, write_clip, by_hand, tmp_path):
+    out = tmp_path / "out" / "restored_imgs"
+    image = np.full((300, 300, 3), 90, np.uint8)
+    long = write_clip(tmp_path / "in" / "long.mp4", [image] * 400, rate=10)
+    command = [sys.executable, "-m", "gcfsr_inference.cli", "restore", "--checkpoint", tiny, *by_hand, "-o", out.parent]
+    running = subprocess.Popen([*command, "-i", long])
+    while not list(out.glob(".*.partial")):
+        assert running.poll() is None
+        time.sleep(0.05)
+    running.kill()
+    running.wait()
+    assert [path.suffix for path in out.iterdir()] == [".partial"]
+    subprocess.run([*command, "-i", clip], check=True, capture_output=True)
+    assert [path.name for path in out.iterdir()] == ["clip.mp4"]
 
 
 def test_a_report_of_the_followed_faces(restore, clip, by_hand, tmp_path):

@@ -4,15 +4,18 @@ import json
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from gcfsr_arch.config import GCFSRConfig
 from gcfsr_arch.discriminator import GCFSRDiscriminator
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import write_atomic
@@ -21,84 +24,106 @@ from gcfsr_arch.released_names import released_name
 
 State = dict[str, Tensor]
 
+MAX_BYTES = 4 << 30  # of a file; the largest network of the paper takes 270 MB
 
-def read_state(
-    path: str | Path, prefer: Sequence[str] = ("params_ema", "params")
-) -> tuple[State, dict[str, Any] | None]:
+
+def read_state(path: str | Path, prefer: Sequence[str] = ("params_ema", "params")) -> tuple[State, GCFSRConfig | None]:
     """Reads a checkpoint without unpickling objects.
 
     Takes safetensors, a bare state dict, or a dict with `params_ema` or `params`; a `module.` prefix is dropped.
 
     Args:
-        path: the file.
+        path: the file, 4 GiB at most.
         prefer: which of the dict's entries to take, the first that is there.
 
     Returns:
-        The parameters and buffers in float32, and the network's arguments where they are stored.
+        The parameters and buffers as stored, and the network's arguments where they are stored.
 
     Raises:
-        GCFSRError: no such file, damaged, or not a checkpoint.
+        GCFSRError: the file does not exist, is damaged, or is not a checkpoint.
     """
     path = Path(path)
     if not path.is_file():
         raise GCFSRError(f"{path}: there is no such checkpoint file")
     if path.suffix == ".onnx":
         raise GCFSRError(f"{path}: is ONNX; run it with --backend onnx, or name the checkpoint it came from")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise GCFSRError(f"{path}: it has {size:,} bytes; a checkpoint has at most {MAX_BYTES:,}")
     try:
         found, config = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path, prefer)
+    except GCFSRError:
+        raise
     except pickle.UnpicklingError as error:
         raise GCFSRError(f"{path}: it holds more than tensors (or is damaged), so it is not loaded") from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = next(iter(str(error).splitlines()), "it is empty")
-        raise GCFSRError(f"{path}: it is damaged or no checkpoint ({reason})") from error
-    state = {key.removeprefix("module."): value.float() for key, value in found.items() if isinstance(value, Tensor)}
-    if not state or len(state) < len(found):
+    except OSError as error:
+        raise GCFSRError(f"{path}: cannot be read ({error.strerror or type(error).__name__})") from error
+    except Exception as error:  # a damaged file makes the readers raise almost anything
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise GCFSRError(f"{path}: it is damaged or not a checkpoint ({reason})") from error
+    state = {key.removeprefix("module."): value for key, value in found.items() if isinstance(key, str)}
+    if not state or len(state) < len(found) or not all(isinstance(value, Tensor) for value in state.values()):
         raise GCFSRError(f"{path}: it holds no network (a dict of tensors, alone or under 'params_ema', is needed)")
-    return state, _parse_config(path, config)
+    tensors = cast("State", state)
+    _check_storage(path, tensors, size)
+    return tensors, None if config is None else _parse_config(path, config)
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, object], object]:
+def _read_safetensors(path: Path) -> tuple[dict[object, object], object]:
     opened: Any = safe_open(path, framework="pt")  # untyped upstream
     with opened as file:
         metadata = cast("dict[str, str]", file.metadata() or {})
         return {name: file.get_tensor(name) for name in list(file.keys())}, metadata.get("config")
 
 
-def _read_pth(path: Path, prefer: Sequence[str]) -> tuple[dict[str, object], object]:
+def _read_pth(path: Path, prefer: Sequence[str]) -> tuple[dict[object, object], object]:
     """The state dict of a .pth, found under a preferred key or bare, and the configuration beside it."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise GCFSRError(f"{path}: it is a compressed archive, which torch.save does not write; not loaded")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its remark on the pickle protocol precedes the refusal, which says enough
+        warnings.simplefilter("ignore")  # its remark on the pickle protocol precedes the error, which says enough
         content: object = torch.load(path, map_location="cpu", weights_only=True)
-    outer = cast("dict[str, object]", content) if isinstance(content, dict) else {}
+    outer = cast("dict[object, object]", content) if isinstance(content, dict) else {}
     for key in prefer:
         inner = outer.get(key)
         if isinstance(inner, dict):
-            return cast("dict[str, object]", inner), outer.get("config")
+            return cast("dict[object, object]", inner), outer.get("config")
     return outer, None
 
 
-def _parse_config(path: Path, config: object) -> dict[str, Any] | None:
-    if config is None:
-        return None
+def _check_storage(path: Path, state: State, size: int) -> None:
+    """Raises GCFSRError unless every tensor is dense, in floating point, and has its values in the file."""
+    for key, value in state.items():
+        if value.layout != torch.strided or not value.is_floating_point() or value.device.type != "cpu":
+            raise GCFSRError(f"{path}: key '{key}' is not a dense tensor of floating-point numbers")
+    claimed = sum(value.numel() * value.element_size() for value in state.values())
+    if claimed > size:
+        raise GCFSRError(f"{path}: its tensors need {claimed:,} bytes, but the file has {size:,}; it is not loaded")
+
+
+def _parse_config(path: Path, config: object) -> GCFSRConfig:
     try:
-        return json.loads(str(config))
-    except json.JSONDecodeError as error:
-        raise GCFSRError(f"{path}: its stored configuration is not JSON") from error
+        return GCFSRConfig.from_json(config if isinstance(config, str) else "")
+    except GCFSRError as error:
+        raise GCFSRError(f"{path}: its stored configuration: {error}") from error
 
 
-def infer_config(state: State) -> dict[str, Any] | None:
-    """The arguments of `GCFSR` that a state dict stands for, from its keys and shapes; None if it is no generator."""
+def infer_config(state: State) -> GCFSRConfig | None:
+    """The arguments of `GCFSR` that fit a state dict, from its keys and shapes; None if it is not a generator."""
     released = "conv_body_first.0.weight" in state
     if not released and "encoder.first.weight" not in state:
         return None
     skip = r"condition_shift\.(\d+)\.0\.weight" if released else r"encoder\.skip\.(\d+)\.weight"
-    shapes = {int(m[1]): state[key].shape[0] for key in state if (m := re.fullmatch(skip, key))}
-    if not shapes:
+    found = {m[1]: value.shape[0] for key, value in state.items() if value.ndim and (m := re.fullmatch(skip, key))}
+    if not 2 <= len(found) <= 9 or any(len(size) > 4 for size in found):
         return None
+    shapes = {int(size): channels for size, channels in found.items()}
     out_size = 16 << (len(shapes) - 1)
     if released:
         shapes = {out_size >> k: c for k, c in shapes.items()}
-    base, first_wide = shapes.get(16, 512), shapes.get(64)
+    base, first_wide = shapes.get(16) or 512, shapes.get(64)
     style = "style_conv1.modulated_conv.modulation.weight" if released else "levels.16.conv.conv.style.weight"
     down2 = state.get("final_down2.1.weight" if released else "encoder.head.down2.weight")
     config: dict[str, Any] = {
@@ -109,11 +134,14 @@ def infer_config(state: State) -> dict[str, Any] | None:
         "feature_modulation": released or any(key.startswith("modulation.") for key in state),
         "variant": "released" if released or "encoder.top.weight" in state else "paper",
     }
-    if style in state:
+    if style in state and state[style].ndim == 2:
         config["num_style_feat"] = state[style].shape[1]
-    if config["variant"] == "released" and down2 is not None and down2.shape[0] == down2.shape[1]:
+    if config["variant"] == "released" and down2 is not None and down2.ndim > 1 and down2.shape[0] == down2.shape[1]:
         config["blind"] = True
-    return config
+    try:
+        return GCFSRConfig.from_dict(config)
+    except GCFSRError:  # shapes of no network of ours
+        return None
 
 
 def fit(net: nn.Module, state: State, path: str | Path = "the checkpoint") -> None:
@@ -125,7 +153,15 @@ def fit(net: nn.Module, state: State, path: str | Path = "the checkpoint") -> No
         path: for the error.
 
     Raises:
-        GCFSRError: naming the first key that is missing, has another shape, or is too much.
+        GCFSRError: naming the first key that is missing, unexpected, has another shape, or is not finite.
+    """
+    net.load_state_dict(matched(net, state, path))
+
+
+def matched(net: nn.Module, state: State, path: str | Path) -> State:
+    """The state dict under the network's names and in its shapes; the network may be on the meta device.
+
+    Arguments and errors as of `fit`.
     """
     released = is_released(state)
     left = {key for key in state if not key.startswith("noises.")}  # released buffers of wrong sizes, never used
@@ -144,8 +180,11 @@ def fit(net: nn.Module, state: State, path: str | Path = "the checkpoint") -> No
         loaded[key] = value.reshape(own.shape)
         left.discard(theirs)
     if left:
-        raise GCFSRError(f"{path}: key '{min(left)}' belongs to no part of the network")
-    net.load_state_dict(loaded)
+        raise GCFSRError(f"{path}: unexpected key '{min(left)}', which is not part of the network")
+    for key, value in loaded.items():
+        if not torch.isfinite(value.float()).all():
+            raise GCFSRError(f"{path}: key '{key}' has values that are NaN or infinite; the training had diverged")
+    return loaded
 
 
 def is_released(state: State) -> bool:
@@ -166,19 +205,22 @@ def load_generator(path: str | Path, max_factor: float | None = None, device: st
         device: where the network goes.
 
     Raises:
-        GCFSRError: no such file, damaged, or the first key that does not fit.
+        GCFSRError: the file does not exist or is damaged, or naming the first argument or key that is invalid.
     """
     state, config = read_state(path)
-    config = config or infer_config(state)
-    if config is None:
-        raise GCFSRError(f"{path}: key '{next(iter(state))}' belongs to no generator of GCFSR")
-    if max_factor is not None:
-        config["max_factor"] = max_factor
     try:
-        net = GCFSR(**config)  # an argument unknown to this version raises TypeError
-    except TypeError as error:
-        raise GCFSRError(f"{path}: its stored configuration does not fit ({error})") from error
-    fit(net, state, path)
+        config = config or infer_config(state)
+        if config is not None and max_factor is not None:
+            config = replace(config, max_factor=max_factor)
+    except GCFSRError as error:
+        raise GCFSRError(f"{path}: {error}") from error
+    if config is None:
+        raise GCFSRError(f"{path}: unexpected key '{next(iter(state))}'; it is not a generator of GCFSR")
+    with torch.device("meta"):
+        plan = GCFSR(**config.to_dict())
+    weights = matched(plan, state, path)  # before any memory is taken for the network
+    net = GCFSR(**config.to_dict())
+    net.load_state_dict(weights)
     return net.eval().to(device)
 
 
@@ -186,7 +228,7 @@ def load_discriminator(path: str | Path, net: GCFSRDiscriminator) -> None:
     """Loads a discriminator's weights, ours or the released ones, into `net`.
 
     Raises:
-        GCFSRError: no such file, damaged, or the first key that does not fit.
+        GCFSRError: the file does not exist or is damaged, or naming the first argument or key that is invalid.
     """
     fit(net, read_state(path)[0], path)
 
@@ -206,7 +248,9 @@ def save_generator(net: GCFSR, path: str | Path, half: bool = False, extra: dict
     state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
     if half:
         state = {key: value.half() for key, value in state.items()}
-    write_atomic(path, _serialised(state, {"format": "pt", "config": json.dumps(net.config), **(extra or {})}))
+    write_atomic(
+        path, _serialised(state, {"format": "pt", "config": json.dumps(net.config.to_dict()), **(extra or {})})
+    )
 
 
 def _serialised(state: State, metadata: dict[str, str]) -> bytes:

@@ -7,8 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.generator import channels_at
+from gcfsr_arch.config import channels_at, check_out_size
 from gcfsr_arch.layers import EqualConv2d, EqualLinear
 
 
@@ -41,13 +40,13 @@ class GCFSRDiscriminator(nn.Module):
     """StyleGAN2 discriminator: (N, 3, out_size, out_size) RGB in [-1, 1] -> (N, 1) logits.
 
     Args:
-        out_size: a power of two from 8.
+        out_size: a power of two from 8 to 4096.
         channel_multiplier, narrow: widths, as in `GCFSR`.
         resample_kernel: taps of the low-pass filter before each stride.
         minibatch_std: whether the last convolution sees the standard deviation over the batch.
 
     Raises:
-        GCFSRError: a size that is no power of two from 8.
+        GCFSRError: a size that is not a power of two from 8.
     """
 
     def __init__(
@@ -59,8 +58,7 @@ class GCFSRDiscriminator(nn.Module):
         minibatch_std: bool = False,
     ):
         super().__init__()
-        if out_size < 8 or out_size & (out_size - 1):
-            raise GCFSRError(f"discriminator out_size {out_size}: it must be a power of two from 8")
+        check_out_size(out_size, 8)
         sizes = [2**i for i in range(out_size.bit_length() - 1, 1, -1)]  # out_size .. 4
         width = [channels_at(size, channel_multiplier, narrow) for size in sizes]
         self.first = EqualConv2d(3, width[0], 1, activate=True)

@@ -58,8 +58,10 @@ class Encoder(nn.Module):
             w: (N, num_latent, num_style_feat); no codes, (N, 0, 0), without style modulation.
         """
         f = self.first(x)  # (N, C, 2^u, 2^u)
-        skips = [self.skip[str(x.shape[-1])](f)]
-        for size, down in self.down.items():  # u - 1 .. l
+        largest, *smaller = self.skip
+        skips = [self.skip[largest](f)]
+        for size in smaller:  # u - 1 .. l
+            down = self.down[size]
             f = run(down, f, recompute=recompute)  # (N, C, 2^i, 2^i)
             skips.insert(0, self.skip[size](f))
         w = f.new_empty(f.shape[0], 0, 0) if self.head is None else self.head(f)

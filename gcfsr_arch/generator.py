@@ -1,5 +1,6 @@
 """Eq. 3 and 5 around the encoder (Eq. 1-2) and the feature modulation (Eq. 4): the whole network."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -7,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from gcfsr_arch import ops
+from gcfsr_arch.config import GCFSRConfig
 from gcfsr_arch.encoder import Encoder, LatentHead
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.layers import StyleConv, ToRGB, run
-from gcfsr_arch.modulation import Sigmas, Strength, build_modulation, level_sizes, strength_per_level
+from gcfsr_arch.modulation import Sigmas, Strength, build_modulation, strength_per_level
 
 Noise = Literal["random", "fixed", "zero"] | Sequence[Tensor]
 
@@ -21,12 +23,6 @@ class Features(NamedTuple):
     top: Tensor  # (N, C, 16, 16), where generation starts
     skips: list[Tensor]  # Conv(f) of Eq. 4, (N, C, 2^i, 2^i) for i = l .. u
     w: Tensor  # (N, num_latent, num_style_feat) latent codes, Eq. 2
-
-
-def channels_at(size: int, channel_multiplier: float, narrow: float) -> int:
-    """Channels of the level of `size` pixels (StyleGAN2's table)."""
-    full = 512 if size <= 32 else 256 * channel_multiplier * 64 / size
-    return max(1, int(full * narrow))
 
 
 def noise_maps(noise: Noise, shapes: list[tuple[int, ...]], seed: int | None, like: Tensor) -> list[Tensor | None]:
@@ -40,11 +36,14 @@ def noise_maps(noise: Noise, shapes: list[tuple[int, ...]], seed: int | None, li
         like: a tensor of the network's device and type.
 
     Raises:
-        GCFSRError: another word, or a list of another length.
+        GCFSRError: another word, or a list of another length or other shapes.
     """
     if not isinstance(noise, str):
         if len(noise) != len(shapes):
             raise GCFSRError(f"noise: {len(noise)} maps were passed, the network takes {len(shapes)}")
+        for given, shape in zip(noise, shapes, strict=True):
+            if not ops.traced() and tuple(given.shape) not in (shape, (1, *shape[1:])):
+                raise GCFSRError(f"noise: a map has shape {tuple(given.shape)}, the network takes {shape}")
         return [n.to(like) for n in noise]
     if noise == "zero":
         return [None] * len(shapes)
@@ -97,61 +96,33 @@ class GCFSR(nn.Module):
     """Generative and controllable face super-resolution (He et al., CVPR 2022).
 
     Args:
-        out_size: output size 2^u, a power of two from 32.
-        num_style_feat: length of a latent code.
-        channel_multiplier: widens the levels above 32 pixels.
-        narrow: multiplies every width.
-        resample_kernel: taps of the low-pass filter of every resampling.
-        variant: "paper" (Eq. 4 as printed) or "released" (the authors' code and weights).
-        blind: s is fixed at 1 (blind restoration).
-        style_modulation: False is the ablation of Fig. 7.
-        feature_modulation: False is the ablation h = Conv(f) + g.
-        min_factor, max_factor: the factors the network serves; s = factor / max_factor. `max_factor` is 64 at 1024
-            and above, otherwise 32, unless given.
+        out_size, options: the fields of `GCFSRConfig`.
+
+    Attributes:
+        config: all arguments, the defaults included.
 
     Raises:
-        GCFSRError: a size that is no power of two from 32, or an unknown variant.
+        GCFSRError: naming the argument whose type or range is wrong.
     """
 
-    def __init__(
-        self,
-        out_size: int,
-        num_style_feat: int = 512,
-        channel_multiplier: float = 2,
-        narrow: float = 1.0,
-        resample_kernel: Sequence[float] = (1, 3, 3, 1),
-        variant: str = "paper",
-        blind: bool = False,
-        style_modulation: bool = True,
-        feature_modulation: bool = True,
-        min_factor: float = 4.0,
-        max_factor: float | None = None,
-    ):
+    __signature__ = inspect.signature(GCFSRConfig)
+
+    def __init__(self, out_size: int, **options: Any):
         super().__init__()
-        if out_size < 32 or out_size & (out_size - 1):
-            raise GCFSRError(f"out_size {out_size}: it must be a power of two from 32, for example 512 or 1024")
-        if variant not in ("paper", "released"):
-            raise GCFSRError(f"variant {variant!r}: it is 'paper' or 'released'")
-        self.out_size, self.blind, self.num_style_feat = out_size, blind, num_style_feat
-        self.min_factor = float(min_factor)
-        self.max_factor = float(max_factor or (64 if out_size >= 1024 else 32))
-        self.sizes = list(level_sizes(out_size))
-        self.config: dict[str, Any] = {
-            "out_size": out_size, "num_style_feat": num_style_feat, "channel_multiplier": channel_multiplier,
-            "narrow": narrow, "resample_kernel": list(resample_kernel), "variant": variant, "blind": blind,
-            "style_modulation": style_modulation, "feature_modulation": feature_modulation,
-            "min_factor": self.min_factor, "max_factor": self.max_factor,
-        }  # fmt: skip
+        self.config = config = GCFSRConfig(out_size, **options)
+        assert config.max_factor is not None  # set where it was not given
+        self.out_size, self.blind, self.sizes = config.out_size, config.blind, config.sizes
+        self.min_factor, self.max_factor = config.min_factor, config.max_factor
         self.checkpoint_levels = False  # recompute each level in the backward pass: less memory, more time
 
-        released = variant == "released"
-        width = {size: channels_at(size, channel_multiplier, narrow) for size in self.sizes}
-        base, num_latent = width[16], 2 * len(self.sizes)
-        narrowed = base if released and blind else max(1, base // 2)
-        head = LatentHead(base, narrowed, num_latent, num_style_feat, resample_kernel) if style_modulation else None
-        self.encoder = Encoder(width, resample_kernel, top_conv=released, head=head)
-        self.modulation = build_modulation(variant, width, base, feature_modulation)
-        self.levels = build_levels(width, num_style_feat, style_modulation, resample_kernel, fuse_first=released)
+        released, taps, feat = config.variant == "released", config.resample_kernel, config.num_style_feat
+        width = {size: config.channels(size) for size in config.sizes}
+        base, num_latent = width[16], 2 * len(config.sizes)
+        narrowed = base if released and config.blind else max(1, base // 2)
+        head = LatentHead(base, narrowed, num_latent, feat, taps) if config.style_modulation else None
+        self.encoder = Encoder(width, taps, top_conv=released, head=head)
+        self.modulation = build_modulation(config.variant, width, base, config.feature_modulation)
+        self.levels = build_levels(width, feat, config.style_modulation, taps, fuse_first=released)
 
     def noise_shapes(self, batch: int = 1) -> list[tuple[int, ...]]:
         """Shapes of the noise maps in order: 16 | 32, 32 | 64, 64 | ..."""
@@ -192,10 +163,12 @@ class GCFSR(nn.Module):
             (N, 3, 2^u, 2^u) RGB, in [-1, 1] but for overshoot.
 
         Raises:
-            GCFSRError: s is missing, out of range or of another shape.
+            GCFSRError: s is missing, out of range, of another shape or of another batch than the images.
         """
         h, rgb = features.top, None
         s = strength_per_level(self._strength(s), len(self.sizes), h)
+        if not ops.traced() and h.shape[0] != s.shape[0] and 1 not in (h.shape[0], s.shape[0]):
+            raise GCFSRError(f"s has a batch of {s.shape[0]}, the images of {h.shape[0]}; pass one s, or one for each")
         batch = max(h.shape[0], s.shape[0])
         maps = noise_maps(noise, self.noise_shapes(batch), seed, h)
         codes = features.w.unbind(1) or [features.w] * (2 * len(self.sizes))

@@ -33,9 +33,10 @@ def grow(small: GCFSR, large: GCFSR) -> GCFSR:
         GCFSRError: the networks differ in more than size and width, or `large` is narrower somewhere.
     """
     for key in SAME:
-        if small.config[key] != large.config[key]:
-            raise GCFSRError(f"grow: {key} is {small.config[key]} and {large.config[key]}; it must be the same in both")
-    if small.config["variant"] != "paper":
+        one, other = getattr(small.config, key), getattr(large.config, key)
+        if one != other:
+            raise GCFSRError(f"grow: {key} is {one} and {other}; it must be the same in both")
+    if small.config.variant != "paper":
         raise GCFSRError("grow: networks of the released form cannot be grown; use variant: paper")
     if large.out_size not in (small.out_size, 2 * small.out_size):
         raise GCFSRError(f"grow: out_size {small.out_size} to {large.out_size}; it can stay or double")
@@ -105,7 +106,7 @@ def _halved(kernel: Tensor, small: GCFSR) -> Tensor:
 
     Both filters are separable, so one least-squares fit over smooth lines gives the matrix for each axis.
     """
-    size, taps = 64, torch.tensor(small.config["resample_kernel"], dtype=torch.float64)
+    size, taps = 64, torch.tensor(small.config.resample_kernel, dtype=torch.float64)
     points = torch.randn(256, 1, size // 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     lines = F.interpolate(points, size=size, mode="linear", align_corners=False)  # an input enlarged four times
     half = F.avg_pool1d(lines, 2)

@@ -1,7 +1,5 @@
 """Eq. 4: from the strength s to the scaling vectors sigma_enc and sigma_gen of every level."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -145,8 +143,3 @@ def build_modulation(variant: str, channels: dict[int, int], width: int, enabled
     if not enabled:
         return PlainAddition(channels)
     return MLPModulation(channels, width) if variant == "paper" else LinearModulation(channels)
-
-
-def level_sizes(out_size: int) -> Sequence[int]:
-    """Sizes 2^l .. 2^u of the levels, l = 4: 16, 32, ..., out_size."""
-    return [2**i for i in range(4, out_size.bit_length())]

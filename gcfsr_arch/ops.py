@@ -133,14 +133,18 @@ class _LeakyReLU(torch.autograd.Function):
 
 
 def _differentiated(x: Tensor) -> bool:
-    """Whether autograd records what is done with x; compilers and tracers see plain operators."""
-    recorded = x.requires_grad and torch.is_grad_enabled()
-    return recorded and not torch.compiler.is_compiling() and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    """Whether autograd records what is done with x, and nobody traces it."""
+    return x.requires_grad and torch.is_grad_enabled() and not traced()
+
+
+def traced() -> bool:
+    """Whether a compiler, an exporter or a tracer reads the operators: it gets the plain ones."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
 
 
 def in_place() -> bool:
     """Whether intermediate results may be overwritten: nobody differentiates or traces."""
-    return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    return not torch.is_grad_enabled() and not traced()
 
 
 def conv_up(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:

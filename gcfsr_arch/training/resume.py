@@ -135,7 +135,7 @@ class ResumeMixin:
             content: dict[str, Any] = {key: weights(net) for key, net in bare.items()}
             for net in bare.values():  # a generator's arguments: `load_generator` need not infer them
                 if hasattr(net, "config"):
-                    content["config"] = json.dumps(net.config)
+                    content["config"] = json.dumps(net.config.to_dict())
             checkpoints.save_atomic(content, path)
             manifest[path.name] = checkpoints.fingerprint(path)
         if iteration == -1:

@@ -115,7 +115,7 @@ def export_onnx(net: GCFSR, target: Path, parts: str = "two", noise: str = "inpu
     """
     if parts not in ("one", "two") or noise not in NOISES:
         raise GCFSRError(f"export: parts {parts} and noise {noise}; give one or two, and {', '.join(NOISES)}")
-    note = {"config": net.config, "noise": noise, "seed": seed}
+    note = {"config": net.config.to_dict(), "noise": noise, "seed": seed}
     dial, features = dial_names(net, noise), feature_names(net)
     if parts == "one":
         jobs = [("", trace_whole(net, noise, seed), ["x", *dial], ["image"])]

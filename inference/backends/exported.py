@@ -26,7 +26,7 @@ class ExportedBackend:
     """A network whose encoder and decoder run elsewhere; `backends.Backend` for a `Restorer`.
 
     Args:
-        config: the network's arguments (`GCFSR.config`).
+        config: the network's arguments (`GCFSRConfig.to_dict`).
         encoder: [x] -> [top, w, skips...], float32 arrays.
         decoder: [top, w, skips..., s unless blind, noise...] -> [image].
         name: of the backend, for messages.
@@ -110,8 +110,8 @@ def cached(path: Path, form: str, write: Callable[[GCFSR, Path], None], made: Se
     net = load_generator(path)
     make_folder(folder, "the cache of exports")
     write(net, stem)
-    note.write_text(json.dumps(net.config), encoding="utf-8")  # last: it says that the rest is whole
-    return net.config, stem
+    note.write_text(json.dumps(net.config.to_dict()), encoding="utf-8")  # last: it says that the rest is whole
+    return net.config.to_dict(), stem
 
 
 def _rows(array: np.ndarray, batch: int) -> np.ndarray:

@@ -26,6 +26,6 @@ class HubGCFSR(
     @classmethod
     def from_network(cls, net: GCFSR) -> "HubGCFSR":
         """The same network (its parameters are shared) with the hub's methods."""
-        hub = cls(**net.config)
+        hub = cls(**net.config.to_dict())
         hub.load_state_dict(net.state_dict(), assign=True)
         return hub.train(net.training)

@@ -33,7 +33,7 @@ class GCFSRArch(Architecture[GCFSR]):
         """The descriptor of a state dict for which `detect` is true."""
         config = infer_config(state_dict)
         assert config is not None
-        net = GCFSR(**config).eval()
+        net = GCFSR(**config.to_dict()).eval()
         fit(net, state_dict)
         size = net.out_size
         return ImageModelDescriptor(
@@ -41,7 +41,7 @@ class GCFSRArch(Architecture[GCFSR]):
             net.state_dict(),
             architecture=self,
             purpose="FaceSR",
-            tags=[f"{size}px", config["variant"]],
+            tags=[f"{size}px", config.variant],
             supports_half=False,
             supports_bfloat16=True,
             scale=1,

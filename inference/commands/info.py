@@ -57,7 +57,7 @@ def configuration_of(args: argparse.Namespace) -> dict[str, Any]:
         return configuration_of_options(args.source)
     from gcfsr_arch import load_generator
 
-    return load_generator(args.source).config
+    return load_generator(args.source).config.to_dict()
 
 
 def configuration_of_options(path: str) -> dict[str, Any]:

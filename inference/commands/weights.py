@@ -60,10 +60,10 @@ def summary(path: Path) -> str:
     config = stored or infer_config(state)
     if config is None:
         return "no generator of GCFSR (a detector, or another network)"
-    form = f"{config['out_size']}x{config['out_size']}, form: {config['variant']}"
-    if config.get("blind"):
+    form = f"{config.out_size}x{config.out_size}, form: {config.variant}"
+    if config.blind:
         return f"{form}, blind"
-    return f"{form}, factors {config['min_factor']:g} to {config['max_factor']:g}" if stored else form
+    return f"{form}, factors {config.min_factor:g} to {config.max_factor:g}" if stored else form
 
 
 def _print_detectors(folder: str | None) -> None:

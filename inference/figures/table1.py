@@ -29,7 +29,7 @@ def table1(checkpoints: Sequence[str], out: Path) -> list[Path]:
     from gcfsr_inference.evaluation.inventory import take_inventory
 
     rows = []
-    configs = CONFIGURATIONS | {Path(name).stem: load_net(name).config for name in checkpoints}
+    configs = CONFIGURATIONS | {Path(name).stem: load_net(name).config.to_dict() for name in checkpoints}
     for name, config in configs.items():
         inventory = take_inventory(config)
         rows.append(

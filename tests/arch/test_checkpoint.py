@@ -1,8 +1,11 @@
 """Every form of checkpoint loads, nothing else does, and nothing is unpickled."""
 
+import contextlib
 import json
 import os
 import pickle
+import zipfile
+from dataclasses import replace
 
 import pytest
 import torch
@@ -64,7 +67,7 @@ def test_released_files_are_recognised_from_keys_and_shapes(tmp_path, prefix, wr
     state[f"{prefix}noises.noise0"] = torch.zeros(1, 1, 4, 4)  # wrong sizes, as the authors' files have them
     torch.save({"params_ema": state} if wrapped else state, tmp_path / "net.pth")
     back = load_generator(tmp_path / "net.pth", max_factor=16)
-    assert (back.config["variant"], back.blind, back.max_factor) == ("released", blind, 16)
+    assert (back.config.variant, back.blind, back.max_factor) == ("released", blind, 16)
     same(net, back)
 
 
@@ -72,10 +75,11 @@ def test_released_files_are_recognised_from_keys_and_shapes(tmp_path, prefix, wr
 def test_basicsr_files_of_ours_load_with_and_without_the_stored_arguments(tmp_path, options):
     net = tiny(**options)
     content = {"params": tiny().state_dict(), "params_ema": net.state_dict()}
-    torch.save(content | {"config": json.dumps(net.config)}, tmp_path / "net_g_1.pth")
+    torch.save(content | {"config": json.dumps(net.config.to_dict())}, tmp_path / "net_g_1.pth")
     same(net, load_generator(tmp_path / "net_g_1.pth"))
     inferred = infer_config(net.state_dict())
-    assert {key: net.config[key] for key in inferred} == pytest.approx(inferred)
+    unknown = {"blind": net.blind, "num_style_feat": 16}  # of the paper's form, and without style modulation
+    assert replace(inferred, **unknown) == net.config
 
 
 def test_max_factor_of_the_released_sizes():
@@ -123,6 +127,132 @@ def test_a_malicious_pickle_does_not_run(tmp_path, zipped):
     with pytest.raises(GCFSRError, match="evil"):
         load_generator(file)
     assert not trace.exists()
+
+
+VALID = {"out_size": 64, "num_style_feat": 16, "narrow": 1 / 32}
+CONFIGS = [
+    {}, [1], "text", None, {"narrow": 1}, *(VALID | {key: value} for key, value in (
+        ("out_size", 1 << 40), ("out_size", "64"), ("out_size", None), ("out_size", 64.5), ("out_size", True),
+        ("out_size", 128), ("out_size", -64), ("num_style_feat", 10**9), ("num_style_feat", 16.5), ("narrow", "wide"),
+        ("narrow", float("nan")), ("narrow", float("inf")), ("narrow", 1e30), ("narrow", -1), ("narrow", [1]),
+        ("channel_multiplier", 0), ("channel_multiplier", 10**400), ("resample_kernel", []),
+        ("resample_kernel", "1331"), ("variant", "../../etc"),
+        ("resample_kernel", [0, 0]), ("resample_kernel", [1] * 100), ("resample_kernel", [1, None]),
+        ("variant", {}), ("blind", "no"), ("style_modulation", 0), ("min_factor", 0), ("min_factor", -1),
+        ("min_factor", float("nan")), ("max_factor", float("inf")), ("max_factor", 0), ("max_factor", 2), ("colour", 1),
+    )),
+]  # fmt: skip
+
+
+def fails(path):
+    """The message of the one error that loading ends in."""
+    with pytest.raises(GCFSRError) as error:
+        load_generator(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_every_number_of_a_stored_configuration_is_checked(tmp_path, config):
+    state = tiny().state_dict()
+    save_file(state, tmp_path / "net.safetensors", {"config": json.dumps(config)})
+    torch.save({"params": state, "config": json.dumps(config)}, tmp_path / "net.pth")
+    fails(tmp_path / "net.safetensors")
+    if config is not None:
+        fails(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "", "{", '{"out_size": ' + "9" * 10_000 + "}", '{"out_size": 1e999}'])
+def test_a_stored_configuration_that_is_not_json(tmp_path, text):
+    save_file(tiny().state_dict(), tmp_path / "net.safetensors", {"config": text})
+    assert "configuration" in fails(tmp_path / "net.safetensors")
+
+
+def changed(**values):
+    return {**tiny().state_dict(), **{key.replace("__", "."): value for key, value in values.items()}}
+
+
+def shared(values):
+    """A state dict whose tensors are views of one."""
+    return {key: values[: v.numel()].view(v.shape) for key, v in tiny().state_dict().items()}
+
+
+STATES = {
+    "integer keys": lambda: {1: torch.zeros(1), 2: torch.zeros(2)},
+    "mixed keys": lambda: changed() | {7: torch.zeros(1)},
+    "0-dim tensors": lambda: {key: torch.tensor(0.0) for key in tiny().state_dict()},
+    "0-dim skips": lambda: {key: torch.tensor(0.0) if "skip" in key else v for key, v in tiny().state_dict().items()},
+    "empty tensors": lambda: {key: torch.zeros(0) for key in tiny().state_dict()},
+    "expanded": lambda: changed(levels__16__conv__bias=torch.zeros(1).expand(65536, 65536)),
+    "expanded to the right shapes": lambda: shared(torch.zeros(1).expand(1 << 20)),
+    "one storage for all": lambda: shared(torch.zeros(1 << 15)),
+    "integers": lambda: changed(levels__16__conv__bias=torch.zeros(16, dtype=torch.int64)),
+    "complex": lambda: changed(levels__16__conv__bias=torch.zeros(16, dtype=torch.complex64)),
+    "sparse": lambda: changed(levels__16__conv__bias=torch.zeros(16).to_sparse()),
+    "NaN": lambda: changed(levels__16__conv__bias=torch.full((16,), float("nan"))),
+    "infinite": lambda: changed(levels__16__conv__bias=torch.full((16,), float("inf"))),
+    "too large for float32": lambda: changed(levels__16__conv__bias=torch.full((16,), 1e300, dtype=torch.float64)),
+    "not tensors": lambda: {"a": 1, "b": "text"},
+    "nested": lambda: {"a": {"b": {"c": torch.zeros(1)}}},
+    "huge level": lambda: {f"encoder.skip.{10**30}.weight": torch.zeros(1, 1), "encoder.first.weight": torch.zeros(1)},
+    "one level": lambda: {"encoder.skip.16.weight": torch.zeros(1, 1), "encoder.first.weight": torch.zeros(1)},
+    "sixty levels": lambda: {f"encoder.skip.{n}.weight": torch.zeros(1) for n in range(60)} | {
+        "encoder.first.weight": torch.zeros(1)
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", STATES)
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_damaged_states_end_in_one_line(tmp_path, kind, wrapped):
+    state = STATES[kind]()
+    torch.save({"params_ema": state} if wrapped else state, tmp_path / "net.pth")
+    fails(tmp_path / "net.pth")
+
+
+def test_no_memory_is_taken_for_a_network_that_the_file_does_not_hold(tmp_path, monkeypatch):
+    """The shapes are compared with a network on the meta device; none is built."""
+    built = []
+    monkeypatch.setattr(
+        torch, "randn", lambda *shape, real=torch.randn: (built.append(real(1).device.type), real(*shape))[1]
+    )
+    state = tiny().state_dict()
+    built.clear()
+    save_file(state, tmp_path / "net.safetensors", {"config": json.dumps({"out_size": 4096, "narrow": 8})})
+    fails(tmp_path / "net.safetensors")
+    assert set(built) == {"meta"}
+
+
+def test_files_that_are_no_checkpoints_end_in_one_line(tmp_path):
+    net = tmp_path / "net.pth"
+    torch.save(tiny().state_dict(), tmp_path / "good.pth")
+    good = (tmp_path / "good.pth").read_bytes()
+    for data in (
+        b"root:x:0:0:root:/root:/bin/bash\n" * 20,
+        b"\x80\x02",
+        b"\x80",
+        bytes(300),
+        b"PK\x03\x04",
+        good[:200],
+    ):
+        net.write_bytes(data)
+        fails(net)
+    for place in range(0, len(good), len(good) // 40):  # one byte changed
+        net.write_bytes(good[:place] + bytes([good[place] ^ 255]) + good[place + 1 :])
+        with contextlib.suppress(GCFSRError):  # where it is not a weight that differs
+            load_generator(net)
+    with zipfile.ZipFile(tmp_path / "good.pth") as source, zipfile.ZipFile(net, "w", zipfile.ZIP_DEFLATED) as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry))
+    assert "compressed" in fails(net)
+    with open(tmp_path / "large.safetensors", "wb") as file:
+        file.truncate(5 << 30)  # holds no blocks
+    assert "bytes" in fails(tmp_path / "large.safetensors")
+    fails(tmp_path)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "fifo.pth")
+        fails(tmp_path / "fifo.pth")
 
 
 def test_what_is_no_checkpoint_of_ours_is_named(tmp_path):

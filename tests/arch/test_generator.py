@@ -160,10 +160,40 @@ def test_export_and_compile(variant):
     torch.testing.assert_close(*grads, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize("variant", ["paper", "released"])
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*deprecated:DeprecationWarning")
+def test_a_trace_serves_other_inputs_and_batches(variant):
+    net = tiny(variant=variant, out_size=32)
+
+    def inputs(batch):
+        noise = [torch.randn(shape) for shape in net.noise_shapes(batch)]
+        return picture(batch, 32, seed=batch), torch.rand(batch), noise
+
+    traced = torch.jit.trace(net, inputs(2), check_trace=False)
+    for batch in (2, 3):
+        given = inputs(batch)
+        torch.testing.assert_close(traced(*given), net(*given))
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda: GCFSR(48), "power of two"),
+        (lambda: GCFSR("64"), "power of two"),
+        (lambda: GCFSR(64.0), "power of two"),
+        (lambda: GCFSR(1 << 20), "power of two"),
+        (lambda: GCFSR(64, num_style_feat=0), "num_style_feat"),
+        (lambda: GCFSR(64, narrow=float("nan")), "narrow"),
+        (lambda: GCFSR(64, narrow=10**400), "narrow"),
+        (lambda: GCFSR(64, min_factor=0), "min_factor"),
+        (lambda: GCFSR(64, min_factor=-1), "min_factor"),
+        (lambda: GCFSR(64, max_factor=float("inf")), "max_factor"),
+        (lambda: GCFSR(64, min_factor=8, max_factor=4), "min_factor"),
+        (lambda: GCFSR(64, resample_kernel=(1, -1)), "sum"),
+        (lambda: GCFSR(64, blind=1), "blind"),
+        (lambda: tiny()(picture(), torch.zeros(3)), "batch of 3"),
+        (lambda: tiny()(picture(), torch.zeros(3, 1, 8, 8)), "batch of 3"),
+        (lambda: tiny()(picture(), 0.5, noise=[torch.zeros(1)] * 5), "noise"),
         (lambda: GCFSR(16), "power of two"),
         (lambda: GCFSR(64, variant="papre"), "variant"),
         (lambda: GCFSRDiscriminator(60), "power of two"),

@@ -138,7 +138,7 @@ def test_networks_are_built_with_their_arguments(faces: Path, small: Path) -> No
 
     blind = build_network(options("GCFSR_blind", faces, small)["network_g"])
     assert isinstance(blind, GCFSR)
-    assert (blind.blind, blind.config["variant"]) == (True, "released")
+    assert (blind.blind, blind.config.variant) == (True, "released")
     judge = build_network(options("GCFSR", faces, small)["network_d"])
     assert isinstance(judge, GCFSRDiscriminator)
     assert not judge.minibatch_std
@@ -202,4 +202,4 @@ def test_the_stock_trainer_runs_them(
     run = tmp_path / "experiments" / "released_form"
     assert len(list((run / "visualization" / "validation").glob("*_20.png"))) == 4
     net = load_generator(run / "models" / "net_g_20.pth", max_factor=8)
-    assert (net.config["variant"], net.blind, net.max_factor) == ("released", network == "GCFSR_blind", 8.0)
+    assert (net.config.variant, net.blind, net.max_factor) == ("released", network == "GCFSR_blind", 8.0)

@@ -88,7 +88,7 @@ def test_an_export_is_made_once_per_checkpoint(
 
     for _ in range(2):
         config, stem = exported.cached(checkpoint, "form", write, [".a"])
-        assert config == network().config
+        assert config == network().config.to_dict()
     assert calls == [stem]
     stem.with_name(stem.name + ".a").unlink()
     exported.cached(checkpoint, "form", write, [".a"])

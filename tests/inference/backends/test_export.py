@@ -65,7 +65,7 @@ def test_the_file_says_what_it_is(two_parts: list[Path], network: Callable[..., 
     model = onnx.load(two_parts[1])
     onnx.checker.check_model(model)
     note = json.loads(next(entry.value for entry in model.metadata_props if entry.key == "gcfsr"))
-    assert note == {"config": network().config, "noise": "input", "seed": 0, "part": "decoder"}
+    assert note == {"config": network().config.to_dict(), "noise": "input", "seed": 0, "part": "decoder"}
 
 
 def test_unknown_choices(tmp_path: Path, network: Callable[..., GCFSR]) -> None:

@@ -73,7 +73,7 @@ class TorchBackend:
         self.net = net.to(memory_format=torch.channels_last).to(self.device).eval()  # as convolutions want the weights
         self.out_size, self.sizes, self.blind = net.out_size, net.sizes, net.blind
         self.min_factor, self.max_factor = net.min_factor, net.max_factor
-        self.rounded_input = net.config["variant"] == "released"
+        self.rounded_input = net.config.variant == "released"
         self._encode: Callable = torch.compile(net.encode) if compiled else net.encode
         self._decode: Callable = torch.compile(net.decode) if compiled else net.decode
 

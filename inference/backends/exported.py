@@ -39,7 +39,7 @@ class ExportedBackend:
             net = GCFSR(**config)
         self.out_size, self.sizes, self.blind = net.out_size, net.sizes, net.blind
         self.min_factor, self.max_factor = net.min_factor, net.max_factor
-        self.rounded_input = net.config["variant"] == "released"
+        self.rounded_input = net.config.variant == "released"
         self.encoder, self.decoder, self.name, self.whole = encoder, decoder, name, whole
         self.noise_shapes = net.noise_shapes
 

@@ -91,7 +91,7 @@ def test_generator_arrays(shared, recipe, tmp_path, case, form, blind):
     data = dict(np.load(shared / "parity" / "dev" / f"{case}.npz"))
     torch.save({"params_ema": drawn_state(recipe, shared / "parity" / f"{form}.state_dict.txt")}, tmp_path / "net.pth")
     net = load_generator(tmp_path / "net.pth")
-    assert (net.out_size, net.blind, net.config["variant"]) == (64, blind, "released")
+    assert (net.out_size, net.blind, net.config.variant) == (64, blind, "released")
     x = torch.from_numpy(data["input"])
     noise = [torch.from_numpy(data[f"noise{i}"]) for i in range(5)]
     seen = captures(net)

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     task.add_argument("--protocol", help="celeba-1024-x64 (Table 2, Fig. 1), blind-512 (Table 3), adv-512 (Table 4)")
     task.add_argument("--factors", help="instead of a protocol: 4,8,24.5,32@48 (@: the dial), blind")
     task.add_argument("--blind", metavar="OPTIONS.yml", help="option file with the ranges of the blind degradation "
-                      "(default: GFPGAN's, for 512 pixels)")  # fmt: skip
+                      "(default: CelebA-Test's, for 512 pixels)")  # fmt: skip
     task.add_argument("--method", action="append", default=[], metavar="[LABEL=]SPEC", help="see below; repeat it")
     task.add_argument("--out-size", type=int, metavar="N", help="bring the square truth to NxN by bicubic")
     task.add_argument("--include", action="append", default=[], metavar="PATTERN", help="only such names: 'lon_*'")
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metrics.add_argument("--download", action="store_true", help="let missing weights be downloaded into that folder")
     report = parser.add_argument_group("report")
     report.add_argument("--groups", action="append", default=[], metavar="HOW", help="apart too: prefix, "
-                        "prefix:lon_=real,gen_=generated, luminance, prefix...+luminance; repeat it")  # fmt: skip
+                        "prefix:lon_=real,gen_=generated, origin, luminance, origin+luminance; repeat it")  # fmt: skip
     report.add_argument("--sheets", type=int, default=8, metavar="N", help="pictures with a sheet (default 8)")
     report.add_argument("--title", default="Evaluation", help="heading of the report")
     report.add_argument("--compare", nargs=2, metavar=("A.json", "B.json"), help="paired tests between two reports")
@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.method:
         raise GCFSRError("--method: name at least one, for example --method bicubic")
     from gcfsr_inference.evaluation.evaluate import evaluate
+    from gcfsr_inference.evaluation.tables import warnings
     from gcfsr_inference.evaluation.text import not_computed
     from gcfsr_inference.evaluation.workspace import Workspace
 
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         report = evaluate(settings, args.sheets, advance, args.title)
     names = {entry["name"] for entry in report["excluded"]}
     say(f"{len(report['pictures'])} pictures compared, {len(names)} excluded: {Path(args.out) / 'report.html'}")
-    for line in not_computed(report):
+    for line in [*warnings(report), *not_computed(report)]:
         say(line)
     if not report["pictures"]:
         raise GCFSRError(f"{Path(args.out) / 'report.md'}: no picture was left to compare; it says why")
@@ -97,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace) -> Any:
-    from gcfsr_inference.evaluation.conditions import GFPGAN_RANGES, find_protocol
+    from gcfsr_inference.evaluation.conditions import CELEBA_TEST, find_protocol
     from gcfsr_inference.evaluation.evaluate import Settings
     from gcfsr_inference.evaluation.inputs import read_blind_ranges
     from gcfsr_inference.evaluation.metric_weights import default_metrics
@@ -120,7 +121,7 @@ def _settings(args: argparse.Namespace) -> Any:
         include=tuple(args.include),
         limit=args.limit,
         groups=tuple(args.groups),
-        blind=read_blind_ranges(args.blind) if args.blind else GFPGAN_RANGES,
+        blind=read_blind_ranges(args.blind) if args.blind else CELEBA_TEST,
     )
 
 

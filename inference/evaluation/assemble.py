@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from gcfsr_inference.evaluation.conditions import GFPGAN_RANGES
+from gcfsr_inference.evaluation.conditions import CELEBA_TEST
 from gcfsr_inference.evaluation.groups import make_groups
 from gcfsr_inference.evaluation.run import Evaluation
 from gcfsr_inference.evaluation.score import Planned, encode
+from gcfsr_inference.evaluation.settings import Settings
 from gcfsr_inference.evaluation.workspace import combined_hash
 from gcfsr_measure.frechet import RELIABLE, frechet_distance
 
@@ -42,12 +43,12 @@ def assemble(evaluation: Evaluation) -> dict[str, Any]:
         key: {name: evaluation.space.low(key, name) for name in names}
         for key in dict.fromkeys(condition.input_key for condition in conditions)
     }
-    as_published = settings.size == settings.protocol.out_size and settings.blind == GFPGAN_RANGES
     groups = make_groups(settings.groups, evaluation.truth, names)
     return {
         "format": FORMAT,
         "protocol": settings.protocol.name,
-        "published": settings.protocol.published if as_published else None,
+        "published": settings.protocol.published,
+        "differs": differences(settings),
         "seed": settings.seed,
         "out_size": settings.size,
         "blind": asdict(settings.blind) if settings.is_blind else None,
@@ -70,6 +71,17 @@ def assemble(evaluation: Evaluation) -> dict[str, Any]:
         "values": picture_values(evaluation, names),
         "set_values": set_values(evaluation, groups),
     }
+
+
+def differences(settings: Settings) -> list[str]:
+    """What makes the ground truth or the inputs other than the published table's: its rows are then left out."""
+    protocol, found = settings.protocol, []
+    if protocol.published and settings.size != protocol.out_size:
+        size, wanted = settings.size, protocol.out_size
+        found.append(f"the ground truth is {size}x{size}, not {wanted}x{wanted}")
+    if protocol.published and settings.is_blind and settings.blind != CELEBA_TEST:
+        found.append("the ranges of the blind degradation are not CelebA-Test's")
+    return found
 
 
 def picture_values(evaluation: Evaluation, names: Sequence[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.evaluation.assemble import FORMAT
+from gcfsr_inference.evaluation.methods import INPUT
 from gcfsr_inference.evaluation.score import decode
 from gcfsr_measure.statistics import holm, paired_test
 
@@ -41,7 +42,7 @@ def pairs_of(a: dict[str, Any], b: dict[str, Any], pair: list[str] | None) -> li
             if label not in report["values"]:
                 raise GCFSRError(f"--pair {label}: not in that report; it has {', '.join(report['values'])}")
         return [(pair[0], pair[1])]
-    both = [label for label in a["values"] if label in b["values"]]
+    both = [label for label in a["values"] if label in b["values"] and label != INPUT]
     if not both:
         raise GCFSRError("--compare: the reports share no method; name one of each with --pair A B")
     return [(label, label) for label in both]

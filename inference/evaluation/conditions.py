@@ -5,7 +5,12 @@ from dataclasses import asdict, dataclass
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.blind_parameters import BlindRanges
 
-GFPGAN_RANGES = BlindRanges()  # of the blind degradation, for 512 pixels
+# The blind degradation of CelebA-Test (Table 3): the ranges of GFPGAN's paper for 512 pixels; colours and gray are left
+# alone, which its training does not do
+CELEBA_TEST = BlindRanges(
+    blur_sigma=(0.2, 10), downsample_range=(1, 8), noise_range=(0, 15), jpeg_range=(60, 100),
+    color_jitter_prob=None, color_jitter_pt_prob=None, gray_prob=None,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A named list of conditions; `out_size` is the truth's size (None: as is), `published` a key of published.py."""
+    """A named list of conditions; `out_size` is that of the ground truth (None: as is), `published` the table's key."""
 
     name: str
     conditions: tuple[Condition, ...]

@@ -1,4 +1,4 @@
-"""Parts of the pictures that are reported apart: by file-name prefix, or by the face's luminance."""
+"""Parts of the images that are reported apart: by file-name prefix, or by the face's luminance."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,12 @@ from gcfsr_datasets.balance import face_luminance
 from gcfsr_inference.evaluation.workspace import read_bgr
 
 TERCILES = ("dark third", "middle third", "light third")
-HELP = "prefix (text before the first _), prefix:lon_=real,gen_=generated (the rest is 'other'), or luminance"
+# the development faces by where they come from: one studio, photographs, face generators
+ORIGIN = "lon_=studio,wld_=wild," + ",".join(f"{prefix}_=generated" for prefix in ("gen", "bsm", "tpd", "sgf", "gec"))
+HELP = (
+    "prefix (text before the first _), prefix:lon_=real,gen_=generated (the rest is 'other'), "
+    "origin (studio, wild and generated faces of the development data), or luminance"
+)
 
 
 def by_prefix(names: Sequence[str], spec: str) -> dict[str, list[str]]:
@@ -42,7 +47,7 @@ def make_groups(specs: Sequence[str], truth: dict[str, Path], names: Sequence[st
         if base == "luminance" and not plus:
             groups.update(by_luminance(truth, names))
             continue
-        kind, _, rest = base.partition(":")
+        kind, _, rest = f"prefix:{ORIGIN}".partition(":") if base == "origin" else base.partition(":")
         if kind != "prefix" or (plus and inner != "luminance"):
             raise GCFSRError(f"--groups {spec}: not understood; it is {HELP}, or prefix...+luminance")
         for title, members in by_prefix(names, rest).items():

@@ -12,7 +12,7 @@ from gcfsr_datasets.blind_parameters import BlindRanges
 from gcfsr_datasets.dataset_options import read_block
 from gcfsr_datasets.degradation import degrade_blind, small_size, to_uint8
 from gcfsr_datasets.resize import resize
-from gcfsr_inference.evaluation.conditions import GFPGAN_RANGES, Condition
+from gcfsr_inference.evaluation.conditions import CELEBA_TEST, Condition
 from gcfsr_inference.evaluation.workspace import Workspace, read_bgr, save_picture
 
 
@@ -59,7 +59,7 @@ def read_blind_ranges(path: str | Path) -> BlindRanges:
 
 
 def degrade(
-    truth: NDArray[np.uint8], condition: Condition, seed: int, name: str, blind: BlindRanges = GFPGAN_RANGES
+    truth: NDArray[np.uint8], condition: Condition, seed: int, name: str, blind: BlindRanges = CELEBA_TEST
 ) -> NDArray[np.uint8]:
     """One input. (H, W, 3) BGR uint8 -> (H / factor, W / factor, 3), or (H, W, 3) for the blind degradation.
 

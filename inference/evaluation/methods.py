@@ -46,9 +46,12 @@ def upsample(low: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.float3
     return np.clip(resize(low.astype(np.float32) / 255, (size[0], size[1])), 0, 1)
 
 
+INPUT = "input"  # label of the input's own row
+
+
 @dataclass
 class Bicubic:
-    """MATLAB's bicubic, the paper's."""
+    """MATLAB's bicubic, the paper's: the input itself, brought to the output size. Every report has it, and first."""
 
     label: str = "bicubic"
     identity: dict[str, Any] = field(default_factory=lambda: {"kind": "bicubic"})

@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from gcfsr_inference.evaluation.tables import Cell, Table, make_tables
+from gcfsr_inference.evaluation.tables import Cell, Table, make_tables, warnings
 from gcfsr_inference.evaluation.text import arrow, excluded_lines, not_computed, notes, provenance
 
 STYLE = """
@@ -86,6 +86,7 @@ def html_page(report: dict[str, Any], sheet_files: list[Path], title: str = "Eva
         '<p>Click a head to sort. <span class="best">Best</span> and <span class="second">second best</span> '
         "among what was measured here.</p>"
     )
+    parts += [f"<p><strong>{escape(line)}</strong></p>" for line in warnings(report)]
     if missing := not_computed(report):
         parts.append(f"<p>Not computed:</p>{_list(missing)}")
     parts += [_table(table, report["metrics"]) for table in make_tables(report)]

@@ -3,6 +3,8 @@
 They were measured by the authors on CelebA-HQ with their own networks and programs; none is measured here.
 """
 
+from dataclasses import dataclass, field
+
 SOURCE = "He et al., GCFSR, CVPR 2022"
 
 # Table 1: parameters in millions
@@ -16,6 +18,30 @@ _TABLE4 = ("psnr", "ssim", "lpips", "niqe", "fid")
 def _rows(metrics: tuple[str, ...], rows: dict[str, tuple[float, ...]]) -> dict[str, dict[str, float]]:
     return {method: dict(zip(metrics, values, strict=True)) for method, values in rows.items()}
 
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a published table was measured on.
+
+    Attributes:
+        title: the table.
+        data: its images and inputs, in words.
+        images: how many, None where the paper does not say.
+        input: metrics of the input itself (condition -> metric -> value), where they are known.
+    """
+
+    title: str
+    data: str
+    images: int | None = None
+    input: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+PUBLISHED_PROTOCOLS = {
+    "table2": Protocol("Table 2", "100 images of CelebA-HQ, 1024x1024", 100),
+    # of the input: GFPGAN's paper (Wang et al., CVPR 2021), from memory, not checked against its text
+    "table3": Protocol("Table 3", "CelebA-Test, 512x512", 3000, {"blind": {"psnr": 25.35, "ssim": 0.6848}}),
+    "table4": Protocol("Table 4", "CelebA-HQ, 512x512"),
+}
 
 # table -> condition -> method -> metric; the paper does not say which network its LPIPS uses
 PUBLISHED: dict[str, dict[str, dict[str, dict[str, float]]]] = {

@@ -10,7 +10,7 @@ import numpy as np
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.evaluation.conditions import Condition
 from gcfsr_inference.evaluation.inputs import Preparation, prepare
-from gcfsr_inference.evaluation.methods import Folder, Method
+from gcfsr_inference.evaluation.methods import INPUT, Bicubic, Folder, Method
 from gcfsr_inference.evaluation.metric_weights import availability, weights_folders
 from gcfsr_inference.evaluation.score import Planned, Scored, Task, Values, score, size_fault
 from gcfsr_inference.evaluation.settings import Settings
@@ -57,7 +57,9 @@ class Evaluation:
     def run(self) -> "Evaluation":
         """Does everything; the report is assembled from what this object then holds."""
         self.plan_metrics()
-        self.methods = [build_method(m, self.settings.device, self.settings.seed) for m in self.settings.methods]
+        given = [build_method(m, self.settings.device, self.settings.seed) for m in self.settings.methods]
+        inputs = [method for method in given if isinstance(method, Bicubic)] or [Bicubic(INPUT)]
+        self.methods = [*inputs, *(method for method in given if method not in inputs)]
         labels = [method.label for method in self.methods]
         for label in labels:
             if labels.count(label) > 1 or label == "truth":

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gcfsr_datasets.blind_parameters import BlindRanges
-from gcfsr_inference.evaluation.conditions import GFPGAN_RANGES, Protocol
+from gcfsr_inference.evaluation.conditions import CELEBA_TEST, Protocol
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Settings:
     include: tuple[str, ...] = ()
     limit: int | None = None
     groups: tuple[str, ...] = ()
-    blind: BlindRanges = GFPGAN_RANGES
+    blind: BlindRanges = CELEBA_TEST
 
     @property
     def size(self) -> int | None:
@@ -42,5 +42,4 @@ class Settings:
     def inputs_identity(self) -> dict[str, Any]:
         """What the degraded inputs depend on, beside the truth and the condition."""
         identity = {"seed": self.seed, "out_size": self.size}
-        own_ranges = self.is_blind and self.blind != GFPGAN_RANGES
-        return {**identity, "blind": asdict(self.blind)} if own_ranges else identity
+        return {**identity, "blind": asdict(self.blind)} if self.is_blind else identity

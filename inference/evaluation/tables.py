@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from gcfsr_inference.evaluation.published import PUBLISHED, SOURCE
+from gcfsr_inference.evaluation.published import PUBLISHED, PUBLISHED_PROTOCOLS, SOURCE
 from gcfsr_inference.evaluation.score import decode
 from gcfsr_measure.statistics import bootstrap_interval
+
+TOLERANCE = {"psnr": 0.3, "ssim": 0.02}  # between the input's own values here and those of a published table
 
 
 @dataclass
@@ -123,19 +125,53 @@ def _rank(table: Table, metrics: dict[str, Any]) -> None:
 
 
 def published_rows(report: dict[str, Any], key: str) -> list[Row]:
-    """The paper's rows for this condition; only metrics that the report has too."""
-    table = PUBLISHED.get(report["published"] or "", {}).get(key, {})
-    rows = []
+    """The paper's rows for this condition; only metrics that the report has too. None where the protocol differs."""
+    name = report["published"]
+    if not name or report["differs"]:
+        return []
+    table, about, rows = PUBLISHED[name].get(key, {}), PUBLISHED_PROTOCOLS[name], []
     for method, numbers in table.items():
         cells = {
             metric: Cell(numbers.get(metric), entry["digits"], text="" if metric in numbers else "-")
             for metric, entry in report["metrics"].items()
         }
-        rows.append(Row(f"{method} (published)", cells, published=True))
+        rows.append(Row(f"{method} (published: {about.title}, {about.data})", cells, published=True))
     return rows
 
 
 PUBLISHED_NOTE = (
-    f"Rows marked (published) are numbers printed in {SOURCE}: other pictures (CelebA-HQ), other programs; "
-    "they are not measured here and take no part in the marks."
+    f"Rows marked (published) are numbers printed in {SOURCE}: other images (CelebA-HQ), other programs; "
+    "they are not measured here and take no part in the marks. The paper does not say which network its LPIPS uses."
 )
+
+
+def warnings(report: dict[str, Any]) -> list[str]:
+    """Why published rows are left out, or cannot be compared with what was measured here: one line each."""
+    name = report["published"]
+    if not name:
+        return []
+    about = PUBLISHED_PROTOCOLS[name]
+    if report["differs"]:
+        return [f"The published rows ({about.title}, {about.data}) are left out: {'; '.join(report['differs'])}."]
+    found, count = [], len(report["pictures"])
+    if about.images and count != about.images:
+        found.append(f"{count} images were measured, the published rows are of {about.images:,}; FID depends on it")
+    for key, wanted in about.input.items():
+        for metric, value in wanted.items():
+            given = _input_mean(report, key, metric)
+            if given is not None and abs(given - value) > TOLERANCE[metric]:
+                digits = report["metrics"][metric]["digits"]
+                found.append(
+                    f"the input's own {report['metrics'][metric]['name']} is {given:.{digits}f}, "
+                    f"that of the published rows {value:.{digits}f}: another degradation or other images"
+                )
+    start = f"The published rows ({about.title}, {about.data}) cannot be compared with the others"
+    return [f"{start}: {reason}." for reason in found]
+
+
+def _input_mean(report: dict[str, Any], key: str, metric: str) -> float | None:
+    """The mean of a metric over the input's own row, which stands first."""
+    label = next((m["label"] for m in report["methods"] if m["identity"].get("kind") == "bicubic"), None)
+    given = report["values"].get(label, {}).get(key, {}).get(metric, {})
+    values = [value for value in map(decode, given.values()) if value is not None]
+    return float(np.mean(values)) if values else None

@@ -4,7 +4,7 @@ import csv
 import io
 from typing import Any
 
-from gcfsr_inference.evaluation.tables import PUBLISHED_NOTE, Cell, Table, make_tables
+from gcfsr_inference.evaluation.tables import PUBLISHED_NOTE, Cell, Table, make_tables, warnings
 from gcfsr_measure.frechet import RELIABLE
 
 
@@ -29,6 +29,7 @@ def notes(report: dict[str, Any]) -> list[str]:
             f"Distances between sets stand on the number of pictures in each table's head; below {RELIABLE:,} they are "
             "biased upwards, so compare rows of one table only, never with another number of pictures."
         )
+    lines.append("The first row is the input itself, enlarged by bicubic interpolation where it is smaller.")
     lines.append("In brackets: 95% bootstrap interval of the mean (2,000 resamples of the pictures).")
     if report["published"]:
         lines.append(PUBLISHED_NOTE)
@@ -97,6 +98,7 @@ def markdown(report: dict[str, Any], title: str = "Evaluation") -> str:
     """The report as one Markdown page."""
     lines = [f"# {title}", "", *(f"- {line}" for line in provenance(report)), ""]
     lines += ["Best in **bold**, second best <u>underlined</u>, among what was measured here.", ""]
+    lines += [f"**{line}**\n" for line in warnings(report)]
     missing = not_computed(report)
     if missing:
         lines += ["Not computed:", "", *(f"- {line}" for line in missing), ""]

@@ -113,7 +113,7 @@ def test_out_size_is_our_bicubic_and_other_factors_are_skipped_with_the_reason(
 
     out = str(truth.parent / "a")
     report = evaluate(asked(truth, f"{checkpoint}", "bicubic", out_size=64, factors="2,4", out=out), sheets=0)
-    assert report["methods"][0]["absent"] == {"x2": "the checkpoint's factors are 4 to 16"}
+    assert report["methods"][1]["absent"] == {"x2": "the checkpoint's factors are 4 to 16"}
     evaluate(asked(truth, "bicubic", out_size=32, factors="4"), sheets=0)
     wanted = resize(read_bgr(truth / "gen_a.png") / 255.0, (32, 32)).clip(0, 1) * 255
     assert np.abs(read_bgr(truth.parent / "out" / "truth" / "gen_a.png") - wanted).max() <= 0.5001
@@ -150,8 +150,21 @@ def test_option_files_without_the_blind_degradation(text: str | None, tmp_path: 
 
 
 def test_published_rows_stand_beside_the_papers_own_size_only(asked: Asked, truth: Path) -> None:
-    for size, published in ((64, "table4"), (32, None)):
+    for size, comparable in ((64, True), (32, False)):
         options = {"protocol": replace(PROTOCOLS["adv-512"], out_size=64), "out_size": size, "metrics": ("psnr",)}
         given = replace(asked(truth, "bicubic", out=str(truth.parent / str(size))), **options)
-        assert evaluate(given, sheets=0)["published"] == published
-        assert ("GFPGAN (published)" in (Path(given.out) / "report.md").read_text()) == (published is not None)
+        evaluate(given, sheets=0)
+        text = (Path(given.out) / "report.md").read_text()
+        assert ("GFPGAN (published: Table 4, CelebA-HQ, 512x512)" in text) == comparable
+        left_out = "(Table 4, CelebA-HQ, 512x512) are left out: the ground truth is 32x32, not 64x64."
+        assert (left_out in text) != comparable
+
+
+def test_the_input_itself_comes_first(asked: Asked, truth: Path) -> None:
+    report = evaluate(asked(truth, "lanczos", factors="4,blind", metrics=("psnr", "ssim")), sheets=0)
+    assert [method["label"] for method in report["methods"]] == ["input", "lanczos"]
+    for name, value in report["values"]["input"]["blind"]["psnr"].items():
+        low, gt = truth.parent / "out" / "inputs" / "blind" / f"{name}.png", truth / f"{name}.png"
+        assert value == pytest.approx(cv2.PSNR(cv2.imread(str(low)), cv2.imread(str(gt))), abs=1e-6)
+    named = evaluate(asked(truth, "lanczos", "b=bicubic", factors="4", out=str(truth.parent / "other")), sheets=0)
+    assert [method["label"] for method in named["methods"]] == ["b", "lanczos"]

@@ -22,7 +22,7 @@ from gcfsr_inference.evaluation.groups import by_luminance, by_prefix, make_grou
 from gcfsr_inference.evaluation.page import html_page
 from gcfsr_inference.evaluation.published import PUBLISHED
 from gcfsr_inference.evaluation.score import decode, encode
-from gcfsr_inference.evaluation.tables import make_tables
+from gcfsr_inference.evaluation.tables import make_tables, warnings
 from gcfsr_inference.evaluation.text import csv_text, markdown
 from gcfsr_inference.evaluation.workspace import write_json
 from gcfsr_measure.statistics import bootstrap_interval, holm, paired_test
@@ -41,7 +41,7 @@ def hand_made(values: dict[str, list[float | None]], published: str | None = Non
         "fid": metric("FID", "lower", of_set=True, status="no weights: FILE goes to FOLDER"),
     }
     return {
-        "format": FORMAT, "protocol": "hand", "published": published, "seed": 0, "out_size": 64,
+        "format": FORMAT, "protocol": "hand", "published": published, "differs": [], "seed": 0, "out_size": 64,
         "versions": {"python": "3"}, "pictures": {name: name for name in names}, "truth_sha256": "t" * 64,
         "conditions": [{"key": "x16", "input_key": "x16", "factor": 16.0, "dial": 16.0}],
         "input_sha256": {"x16": "i" * 64}, "groups": {"all": names, "first": names[:2]}, "excluded": [],
@@ -82,19 +82,37 @@ def test_published_rows_stand_apart(tmp_path: Path) -> None:
     report = hand_made({"a": [27, 29], "b": [26, 26]}, published="table2")
     whole, first = make_tables(report)
     published = [row for row in whole.rows if row.published]
-    assert [row.label for row in published][-1] == "GCFSR (published)"
+    assert [row.label for row in published][-1] == "GCFSR (published: Table 2, 100 images of CelebA-HQ, 1024x1024)"
     assert published[-1].cells["psnr"].value == 27.17
     assert published[-1].cells["fid"].value == 30.48
     assert all(cell.rank == 0 for row in published for cell in row.cells.values())
     assert not [row for row in first.rows if row.published]
     text = markdown(report)
-    assert "*GCFSR (published)*" in text
+    assert "*GCFSR (published: Table 2, 100 images of CelebA-HQ, 1024x1024)*" in text
+    assert "cannot be compared with the others: 2 images were measured, the published rows are of 100" in text
     assert "not measured here" in text
     assert "no weights |" in text  # our rows, in the column that the published ones fill
     page = html_page(report, [])
     assert page.count('<tr class="published">') == 6
     assert "<script>" in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)
+
+
+@pytest.mark.parametrize(("psnr", "warned"), [(25.3, False), (22.6, True)])
+def test_an_input_of_another_quality_is_warned_about(psnr: float, warned: bool) -> None:
+    """Table 3's inputs have 25.35 dB: a degradation with colour jitter gives about 22.6."""
+    report = hand_made({"input": [psnr] * 2, "a": [28, 28]}, published="table3")
+    report["methods"][0]["identity"]["kind"] = "bicubic"
+    report["conditions"] = [{"key": "blind", "input_key": "blind", "factor": None, "dial": None}]
+    for tree in (report["values"], report["set_values"]):
+        for conditions in tree.values():
+            conditions["blind"] = conditions.pop("x16")
+    report["input_sha256"] = {"blind": "i" * 64}
+    said = [line for line in warnings(report) if "the input's own PSNR (RGB) is 22.60, that of the published" in line]
+    assert bool(said) == warned
+    assert make_tables(report)[0].rows[0].label == "input"
+    assert ("another degradation or other images" in markdown(report)) == warned
+    assert ("another degradation or other images" in html_page(report, [])) == warned
 
 
 def test_a_click_on_a_head_sorts(tmp_path: Path) -> None:
@@ -238,3 +256,11 @@ def test_groups(tmp_path: Path) -> None:
     ]  # fmt: skip
     with pytest.raises(GCFSRError, match="--groups age"):
         make_groups(["age"], truth, names)
+
+
+def test_generated_studio_and_wild_faces_are_reported_apart() -> None:
+    names = ["lon_1", "wld_a", "gen_1", "bsm_2", "tpd_3", "mine"]
+    assert make_groups(["origin"], {}, names) == {
+        "all": names, "studio": ["lon_1"], "wild": ["wld_a"], "generated": ["gen_1", "bsm_2", "tpd_3"],
+        "other": ["mine"],
+    }  # fmt: skip

@@ -1,5 +1,6 @@
-"""Alignment of a face by five landmarks, and its way back into the picture; works on the face's own region only."""
+"""Alignment of a face by five landmarks, and its way back into the image; works on the face's own region only."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import cv2
@@ -15,6 +16,7 @@ TEMPLATE = np.array(
 WORST_FIT = 0.1  # root mean square distance from the template, as a share of the face's side, that still is a face
 FEATHER = 0.12  # width of the mask's soft edge as a share of the face's side
 BAND = 256  # rows pasted at a time
+PARTING = 4  # how abruptly overlapping faces part: about 8% of the side at equal sizes
 LEAST_SPAN = 2.0  # pixels between landmarks below which nothing can be aligned
 
 
@@ -22,11 +24,11 @@ def align(landmarks: np.ndarray, out_size: int) -> np.ndarray:
     """The similarity that takes a face's landmarks to the FFHQ template with the least squared distance (Umeyama).
 
     Args:
-        landmarks: (5, 2) x, y in the picture's pixels.
+        landmarks: (5, 2) x, y in the image's pixels.
         out_size: side of the aligned face in pixels.
 
     Returns:
-        (2, 3) matrix from the picture's pixels to the aligned face's.
+        (2, 3) matrix from the image's pixels to the aligned face's.
 
     Raises:
         GCFSRError: the landmarks are not finite, coincide, are mirrored, or do not look like a face's.
@@ -50,12 +52,12 @@ def align(landmarks: np.ndarray, out_size: int) -> np.ndarray:
 
 
 def scale_of(matrix: np.ndarray) -> float:
-    """Pixels of the aligned face per pixel of the picture."""
+    """Pixels of the aligned face per pixel of the image."""
     return float(np.hypot(matrix[0, 0], matrix[1, 0]))
 
 
 def crop_face(image: np.ndarray, matrix: np.ndarray, out_size: int) -> np.ndarray:
-    """Cuts the aligned face out of a picture; a face larger than `out_size` is shrunk without aliasing.
+    """Cuts the aligned face out of a image; a face larger than `out_size` is shrunk without aliasing.
 
     Args:
         image: (H, W, 3) uint8 or uint16, or (H, W) float32.
@@ -63,15 +65,15 @@ def crop_face(image: np.ndarray, matrix: np.ndarray, out_size: int) -> np.ndarra
         out_size: side of the aligned face.
 
     Returns:
-        (out_size, out_size[, 3]) of the same dtype. Places outside the picture mirror it.
+        (out_size, out_size[, 3]) of the same dtype. Places outside the image mirror it.
 
     Raises:
-        GCFSRError: the face lies outside the picture.
+        GCFSRError: the face lies outside the image.
     """
     back = invert(matrix)
     left, top, right, bottom = _region(back, out_size, image.shape[:2], margin=3 * max(1.0, scale_of(back)))
     if right - left < 2 or bottom - top < 2:
-        raise GCFSRError("landmarks: the face lies outside the picture")
+        raise GCFSRError("landmarks: the face lies outside the image")
     patch = image[top:bottom, left:right]
     local = _after_shift(matrix, left, top)
     if scale_of(matrix) < 1:
@@ -81,41 +83,95 @@ def crop_face(image: np.ndarray, matrix: np.ndarray, out_size: int) -> np.ndarra
 
 
 def paste_face(
-    image: np.ndarray, restored: np.ndarray, crop: np.ndarray, matrix: np.ndarray, keep_detail: bool = True
+    image: np.ndarray,
+    restored: np.ndarray,
+    crop: np.ndarray,
+    matrix: np.ndarray,
+    keep_detail: bool = True,
+    others: Sequence[np.ndarray] = (),
+    before: np.ndarray | None = None,
 ) -> tuple[int, int, int, int]:
-    """Puts a restored face back into the picture, in place, under a soft mask.
+    """Puts a restored face back into the image, in place, under a soft mask.
 
-    Where the face has more pixels in the picture than in `restored`, what the network did is added as a difference, so
-    that detail above its resolution stays (`keep_detail`); elsewhere the restored face replaces what was there.
+    Where the face has more pixels in the image than in `restored`, what the network did is added as a difference, so
+    that detail above its resolution stays (`keep_detail`); elsewhere the restored face replaces what was there. Where
+    faces overlap each gets its share of a pixel (`share_of`), so that no pixel is corrected twice.
 
     Args:
         image: (H, W, 3) uint8 or uint16, changed in the face's region only.
-        restored, crop: (S, S, 3) aligned faces after and before, of the picture's dtype.
-        matrix: (2, 3) from the picture's pixels to the aligned face's.
+        restored, crop: (S, S, 3) aligned faces after and before, of the image's dtype.
+        matrix: (2, 3) from the image's pixels to the aligned face's.
         keep_detail: see above.
+        others: the alignments of the image's other faces, which are or will be pasted as well.
+        before: the image before any face was pasted; it may be left out where no faces overlap.
 
     Returns:
         Left, top, right, bottom of the region that was written.
     """
     side, limit = restored.shape[0], np.iinfo(image.dtype).max
+    before = image if before is None else before
     back = invert(matrix)
-    left, top, right, bottom = _region(back, side, image.shape[:2], margin=0)
+    left, top, right, bottom = _region(back, side, image.shape[:2])
     add = keep_detail and scale_of(back) > 1
     layer = restored.astype(np.float32) - (crop.astype(np.float32) if add else 0)
     layer = np.concatenate([layer, soft_mask(side)[..., None]], axis=2)  # (S, S, 4), warped as one
     if scale_of(back) < 1:
         layer, ratio = _shrink(layer, scale_of(back))
         back = scale_matrix(back, ratio)
-    for row in range(top, bottom, BAND):  # bands: a face as large as the picture needs no copy of it in floats
+    for row in range(top, bottom, BAND):  # bands: a face as large as the image needs no copy of it in floats
         window = image[row : min(row + BAND, bottom), left:right]
         shift = np.concatenate([back[:, :2], (back[:, 2] - [left, row])[:, None]], axis=1)
         warped = cv2.warpAffine(
             layer, shift, window.shape[1::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT
         )
-        base, mask = window.astype(np.float32), np.clip(warped[..., 3:], 0, 1)
-        change = warped[..., :3] if add else warped[..., :3] - base
-        window[:] = np.clip(np.rint(base + mask * change), 0, limit).astype(image.dtype)
+        mask = np.clip(warped[..., 3:], 0, 1)
+        if others:
+            mask *= share_of(matrix, others, side, (left, row), window.shape[:2])[..., None]
+        change = warped[..., :3] if add else warped[..., :3] - before[row : row + len(window), left:right]
+        window[:] = np.clip(np.rint(window + mask * change), 0, limit).astype(image.dtype)
     return left, top, right, bottom
+
+
+def share_of(
+    matrix: np.ndarray, others: Sequence[np.ndarray], side: int, corner: tuple[int, int], shape: tuple[int, int]
+) -> np.ndarray:
+    """One face's share of each pixel of a window of the image: the shares of all faces sum to at most 1.
+
+    A pixel belongs to the face in which it lies nearer to the middle, softly: p_i / sum of p_j, where p falls from 1 in
+    the middle of an aligned face to 0 at its edge, to the power `PARTING`.
+
+    Args:
+        matrix: (2, 3) from the image's pixels to the aligned face's.
+        others: those of the other faces.
+        side: of the aligned faces.
+        corner: left, top of the window in the image.
+        shape: height, width of the window.
+
+    Returns:
+        (height, width) float32 in [0, 1].
+    """
+    own = _middleness(matrix, side, corner, shape)
+    total = own + sum(_middleness(other, side, corner, shape) for other in others)
+    return own / np.maximum(total, np.float32(1e-12))
+
+
+def overlapping(matrix: np.ndarray, others: Sequence[np.ndarray], side: int) -> list[np.ndarray]:
+    """Those of the alignments `others` whose faces may share pixels with the face of `matrix`: their circles meet."""
+    if not others:
+        return []
+    backs = [invert(one) for one in (matrix, *others)]
+    middles = np.array([back[:, :2] @ np.full(2, (side - 1) / 2) + back[:, 2] for back in backs])
+    radii = np.array([scale_of(back) * side / np.sqrt(2) for back in backs])
+    near = np.hypot(*(middles[1:] - middles[0]).T) < radii[1:] + radii[0]
+    return [other for other, meets in zip(others, near, strict=True) if meets]
+
+
+def _middleness(matrix: np.ndarray, side: int, corner: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
+    """(height, width) float32: 1 in the middle of an aligned face, 0 at its edge and outside."""
+    x = np.arange(shape[1], dtype=np.float32) + corner[0]
+    y = np.arange(shape[0], dtype=np.float32)[:, None] + corner[1]
+    planes = [1 - np.abs(2 * (row[0] * x + row[1] * y + row[2] + 0.5) / side - 1) for row in matrix.astype(np.float32)]
+    return np.clip(planes[0], 0, 1) ** PARTING * np.clip(planes[1], 0, 1) ** PARTING
 
 
 def match_color(restored: np.ndarray, crop: np.ndarray, share: float = 1 / 16) -> np.ndarray:
@@ -142,13 +198,13 @@ def soft_mask(side: int) -> np.ndarray:
 
 
 def scale_matrix(matrix: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-    """The alignment of a picture that was resized by `ratio` (x, y): x_old = (x_new + 0.5) / ratio - 0.5."""
+    """The alignment of a image that was resized by `ratio` (x, y): x_old = (x_new + 0.5) / ratio - 0.5."""
     turn = matrix[:, :2] / ratio
     return np.concatenate([turn, (matrix[:, 2] + matrix[:, :2] @ (0.5 / ratio - 0.5))[:, None]], axis=1)
 
 
 def _after_shift(matrix: np.ndarray, left: int, top: int) -> np.ndarray:
-    """The alignment of a picture cut at `left`, `top`."""
+    """The alignment of a image cut at `left`, `top`."""
     return np.concatenate([matrix[:, :2], (matrix[:, 2] + matrix[:, :2] @ [left, top])[:, None]], axis=1)
 
 
@@ -158,8 +214,8 @@ def invert(matrix: np.ndarray) -> np.ndarray:
     return np.concatenate([turn, -(turn @ matrix[:, 2])[:, None]], axis=1)
 
 
-def _region(back: np.ndarray, side: int, shape: tuple[int, int], margin: float) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the part of a picture that an aligned face covers, with a margin, clipped to it."""
+def _region(back: np.ndarray, side: int, shape: tuple[int, int], margin: float = 0.0) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the part of a image that an aligned face covers, with a margin, clipped to it."""
     edge = np.array([[-0.5, -0.5], [side - 0.5, -0.5], [-0.5, side - 0.5], [side - 0.5, side - 0.5]])
     corners = edge @ back[:, :2].T + back[:, 2]
     margin += scale_of(back)
@@ -170,7 +226,7 @@ def _region(back: np.ndarray, side: int, shape: tuple[int, int], margin: float) 
 
 
 def _shrink(image: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Resizes with antialiasing by about `scale` < 1. Returns the picture (of the same dtype) and the ratios (x, y).
+    """Resizes with antialiasing by about `scale` < 1. Returns the image (of the same dtype) and the ratios (x, y).
 
     A strong reduction starts with whole-number area averages, which need no copy in floats.
     """

@@ -12,10 +12,13 @@ from gcfsr_inference.photo.paste import (
     TEMPLATE,
     align,
     crop_face,
+    invert,
     match_color,
+    overlapping,
     paste_face,
     scale_matrix,
     scale_of,
+    share_of,
     soft_mask,
 )
 
@@ -175,7 +178,7 @@ def test_the_alignment_of_an_enlarged_picture() -> None:
 
 
 def test_a_face_outside_the_picture() -> None:
-    with pytest.raises(GCFSRError, match="outside the picture"):
+    with pytest.raises(GCFSRError, match="outside the image"):
         crop_face(np.zeros((100, 100, 3), np.uint8), align(placed(50, 0, (400, 400)), 64), 64)
 
 
@@ -188,3 +191,49 @@ def test_a_face_half_outside_is_pasted_inside() -> None:
     assert (left, top) == (0, 0)
     assert right <= 85
     assert bottom <= 95
+
+
+@pytest.mark.parametrize("side", [90.0, 128.0, 300.0])
+def test_overlapping_faces_share_their_pixels(side: float) -> None:
+    """Three faces that overlap, each brighter by 100: nowhere is more than 100 added, and 100 in each one's middle."""
+    image = np.full((700, 700, 3), 80, np.uint8)
+    matrices = [
+        align(placed(side, angle, (100 + step * side, 120)), 128) for step, angle in ((0, 0), (0.45, 0.3), (0.5, 2))
+    ]
+    before = image.copy()
+    for number, matrix in enumerate(matrices):
+        crop = crop_face(before, matrix, 128)
+        others = matrices[:number] + matrices[number + 1 :]
+        paste_face(image, crop + 100, crop, matrix, others=others, before=before)
+    assert image.max() <= 182  # rounding, once a face
+    assert image.min() == 80
+    for matrix in matrices[:2]:
+        x, y = np.rint(invert(matrix) @ [63.5, 63.5, 1]).astype(int)
+        assert image[y, x, 0] > 120
+    alone = np.full((700, 700, 3), 80, np.uint8)
+    paste_face(alone, crop + 100, crop, matrices[0])
+    shared = np.full((700, 700, 3), 80, np.uint8)
+    far = align(placed(side, 0, (100 + 2.5 * side, 350)), 128)
+    paste_face(shared, crop + 100, crop, matrices[0], others=[far])
+    np.testing.assert_array_equal(alone, shared)
+
+
+@given(st.integers(0, 2**31), st.integers(1, 4))
+@settings(max_examples=30, deadline=None)
+def test_shares_sum_to_at_most_one(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    matrices = [
+        align(placed(rng.uniform(30, 90), rng.uniform(-3, 3), tuple(rng.uniform(0, 60, 2))), 64) for _ in range(count)
+    ]
+    shares = [
+        share_of(matrix, matrices[:k] + matrices[k + 1 :], 64, (-5, 3), (90, 100)) for k, matrix in enumerate(matrices)
+    ]
+    assert np.sum(shares, axis=0).max() <= 1 + 1e-5
+    assert min(share.min() for share in shares) >= 0
+
+
+def test_which_faces_may_overlap() -> None:
+    near, far = align(placed(100, 0, (80, 0)), 64), align(placed(100, 0, (400, 300)), 64)
+    found = overlapping(align(placed(100, 0.5, (0, 0)), 64), [near, far], 64)
+    assert len(found) == 1
+    assert found[0] is near

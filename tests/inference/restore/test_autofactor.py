@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from gcfsr_arch import GCFSRError
+from gcfsr_datasets.photograph import Photograph, Wear, apply_photograph
 from gcfsr_datasets.resize import resize
 from gcfsr_inference.restore.autofactor import effective_size, estimate_factor
 
@@ -42,7 +43,29 @@ def test_bilinear_enlargement_is_known_too(astronaut, factor):
     assert factor / 2 <= estimate_factor(image) <= factor * 2
 
 
-def test_a_sharp_picture_has_a_factor_near_one(astronaut):
+WORN = Wear(noise=6 / 255, quality=60)
+GRAINY = Wear(noise=10 / 255, gray_noise=True)
+
+
+@pytest.mark.parametrize("wear", [Wear(), WORN, GRAINY], ids=["clean", "worn", "grainy"])
+@pytest.mark.parametrize("enlarge", [1, 99], ids=["small", "enlarged again"])
+@pytest.mark.parametrize("factor", [2, 3, 4, 8])
+def test_sees_through_grain_and_jpeg(astronaut, factor, enlarge, wear):
+    """A face in a photograph that was reduced, worn, possibly enlarged to its old size, and aligned."""
+    for side in (128, 256):
+        face = np.clip(resize(astronaut / 255, (side, side)), 0, 1).astype(np.float32)
+        draw = Photograph(7.0, (0.3, 0.6), "area", "bicubic", enlarge, wear)
+        aligned = apply_photograph(face, factor, draw, np.random.default_rng(0))
+        assert factor / 2 <= estimate_factor((aligned * 255).round().astype(np.uint8), side) <= factor * 2
+
+
+def test_no_image_has_more_pixels_than_it_holds():
+    noise = np.random.default_rng(0).integers(0, 256, (20, 20), np.uint8)
+    assert effective_size(noise) <= 20
+    assert estimate_factor(noise, 128) >= 6.4
+
+
+def test_a_sharp_image_has_a_factor_near_one(astronaut):
     assert estimate_factor(astronaut) < 2
 
 
@@ -62,12 +85,12 @@ def test_kind_and_target_size(astronaut):
     assert estimate_factor(image, 128) == pytest.approx(estimate_factor(image, 1024) / 8)
 
 
-def test_flat_pictures_get_some_answer():
+def test_flat_images_get_some_answer():
     for value in (0, 255):
         assert 1 <= estimate_factor(np.full((64, 64, 3), value, np.uint8)) <= 128
 
 
 @pytest.mark.parametrize("image", [np.zeros((0, 5), np.uint8), np.zeros((5, 5), bool), np.zeros(5, np.uint8)])
-def test_what_is_no_picture_is_refused(image):
-    with pytest.raises(GCFSRError, match="picture of shape"):
+def test_what_is_no_image_is_refused(image):
+    with pytest.raises(GCFSRError, match="image of shape"):
         estimate_factor(image)

@@ -155,15 +155,15 @@ def share_of(
     return own / np.maximum(total, np.float32(1e-12))
 
 
-def overlapping(matrix: np.ndarray, others: Sequence[np.ndarray], side: int) -> list[np.ndarray]:
-    """Those of the alignments `others` whose faces may share pixels with the face of `matrix`: their circles meet."""
-    if not others:
-        return []
-    backs = [invert(one) for one in (matrix, *others)]
-    middles = np.array([back[:, :2] @ np.full(2, (side - 1) / 2) + back[:, 2] for back in backs])
+def neighbours(matrices: Sequence[np.ndarray], side: int) -> list[list[np.ndarray]]:
+    """For each alignment those of the faces that may share pixels with it: the circles around both squares meet."""
+    backs = [invert(matrix) for matrix in matrices]
+    middles = np.array([back[:, :2] @ np.full(2, (side - 1) / 2) + back[:, 2] for back in backs]).reshape(-1, 2)
     radii = np.array([scale_of(back) * side / np.sqrt(2) for back in backs])
-    near = np.hypot(*(middles[1:] - middles[0]).T) < radii[1:] + radii[0]
-    return [other for other, meets in zip(others, near, strict=True) if meets]
+    return [
+        [matrices[k] for k in np.flatnonzero(np.hypot(*(middles - middle).T) < radii + radius) if k != own]
+        for own, (middle, radius) in enumerate(zip(middles, radii, strict=True))
+    ]
 
 
 def _middleness(matrix: np.ndarray, side: int, corner: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:

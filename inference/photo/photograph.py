@@ -1,6 +1,7 @@
 """A whole photograph: find faces, align, restore in batches, paste back. Memory stays at the image plus one batch."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -9,10 +10,10 @@ import numpy as np
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.photo.background import TILE, check_enlargement, enlarge
 from gcfsr_inference.photo.detect import build_detector, find_detector
-from gcfsr_inference.photo.detect_search import search
 from gcfsr_inference.photo.detection import Detector
 from gcfsr_inference.photo.face_choice import choose, parse_numbers
-from gcfsr_inference.photo.paste import align, crop_face, match_color, paste_face, scale_matrix, scale_of
+from gcfsr_inference.photo.paste import align, crop_face, match_color, neighbours, paste_face, scale_matrix, scale_of
+from gcfsr_inference.photo.turned import find
 from gcfsr_inference.restore.restorer import Restorer
 from gcfsr_inference.restore.runner import Draws, FaceInput, FaceRecord, FaceResult, FaceRunner
 
@@ -158,7 +159,7 @@ def enlarge_background(image: np.ndarray, options: PhotoOptions) -> np.ndarray:
 
 def find_faces(image: np.ndarray, detector: Detector, options: PhotoOptions) -> list[Face]:
     """Finds the faces of a picture and marks the chosen ones `to restore`; numbers run from left to right."""
-    found = search(image, detector, options.min_face)
+    found = find(image, detector, options.min_face)
     faces = [Face(number, face.box, face.landmarks, face.score) for number, face in enumerate(found)]
     chosen = choose(found, options.faces, image.shape[:2])
     largest_first = sorted(chosen, key=lambda number: -found[number].size)
@@ -166,6 +167,9 @@ def find_faces(image: np.ndarray, detector: Detector, options: PhotoOptions) -> 
         faces[number].status = "to restore"
     for number in largest_first[options.max_faces :]:
         faces[number].status = f"left as it was: more than {options.max_faces} faces"
+    for face, detection in zip(faces, found, strict=True):
+        if face.status == "to restore" and not detection.confirmed:
+            face.status = "left as it was: once aligned it is not seen as an upright face"
     return faces
 
 
@@ -185,12 +189,16 @@ def restore_into(
     `strengths`, (H, W) float32 in [0, 1] over `image`, each face is restored by its own part of that map instead.
     """
     ratio = np.array([canvas.shape[1] / image.shape[1], canvas.shape[0] / image.shape[0]])
-    for batch in _batches((face for face in faces if face.status == "to restore"), options.batch):
+    wanted = [face for face in faces if face.status == "to restore"]
+    near = _neighbours(wanted, restorer.out_size, ratio)
+    before = canvas.copy() if any(near.values()) else canvas
+    for batch in _batches(wanted, options.batch):
         cuts = [cut for face in batch if (cut := cut_face(face, image, restorer, dial, strengths)) is not None]
         results = restorer.restore_faces([cut.input for cut in cuts]) if cuts else []
         for (face, matrix, given), (output, record, draws) in zip(cuts, results, strict=True):
             restored = match_color(output, given.crop) if options.match_color else output
-            paste_face(canvas, restored, given.crop, scale_matrix(matrix, ratio), options.keep_detail)
+            matrix = scale_matrix(matrix, ratio)
+            paste_face(canvas, restored, given.crop, matrix, options.keep_detail, near[face.number], before)
             face.restored, face.record, face.draws, face.status = restored, record, draws, "restored"
         for face in batch:
             if on_face is not None:
@@ -228,6 +236,15 @@ def cut_face(
         given = given._replace(strengths=_part(strengths, matrix, restorer.out_size))
     face.matrix, face.crop, face.factor = matrix, crop, given.factor
     return Cut(face, matrix, given)
+
+
+def _neighbours(faces: Sequence[Face], out_size: int, ratio: np.ndarray) -> dict[int, list[np.ndarray]]:
+    """By a face's number the alignments, in the canvas, of the other faces that may share pixels with it."""
+    matrices: dict[int, np.ndarray] = {}
+    for face in faces:
+        with suppress(GCFSRError):  # it cannot be aligned: `cut_face` reports it
+            matrices[face.number] = scale_matrix(align(face.landmarks, out_size), ratio)
+    return dict(zip(matrices, neighbours(list(matrices.values()), out_size), strict=True))
 
 
 def _part(strengths: np.ndarray, matrix: np.ndarray, out_size: int) -> np.ndarray:

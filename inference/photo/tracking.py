@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from gcfsr_inference.photo.detection import Detection
+from gcfsr_inference.photo.detection import Detection, overlap
 from gcfsr_inference.photo.photograph import Face
 
 SAME_FACE = 0.3  # overlap (intersection over union) of one face's boxes in neighbouring frames
@@ -75,7 +75,7 @@ class Tracker:
         scene = self.scenes[frame] = self.scenes.get(frame - 1, 0) + cut
         free = list(found)
         for track in sorted(self.tracks, key=lambda track: -max(track.seen)):
-            overlaps = [_overlap(track.last.box, detection.box) for detection in free]
+            overlaps = [overlap(track.last.box, detection.box) for detection in free]
             if track.scene == scene and overlaps and max(overlaps) >= SAME_FACE:
                 track.seen[frame] = free.pop(int(np.argmax(overlaps)))
         for detection in free:
@@ -121,10 +121,3 @@ def _line_at(times: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.n
         return mean
     slope = (weights * (times - mean_time)) @ values / spread
     return mean - slope * mean_time
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boxes."""
-    common = np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0).prod()
-    union = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - common
-    return float(common / union) if union > 0 else 0.0

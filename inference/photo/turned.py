@@ -1,25 +1,28 @@
 """Which way up is a face? Detectors call an upside-down face upright, with its eyes at its mouth, or miss it.
 
 Every face that the upright search finds is detected again on its aligned crop, where the eyes must lie above the mouth
-and the landmarks where they were. Where that is in doubt the face is looked for in its own region at four turns, and the
-best confirmed one is taken. The whole image is searched at the other three turns as well, for faces that were missed.
+and the landmarks where they were. Where that is in doubt the face is searched for in its own region at four turns, and
+the best confirmed one is taken. The whole image is searched at the other three turns as well, for faces that were
+missed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import cv2
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.photo.detect import Detection, Detector
 from gcfsr_inference.photo.detect_search import COARSEST, search, suppress
+from gcfsr_inference.photo.detection import Detection, Detector, overlap
 from gcfsr_inference.photo.paste import align, crop_face, invert
 
 SIDE = 128  # pixels of the aligned crop on which a face is detected again
 REGION, REGION_SIDE = 1.6, 192  # the square around a box that is searched at four turns: over the box's size; in pixels
 MOVED = 0.1  # root mean square distance that confirmed landmarks may lie from where they were, as a share of the side
+TILT, ROUNDS = 15.0, 3  # degrees from which landmarks are refined on the aligned crop, and how often
 ERROR_WEIGHT = 2.0  # of that distance against the score
+MARGIN = 0.05  # by which another turn must be better: the upright search is the more exact
 SURE = 0.84  # score - ERROR_WEIGHT * distance above which the other turns are not tried
 
 
@@ -42,13 +45,13 @@ def find(image: np.ndarray, detector: Detector, min_face: float = 20.0) -> list[
 
 
 def settle(image: np.ndarray, detector: Detector, face: Detection) -> Detection:
-    """The face the right way up: itself, or what its region shows at another turn; `confirmed` says whether it is one."""
+    """The face the right way up: itself or what its region shows at another turn; see `confirmed`."""
     quality, best = confirm(image, detector, face)
     if quality < SURE:
         for candidate in _at_turns(image, detector, face):
             better, settled = confirm(image, detector, candidate)
-            if better > quality:
-                quality, best = better, settled
+            if better > quality + MARGIN:
+                quality, best = better - MARGIN, settled
     return best
 
 
@@ -57,22 +60,34 @@ def confirm(image: np.ndarray, detector: Detector, face: Detection) -> tuple[flo
 
     Returns:
         Its quality, score - `ERROR_WEIGHT` * distance (-inf where nothing is found there), and the face: with
-        `confirmed` set, and its landmarks moved to where they are seen upright.
+        `confirmed` set. The landmarks of a tilted face are moved to where they are seen upright, until they stay.
     """
+    quality = -np.inf
+    for _ in range(ROUNDS):
+        quality, seen, tilt = _again(image, detector, face.landmarks)
+        if seen is None:
+            return -np.inf, replace(face, confirmed=False)
+        if abs(tilt) < TILT:
+            break
+        face = replace(face, landmarks=seen)
+    return quality, replace(face, confirmed=True)
+
+
+def _again(image: np.ndarray, detector: Detector, landmarks: np.ndarray) -> tuple[float, np.ndarray | None, float]:
+    """Quality and landmarks (in the image, None where there are none) on the aligned crop, and its turn in degrees."""
     try:
-        matrix = align(face.landmarks, SIDE)
+        matrix = align(landmarks, SIDE)
         crop = crop_face(image, matrix, SIDE)
     except GCFSRError:
-        return -np.inf, replace(face, confirmed=False)
-    before = face.landmarks @ matrix[:, :2].T + matrix[:, 2]
-    again = [(_distance(other.landmarks, before), other) for other in detector.detect(_as_uint8(crop))]
-    distance, seen = min(again, key=lambda pair: pair[0], default=(np.inf, face))
-    if distance > MOVED or not _eyes_above_mouth(seen.landmarks):
-        return -np.inf, replace(face, confirmed=False)
+        return -np.inf, None, 0.0
+    before = landmarks @ matrix[:, :2].T + matrix[:, 2]
+    found = [(_distance(other.landmarks, before), other) for other in detector.detect(_as_uint8(crop))]
+    distance, seen = min(found, key=lambda pair: pair[0], default=(np.inf, None))
+    if seen is None or distance > MOVED or not _eyes_above_mouth(seen.landmarks):
+        return -np.inf, None, 0.0
     back = invert(matrix)
-    turned = not _eyes_above_mouth(face.landmarks)  # seen askew, its landmarks are the less exact
-    landmarks = seen.landmarks @ back[:, :2].T + back[:, 2] if turned else face.landmarks
-    return seen.score - ERROR_WEIGHT * distance, replace(face, landmarks=landmarks, confirmed=True)
+    tilt = float(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0])))
+    return seen.score - ERROR_WEIGHT * distance, seen.landmarks @ back[:, :2].T + back[:, 2], tilt
 
 
 def _distance(points: np.ndarray, others: np.ndarray) -> float:
@@ -100,8 +115,8 @@ def _at_turns(image: np.ndarray, detector: Detector, face: Detection) -> Iterato
             _moved(unturned(other, turns, region.shape[:2]), back)
             for other in detector.detect(np.ascontiguousarray(np.rot90(region, turns)))
         ]
-        same = max(seen, key=lambda other: _overlap(other, face), default=None)
-        if same is not None and _overlap(same, face) > 0.3:
+        same = max(seen, key=lambda other: overlap(other.box, face.box), default=None)
+        if same is not None and overlap(same.box, face.box) > 0.3:
             yield same
 
 
@@ -121,8 +136,9 @@ def _turned(image: np.ndarray, detector: Detector, min_face: float, longest: int
 
 def unturned(face: Detection, turns: int, shape: tuple[int, int]) -> Detection:
     """A detection on `np.rot90(image, turns)` in the pixels of that image of `shape` (height, width)."""
-    for side in [shape[1], shape[0], shape[1]][turns % 2 : turns % 2 + turns] if turns else ():
-        face = _mapped(face, lambda points, last=side - 1: np.stack([last - points[:, 1], points[:, 0]], axis=1))
+    for turn in reversed(range(turns)):
+        last = shape[1 - turn % 2] - 1  # of the width before that turn
+        face = _mapped(face, lambda points, last=last: np.stack([last - points[:, 1], points[:, 0]], axis=1))
     return face
 
 
@@ -130,22 +146,15 @@ def _moved(face: Detection, matrix: np.ndarray) -> Detection:
     return _mapped(face, lambda points: points @ matrix[:, :2].T + matrix[:, 2])
 
 
-def _mapped(face: Detection, move) -> Detection:
+def _mapped(face: Detection, move: Callable[[np.ndarray], np.ndarray]) -> Detection:
     corners = move(face.box.reshape(2, 2))
     box = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
     return replace(face, box=box, landmarks=move(face.landmarks))
 
 
-def _overlap(one: Detection, other: Detection) -> float:
-    """Intersection over union of two boxes."""
-    common = np.maximum(np.minimum(one.box[2:], other.box[2:]) - np.maximum(one.box[:2], other.box[:2]), 0).prod()
-    union = sum((face.box[2:] - face.box[:2]).prod() for face in (one, other)) - common
-    return float(common / union) if union > 0 else 0.0
-
-
 def _is_new(face: Detection, known: Sequence[Detection]) -> bool:
     """Whether no confirmed face lies there already."""
-    return all(_overlap(face, other) <= 0.3 for other in known if other.confirmed)
+    return all(overlap(face.box, other.box) <= 0.3 for other in known if other.confirmed)
 
 
 def _as_uint8(image: np.ndarray) -> np.ndarray:

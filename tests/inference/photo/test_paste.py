@@ -14,7 +14,7 @@ from gcfsr_inference.photo.paste import (
     crop_face,
     invert,
     match_color,
-    overlapping,
+    neighbours,
     paste_face,
     scale_matrix,
     scale_of,
@@ -233,7 +233,7 @@ def test_shares_sum_to_at_most_one(seed: int, count: int) -> None:
 
 
 def test_which_faces_may_overlap() -> None:
-    near, far = align(placed(100, 0, (80, 0)), 64), align(placed(100, 0, (400, 300)), 64)
-    found = overlapping(align(placed(100, 0.5, (0, 0)), 64), [near, far], 64)
-    assert len(found) == 1
-    assert found[0] is near
+    first, second, far = (align(placed(100, 0.5, corner), 64) for corner in ((0, 0), (80, 0), (400, 300)))
+    found = neighbours([first, second, far], 64)
+    assert [[id(one) for one in ones] for ones in found] == [[id(second)], [id(first)], []]
+    assert neighbours([], 64) == []

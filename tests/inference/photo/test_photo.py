@@ -97,6 +97,27 @@ def test_no_face_is_no_error() -> None:
     assert choose([], "0", (10, 10)) == []
 
 
+@pytest.mark.parametrize("upscale", [1, 2])
+def test_overlapping_faces_are_corrected_once(upscale: int, tmp_path: Path) -> None:
+    """Nowhere is more added than one face's correction, whatever the batch."""
+    detector = landmark_file(tmp_path / "f.json", [(20, 30, 150), (90, 60, 140), (60, 110, 60)])
+    results = [
+        restore_photo(gray(), Brighten(), detector, PhotoOptions(batch=batch, upscale=upscale)).image
+        for batch in (1, 3)
+    ]
+    np.testing.assert_array_equal(*results)
+    assert results[0].max() <= 255 // 3 + 255 // 5 + 2  # rounding, once a face
+    assert results[0].min() == 255 // 3
+
+
+def test_a_face_that_is_not_confirmed_is_left_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = [Detection(np.array([20.0, 20, 120, 120]), TEMPLATE * 100 + 20, 0.9, confirmed=False)]
+    monkeypatch.setattr("gcfsr_inference.photo.photograph.find", lambda *_: seen)
+    result = restore_photo(gray(), Brighten(), OneFace())
+    assert result.faces[0].status.startswith("left as it was: once aligned")
+    np.testing.assert_array_equal(result.image, gray())
+
+
 def test_a_face_that_cannot_be_aligned_is_left_and_reported(tmp_path: Path) -> None:
     path = tmp_path / "f.json"
     good = (TEMPLATE * 100 + [20, 30]).tolist()

@@ -33,7 +33,7 @@ docs: $(ENV)/.docs build/names
 	@echo "build/docs/index.html"
 
 demo: $(ENV)/.core
-	$(BIN)/python tools/demo_picture.py $(if $(DATA),--data "$(DATA)")
+	$(BIN)/python tools/demo_image.py $(if $(DATA),--data "$(DATA)")
 
 # DATA: one folder or several; ARGS: further arguments of tools/make_networks.py
 networks: $(ENV)/.core

@@ -27,7 +27,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of eight smooth 32x32 pictures in colour, made from a seed: enough for a tiny network to train on."""
+    """A folder of eight smooth 32x32 colour images, made from a seed: enough for a tiny network to train on."""
     folder = tmp_path_factory.mktemp("faces")
     rng = np.random.default_rng(0)
     for number in range(8):

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
@@ -25,8 +24,8 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.growth import grow
 from gcfsr_datasets.balance import face_luminance
 from gcfsr_datasets.image_io import list_images, read_image, write_bytes_atomic, write_image
-from gcfsr_datasets.resize import resize
 from gcfsr_inference.restore.weights import bundled
+from prepare_faces import reduced
 
 OPTIONS = Path(__file__).resolve().parents[1] / "options"
 DEFAULT_RUNS = "~/.cache/gcfsr/runs"
@@ -123,9 +122,7 @@ def _copy(path: Path, folder: Path, size: int) -> Path | None:
     if height < size:
         return None
     folder.mkdir(parents=True, exist_ok=True)
-    top = np.iinfo(image.dtype).max
-    reduced = np.clip(resize(image.astype(np.float32) / top, (size, size)), 0, 1)
-    write_image(target, np.rint(reduced * 255).astype(np.uint8))
+    write_image(target, reduced(image, size))
     return target
 
 

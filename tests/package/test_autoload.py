@@ -1,4 +1,4 @@
-"""The hook that `import torch` installs: it acts only for BasicSR, can be turned off, and breaks nobody."""
+"""The hook that `import torch` installs: it acts only for BasicSR, can be turned off, and breaks no other package."""
 
 import ast
 import subprocess
@@ -32,12 +32,12 @@ def printed(code: str, cwd: Path, env: dict[str, str]) -> object:
     return ast.literal_eval(done.stdout.strip().splitlines()[-1])
 
 
-def test_importing_torch_loads_the_hook_and_nothing_else_of_ours(tmp_path: Path, outside: dict[str, str]) -> None:
+def test_importing_torch_loads_only_the_hook(tmp_path: Path, outside: dict[str, str]) -> None:
     code = "import torch, sys; print(sorted(m for m in sys.modules if m.startswith(('gcfsr', 'basicsr', 'cv2'))))"
     assert printed(code, tmp_path, outside) == ["gcfsr_autoload"]
 
 
-def test_importing_basicsr_makes_every_name_known(tmp_path: Path, outside: dict[str, str]) -> None:
+def test_importing_basicsr_registers_every_name(tmp_path: Path, outside: dict[str, str]) -> None:
     code = (
         "import basicsr, basicsr.utils.registry as r\n"
         f"print([name for registry, names in {NAMES}.items() for name in names if name not in getattr(r, registry)])"
@@ -45,7 +45,7 @@ def test_importing_basicsr_makes_every_name_known(tmp_path: Path, outside: dict[
     assert printed(code, tmp_path, outside) == []
 
 
-def test_registering_twice_and_first_is_harmless(tmp_path: Path, outside: dict[str, str]) -> None:
+def test_registering_twice_or_first_is_harmless(tmp_path: Path, outside: dict[str, str]) -> None:
     code = (
         "import gcfsr_arch.register as door, importlib, basicsr.train, basicsr.utils.options as o\n"
         "door.register(); importlib.reload(door); door.register()\n"
@@ -55,7 +55,7 @@ def test_registering_twice_and_first_is_harmless(tmp_path: Path, outside: dict[s
 
 
 @pytest.mark.parametrize("name", ["criteria", "released", "hooks", "options", "curves"])
-def test_a_module_of_ours_may_be_the_first_to_load_basicsr(name: str, tmp_path: Path, outside: dict[str, str]) -> None:
+def test_a_module_of_ours_may_import_basicsr_first(name: str, tmp_path: Path, outside: dict[str, str]) -> None:
     """BasicSR imports `register` while it is loaded, and that imports the same module."""
     code = (
         f"import torch, gcfsr_arch.training.{name} as first, sys, inspect, gcfsr_arch.register\n"
@@ -68,7 +68,7 @@ def test_a_module_of_ours_may_be_the_first_to_load_basicsr(name: str, tmp_path: 
     assert (done.stdout, done.stderr) == ("[True, True]\n", "")
 
 
-def test_a_name_that_is_taken_stays_with_its_owner(tmp_path: Path, outside: dict[str, str]) -> None:
+def test_a_name_that_is_registered_already_is_kept(tmp_path: Path, outside: dict[str, str]) -> None:
     code = (
         "import torch, basicsr.utils.registry as r\n"
         "r.ARCH_REGISTRY._obj_map['GCFSR'] = dict\n"
@@ -78,7 +78,7 @@ def test_a_name_that_is_taken_stays_with_its_owner(tmp_path: Path, outside: dict
     assert printed(code, tmp_path, outside) is True
 
 
-def test_zero_turns_it_off(tmp_path: Path, outside: dict[str, str]) -> None:
+def test_the_environment_variable_turns_it_off(tmp_path: Path, outside: dict[str, str]) -> None:
     off = {**outside, "GCFSR_AUTOLOAD": "0"}
     code = "import torch, sys; print([type(f).__name__ for f in sys.meta_path if 'BasicSR' in type(f).__name__])"
     assert printed(code, tmp_path, off) == []
@@ -86,8 +86,8 @@ def test_zero_turns_it_off(tmp_path: Path, outside: dict[str, str]) -> None:
     assert (python("import basicsr", tmp_path, off).returncode != 0) is missing
 
 
-def test_the_alias_is_served_to_basicsr_alone(tmp_path: Path, outside: dict[str, str]) -> None:
-    """Others find out by ImportError that torchvision has dropped the module, and go on to do so."""
+def test_only_basicsr_gets_the_alias(tmp_path: Path, outside: dict[str, str]) -> None:
+    """Other packages detect by ImportError that torchvision has dropped the module, and still do."""
     alone = python(f"import torch, {OLD_MODULE}", tmp_path, {**outside, "GCFSR_AUTOLOAD": "0"})
     ours = python(f"import torch, {OLD_MODULE}", tmp_path, outside)
     assert ours.returncode == alone.returncode
@@ -95,14 +95,14 @@ def test_the_alias_is_served_to_basicsr_alone(tmp_path: Path, outside: dict[str,
     assert printed(code, tmp_path, outside) == [1, 2, 2]
 
 
-def test_a_fault_of_ours_leaves_basicsr_usable(tmp_path: Path, outside: dict[str, str]) -> None:
+def test_basicsr_works_when_registering_fails(tmp_path: Path, outside: dict[str, str]) -> None:
     code = "import sys; sys.modules['gcfsr_arch.register'] = None; import basicsr; print(basicsr.__version__)"
     done = python(code, tmp_path, outside)
     assert done.returncode == 0
     assert done.stderr.count("gcfsr: not registered in BasicSR") == 1
 
 
-def test_a_bare_source_tree_gets_its_version_and_its_path(tmp_path: Path, outside: dict[str, str]) -> None:
+def test_a_source_tree_without_setup_gets_its_version_and_its_path(tmp_path: Path, outside: dict[str, str]) -> None:
     """A clone without setup: `basicsr/train.py` finds the package beside it, `basicsr.version` is read from VERSION."""
     package = tmp_path / "BasicSR" / "basicsr"
     package.mkdir(parents=True)

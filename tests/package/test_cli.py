@@ -1,4 +1,4 @@
-"""The `gcfsr` command: every row of its table, its exit states, `gcfsr info`."""
+"""The `gcfsr` command: every row of its table, its exit statuses, `gcfsr info`."""
 
 import argparse
 import json
@@ -31,7 +31,7 @@ def test_version_and_listing(capsys: pytest.CaptureFixture[str]) -> None:
     assert [name for name in cli.COMMANDS if name not in listing] == []
 
 
-def test_a_misspelt_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["restor"])
     assert stop.value.code == 2
@@ -45,7 +45,7 @@ def test_a_misspelt_command_is_named(capsys: pytest.CaptureFixture[str]) -> None
         (KeyboardInterrupt(), 130, "gcfsr: interrupted\n"),
     ],
 )
-def test_faults_end_in_one_line(
+def test_errors_end_in_one_line(
     fault: BaseException,
     status: int,
     said: str,
@@ -91,7 +91,7 @@ def test_multiply_adds_against_a_count_by_hand() -> None:
     assert 2 < wide / narrow < 4.1
 
 
-def test_parts_are_told_apart() -> None:
+def test_parameters_are_counted_by_part() -> None:
     names = [
         "encoder.head.linear.weight",
         "encoder.skip.16.weight",
@@ -144,7 +144,7 @@ def test_info_needs_one_source(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.count("gcfsr: error: info:") == 2
 
 
-def test_live_bytes_sees_what_lives() -> None:
+def test_live_bytes_follows_allocation_and_release() -> None:
     from gcfsr_inference.evaluation.inventory import LiveBytes
 
     with LiveBytes() as live:

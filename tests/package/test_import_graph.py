@@ -1,4 +1,4 @@
-"""The arrows of DESIGN.md, section 2: who may know whom, read from the sources' import statements."""
+"""Which package may import which (CONTRIBUTING.md, Where things live), read from the import statements."""
 
 import ast
 import subprocess
@@ -55,19 +55,19 @@ def sources(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
 
 
-def test_networks_know_only_torch(root: Path) -> None:
+def test_networks_import_only_torch(root: Path) -> None:
     paths = [path for path in (root / "gcfsr_arch").glob("*.py") if path.stem not in NOT_NETWORKS]
     ours = {f"gcfsr_arch.{path.stem}" for path in paths}
     for path in paths:
         assert not foreign(path, {"torch"} | ours | ({"safetensors"} if path.stem == "checkpoint" else set())), path
 
 
-def test_data_knows_no_basicsr_and_no_network(root: Path) -> None:
+def test_data_imports_neither_basicsr_nor_networks(root: Path) -> None:
     for path in sources(root / "datasets"):
         assert not foreign(path, DATA), path
 
 
-def test_metrics_know_neither_training_nor_inference(root: Path) -> None:
+def test_metrics_import_neither_training_nor_inference(root: Path) -> None:
     """Training's validation and `gcfsr evaluate` both call them."""
     for path in sources(root / "measure"):
         ours = {name for name in imports(path) if name.startswith("gcfsr")}
@@ -77,20 +77,20 @@ def test_metrics_know_neither_training_nor_inference(root: Path) -> None:
         assert not at_import & {"basicsr", "lpips", "torch_fidelity", "facexlib", "onnxruntime", "torchvision"}, path
 
 
-def test_only_training_knows_basicsr(root: Path) -> None:
+def test_only_training_imports_basicsr(root: Path) -> None:
     at_home = [root / "gcfsr_arch" / "training", root / "gcfsr_arch" / "register.py", root / "gcfsr_arch" / "train.py"]
     for path in [*sources(root / "gcfsr_arch"), *sources(root / "datasets")]:
         if not any(home in (path, *path.parents) for home in at_home):
             assert not [name for name in imports(path) if name.split(".")[0] == "basicsr"], path
 
 
-def test_inference_knows_training_and_basicsr_only_inside_functions(root: Path) -> None:
+def test_inference_imports_training_and_basicsr_only_inside_functions(root: Path) -> None:
     for path in sources(root / "inference"):
         known = [n for n in imports(path, everywhere=False) if n.startswith(("basicsr", "gcfsr_arch.training"))]
         assert not known, path
 
 
-def test_nothing_knows_inference(root: Path) -> None:
+def test_nothing_imports_inference(root: Path) -> None:
     folders = ("gcfsr_arch", "datasets", "measure")
     for path in [*(path for name in folders for path in sources(root / name)), root / "gcfsr_autoload.py"]:
         assert not [name for name in imports(path) if name.startswith("gcfsr_inference")], path
@@ -103,7 +103,7 @@ def test_nothing_imports_the_python_interface(root: Path) -> None:
             assert not [name for name in imports(path) if name.split(".")[0] == "gcfsr"], path
 
 
-def test_autoload_and_commands_cost_nothing_to_import(root: Path) -> None:
+def test_autoload_and_commands_import_nothing_heavy(root: Path) -> None:
     assert not foreign(root / "gcfsr_autoload.py", {"gcfsr_arch.register"})
     commands = root / "inference" / "commands"
     for path in [root / "inference" / "cli.py", *(commands / f"{name.replace('-', '_')}.py" for name in COMMANDS)]:

@@ -1,4 +1,4 @@
-"""The authors' option files: their names and arguments, run by the stock trainer as they are."""
+"""The authors' option files: their names and arguments, run unchanged by BasicSR's trainer."""
 
 import subprocess
 import sys
@@ -89,7 +89,7 @@ find_unused_parameters: false
 
 @pytest.fixture(scope="module")
 def small(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The validation faces at an eighth and a quarter of their size, without a truth."""
+    """The validation faces at an eighth and a quarter of their size, without ground truth."""
     folder = tmp_path_factory.mktemp("small")
     for number, path in enumerate(sorted(faces.iterdir())[:4]):
         side = 4 if number % 2 else 8
@@ -101,7 +101,7 @@ def options(network: str, faces: Path, small: Path) -> dict[str, Any]:
     return yaml.safe_load(OPTIONS.format(network=network, faces=faces, small=small))
 
 
-def test_their_words_become_ours(faces: Path, small: Path) -> None:
+def test_released_options_are_translated(faces: Path, small: Path) -> None:
     theirs = options("GCFSR", faces, small)
     ours = our_options(theirs)
     assert ours["network_g"] == {**theirs["network_g"], "variant": "released", "max_factor": 8.0}
@@ -123,7 +123,7 @@ def test_their_words_become_ours(faces: Path, small: Path) -> None:
     assert theirs == options("GCFSR", faces, small), "the argument was changed"
 
 
-def test_our_own_files_stay_as_they_are(root: Path) -> None:
+def test_our_own_files_are_unchanged(root: Path) -> None:
     for path in sorted((root / "options").glob("*.yml")):
         opt = yaml.safe_load(path.read_text(encoding="utf-8"))
         assert our_options(opt) == opt, path
@@ -145,7 +145,7 @@ def test_networks_are_built_with_their_arguments(faces: Path, small: Path) -> No
 
 
 @needs_basicsr
-def test_small_pictures_are_grown_as_in_training(faces: Path, small: Path) -> None:
+def test_small_images_are_enlarged_as_in_training(faces: Path, small: Path) -> None:
     from basicsr.data import build_dataset
 
     import gcfsr_arch.register  # noqa: F401

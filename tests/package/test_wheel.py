@@ -1,4 +1,4 @@
-"""The wheel: what it carries, what it asks for, and that it works away from the repository."""
+"""The wheel: its files, its requirements, and that it works outside the repository."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.xdist_group("wheel")
 
 @pytest.fixture(scope="module")
 def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from the files that git knows, so that leftovers of a working tree neither help nor harm."""
+    """Built from the files that git knows, so that untracked files change nothing."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in tracked(root):
         (folder / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def metadata(wheel: Path) -> Parser:
         return Parser().parsestr(archive.read(name).decode())
 
 
-def test_wheel_carries_every_file_of_the_packages(root: Path, wheel: Path) -> None:
+def test_wheel_has_every_file_of_the_packages(root: Path, wheel: Path) -> None:
     expected = {"gcfsr_autoload.py"}
     for name in tracked(root):
         first, _, rest = name.partition("/")
@@ -88,7 +88,7 @@ def test_type_information_is_announced(wheel: Path) -> None:
 
 
 def required(wheel: Path, python: str, extra: str) -> set[str]:
-    """Names of the distributions that `pip install gcfsr[EXTRA]` asks for under that Python."""
+    """Names of the distributions that `pip install gcfsr[EXTRA]` requires under that Python."""
     environment = {"python_version": python, "extra": extra}
     lines = [Requirement(line) for line in metadata(wheel).get_all("Requires-Dist")]
     return {line.name for line in lines if line.marker is None or line.marker.evaluate(environment)}

@@ -19,7 +19,7 @@ from gcfsr_datasets.image_io import read_image, write_image
 
 @pytest.fixture
 def portraits(tmp_path: Path) -> Path:
-    """Nine 160-pixel pictures of rising luminance, named p0 to p8; p3 is brighter than its number."""
+    """Nine 160-pixel images of rising luminance, named p0 to p8; p3 is brighter than its number."""
     folder = tmp_path / "portraits"
     folder.mkdir()
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""`make demo`'s driver: how it cuts faces, whose pictures it takes, and the whole way in a few iterations."""
+"""`make demo`'s driver: how it crops faces, whose images it takes, and the whole run in a few iterations."""
 
 import subprocess
 import sys
@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-import demo_picture as demo
+import demo_image as demo
 from gcfsr_arch import GCFSRError
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_eyes_land_where_ffhq_has_them() -> None:
+def test_the_eyes_are_where_ffhq_has_them() -> None:
     photo = np.zeros((512, 512, 3), np.uint8)
     for x, y in demo.ASTRONAUT_EYES:
         cv2.circle(photo, (round(x), round(y)), 3, (255, 255, 255), -1)
@@ -31,16 +31,16 @@ def test_variations_differ_and_the_shown_face_is_not_one_of_them() -> None:
     assert {face.shape for face in varied} == {(demo.SIDE, demo.SIDE, 3)}
 
 
-def test_own_pictures_are_cut_square(tmp_path: Path) -> None:
+def test_own_images_are_cropped_to_squares(tmp_path: Path) -> None:
     wide = np.zeros((60, 200, 3), np.uint8)
     wide[:, 70:130] = 200  # the middle square
     cv2.imwrite(str(tmp_path / "a.png"), wide)
-    faces, shown = demo.own_pictures(tmp_path)
+    faces, shown = demo.own_images(tmp_path)
     assert len(faces) == demo.VARIATIONS  # enough for a batch
     assert shown.min() == 200
     (tmp_path / "empty").mkdir()
     with pytest.raises(GCFSRError, match="empty"):
-        demo.own_pictures(tmp_path / "empty")
+        demo.own_images(tmp_path / "empty")
 
 
 def test_one_row_per_network() -> None:
@@ -52,11 +52,11 @@ def test_one_row_per_network() -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_way(tmp_path: Path) -> None:
+def test_the_whole_run(tmp_path: Path) -> None:
     pytest.importorskip("basicsr")
     pytest.importorskip("skimage")
     small = ["network_g:narrow=0.0625", "network_d:narrow=0.0625", "train:total_iter=2"]
-    words = [sys.executable, str(ROOT / "tools" / "demo_picture.py"), "--force_yml", *small]
+    words = [sys.executable, str(ROOT / "tools" / "demo_image.py"), "--force_yml", *small]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "trained just now on this very face" in done.stdout

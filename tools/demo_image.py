@@ -1,7 +1,7 @@
 """`make demo`: prepares faces, trains the demo network through BasicSR's stock train.py, and draws demo.png.
 
 The face is scikit-image's astronaut (public domain), cropped as FFHQ crops faces and varied; `--data FOLDER` takes your
-own pictures instead. The picture says that the demo's network was trained on that very face.
+own images instead. The image states that the demo's network was trained on that very face.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from gcfsr_datasets.resize import resize
 from gcfsr_inference.restore.weights import bundled
 
 OPTIONS = Path(__file__).resolve().parents[1] / "options" / "train_gcfsr_demo.yml"
-ASTRONAUT_EYES = ((203.3, 101.0), (246.7, 103.3))  # in scikit-image's 512x512 picture
+ASTRONAUT_EYES = ((203.3, 101.0), (246.7, 103.3))  # in scikit-image's 512x512 image
 FFHQ_EYES = ((96 / 256, 119 / 256), (160 / 256, 120 / 256))  # shares of the side of an aligned face
 SIDE, SMALL, TILE, VARIATIONS = 128, 16, 192, 48
 DIALS = (0.25, 0.4, 0.6, 0.8, 1.0)
@@ -29,14 +29,14 @@ DIALS = (0.25, 0.4, 0.6, 0.8, 1.0)
 def align(
     image: np.ndarray, eyes: Sequence[Sequence[float]], turn: float, zoom: float, shift: np.ndarray
 ) -> np.ndarray:
-    """Cuts a face as FFHQ does: BGR (H, W, 3) -> (SIDE, SIDE, 3).
+    """Crops a face as FFHQ does: BGR (H, W, 3) -> (SIDE, SIDE, 3).
 
     Args:
         image: the photograph.
         eyes: both eyes' (x, y) in it.
-        turn: further rotation, degrees.
-        zoom: further magnification.
-        shift: (2,) further move, shares of the side.
+        turn: additional rotation, degrees.
+        zoom: additional magnification.
+        shift: (2,) additional shift, shares of the side.
     """
     (here, there), (left, right) = np.array(eyes), np.array(FFHQ_EYES) * SIDE
     direction = there - here
@@ -49,7 +49,7 @@ def align(
 
 
 def varied_astronaut(seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
-    """Variations of the astronaut's face for training, and the plain crop that the picture shows."""
+    """Variations of the astronaut's face for training, and the plain crop that is shown."""
     from skimage.data import astronaut
 
     photo, rng = np.ascontiguousarray(astronaut()[..., ::-1]), np.random.default_rng(seed)
@@ -60,15 +60,15 @@ def varied_astronaut(seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
     return varied, align(photo, ASTRONAUT_EYES, 0, 1, np.zeros(2))
 
 
-def own_pictures(folder: Path) -> tuple[list[np.ndarray], np.ndarray]:
-    """The square middles of a folder's pictures, SIDE pixels wide; the first one is shown.
+def own_images(folder: Path) -> tuple[list[np.ndarray], np.ndarray]:
+    """The square middles of a folder's images, SIDE pixels wide; the first one is shown.
 
     Raises:
-        GCFSRError: no folder, no pictures, or one that cannot be read.
+        GCFSRError: no folder, no images, or one that cannot be read.
     """
     faces = [square(decode_bgr(read_bytes(path), str(path))) for path in list_images(folder)]
     if not faces:
-        raise GCFSRError(f"{folder}: there are no pictures in it; give a folder of face pictures")
+        raise GCFSRError(f"{folder}: there are no images in it; give a folder of face images")
     return (faces * (1 + VARIATIONS // len(faces)))[: max(VARIATIONS, len(faces))], faces[0]
 
 
@@ -82,7 +82,7 @@ def square(image: np.ndarray) -> np.ndarray:
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
-    """Writes a BGR picture, whole or not at all."""
+    """Writes a BGR image, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(path, cv2.imencode(".png", image)[1].tobytes())
 
@@ -104,28 +104,28 @@ def train(work: Path, options: Path, forced: Sequence[str] = ()) -> Path:
 
 
 def sweep(checkpoint: str | Path | None, face: np.ndarray) -> list[np.ndarray]:
-    """A checkpoint's outputs for the small picture of `face` over the dial, BGR. None is the bundled network."""
+    """A checkpoint's outputs for the small image of `face` over the dial, BGR. None is the bundled network."""
     from gcfsr_inference.restore.restorer import Restorer
 
     restorer = Restorer.load(checkpoint)
-    features = restorer.encode(small_picture(face))
+    features = restorer.encode(small_image(face))
     return [restorer.decode(features, s=max(s, restorer.min_factor / restorer.max_factor)) for s in DIALS]
 
 
-def small_picture(face: np.ndarray) -> np.ndarray:
+def small_image(face: np.ndarray) -> np.ndarray:
     """The input: SMALL x SMALL pixels, bicubic."""
     return np.clip(np.rint(resize(face.astype(np.float32), (SMALL, SMALL))), 0, 255).astype(np.uint8)
 
 
 def draw(rows: Sequence[tuple[str, Sequence[np.ndarray]]], face: np.ndarray) -> np.ndarray:
-    """One labelled row per network: input | outputs over s | truth.
+    """One labelled row per network: input | outputs over s | ground truth.
 
     Args:
         rows: (label, outputs over DIALS).
-        face: the truth, (SIDE, SIDE, 3) BGR.
+        face: the ground truth, (SIDE, SIDE, 3) BGR.
     """
-    heads = [f"input {SMALL}x{SMALL}", *(f"s = {s:g}" for s in DIALS), "truth"]
-    sheet = [labelled([tile(small_picture(face), cv2.INTER_NEAREST), *map(tile, outputs), tile(face)], heads, label)
+    heads = [f"input {SMALL}x{SMALL}", *(f"s = {s:g}" for s in DIALS), "ground truth"]
+    sheet = [labelled([tile(small_image(face), cv2.INTER_NEAREST), *map(tile, outputs), tile(face)], heads, label)
              for label, outputs in rows]  # fmt: skip
     return np.vstack(sheet)
 
@@ -151,25 +151,25 @@ def write(canvas: np.ndarray, text: str, at: tuple[int, int], size: float) -> No
 
 
 def main() -> None:
-    """Prepares, trains, draws."""
+    """Prepares the faces, trains, and writes the image."""
     parser = argparse.ArgumentParser(description="Trains the demo network and draws what it does.")
-    parser.add_argument("--data", type=Path, help="folder of face pictures to train on instead of the astronaut")
-    parser.add_argument("--out", type=Path, default=Path("demo.png"), help="the picture to write")
+    parser.add_argument("--data", type=Path, help="folder of face images to train on instead of the astronaut")
+    parser.add_argument("--out", type=Path, default=Path("demo.png"), help="the image to write")
     parser.add_argument("--work", type=Path, default=Path("build/demo"), help="folder of the run")
     parser.add_argument("--force_yml", nargs="+", default=[], help="changes to the option file, as BasicSR takes them")
     arguments = parser.parse_args()
-    faces, shown = own_pictures(arguments.data) if arguments.data else varied_astronaut()
+    faces, shown = own_images(arguments.data) if arguments.data else varied_astronaut()
     for number, face in enumerate(faces):
         write_png(arguments.work / "demo_data" / "train" / f"{number:04d}.png", face)
     write_png(arguments.work / "demo_data" / "val" / "shown.png", shown)
     checkpoint = train(arguments.work, OPTIONS, arguments.force_yml)
-    whose = "your pictures, this one among them" if arguments.data else "this very face"
+    whose = "your images, this one among them" if arguments.data else "this very face"
     own = f"this demo's network, trained just now on {whose}: it shows that training works, not how well on others"
     rows = [(own, sweep(checkpoint, shown))]
     if bundled():
         rows.insert(0, ("gcfsr-nano, the network in this package: it has never seen this face", sweep(None, shown)))
     write_png(arguments.out, draw(rows, shown))
-    print(f"{arguments.out}: input | outputs over s | truth; {own}")
+    print(f"{arguments.out}: input | outputs over s | ground truth; {own}")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ROOT / "build" / "names"  # links from import names to folders, where the package is not installed
-for name in ("datasets", "inference", "options"):
+for name in ("datasets", "inference", "measure", "options"):
     if not (link := NAMES / f"gcfsr_{name}").exists():
         NAMES.mkdir(parents=True, exist_ok=True)
         link.symlink_to(ROOT / name)

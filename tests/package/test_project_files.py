@@ -70,11 +70,11 @@ def test_the_version_is_written_once(root: Path, project: dict[str, Any]) -> Non
 def test_the_documentation_builds_without_a_warning(root: Path, tmp_path: Path, outside: dict[str, str]) -> None:
     """`make docs` on a copy: every link leads somewhere, every name of the API reference is found."""
     pytest.importorskip("mkdocs", reason="the extra `docs` is not installed")
-    for name in ("docs", "gcfsr", "gcfsr_arch", "datasets", "inference"):
+    for name in ("docs", "gcfsr", "gcfsr_arch", "datasets", "measure", "inference"):
         shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
     shutil.copy(root / "mkdocs.yml", tmp_path)
     (tmp_path / "build" / "names").mkdir(parents=True)
-    for name in ("datasets", "inference"):
+    for name in ("datasets", "measure", "inference"):
         (tmp_path / "build" / "names" / f"gcfsr_{name}").symlink_to(tmp_path / name)
     command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
     done = subprocess.run(command, cwd=tmp_path, env=outside, capture_output=True, text=True)

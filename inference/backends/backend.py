@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from gcfsr_arch import GCFSR, load_generator
-from gcfsr_arch.allocator import keep_freed_memory
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.precision import has_bf16
 
@@ -67,8 +66,6 @@ class TorchBackend:
         if dtype not in DTYPES:
             raise GCFSRError(f"--dtype {dtype}: one of {', '.join(DTYPES)}")
         self.device = check_device(device)
-        if self.device.type == "cpu":
-            keep_freed_memory()
         self.bf16 = dtype == "bf16"
         self.net = net.to(memory_format=torch.channels_last).to(self.device).eval()  # as convolutions want the weights
         self.out_size, self.sizes, self.blind = net.out_size, net.sizes, net.blind

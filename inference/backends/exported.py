@@ -12,7 +12,6 @@ from torch import Tensor
 
 import gcfsr_arch
 from gcfsr_arch import GCFSR, load_generator
-from gcfsr_arch.allocator import keep_freed_memory
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import make_folder
 from gcfsr_arch.generator import Noise, noise_maps
@@ -34,7 +33,6 @@ class ExportedBackend:
     """
 
     def __init__(self, config: dict[str, Any], encoder: Run, decoder: Run, name: str, whole: Run | None = None) -> None:
-        keep_freed_memory()
         with torch.device("meta"):  # for its sizes only
             net = GCFSR(**config)
         self.out_size, self.sizes, self.blind = net.out_size, net.sizes, net.blind

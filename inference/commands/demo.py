@@ -2,8 +2,6 @@
 
 import argparse
 
-from gcfsr_inference.console import say
-
 KEPT = 4  # faces whose features are kept in memory, so that turning the dial only decodes
 DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "yunet")
 
@@ -30,17 +28,13 @@ def run(args: argparse.Namespace) -> None:
 
     if find_spec("gradio") is None:
         raise GCFSRError("demo: gradio is not installed; pip install 'gcfsr[demo]'")
-    from gcfsr_inference.backends.backend import precision_note
+    from gcfsr_inference.commands.network import open_restorer
     from gcfsr_inference.page.demo import serve
     from gcfsr_inference.photo.detect import build_detector, find_detector
-    from gcfsr_inference.restore.restorer import Restorer
-    from gcfsr_inference.restore.weights import resolve_checkpoint
 
-    restorer = Restorer.load(
-        resolve_checkpoint(args.checkpoint, args.weights_dir), args.device, args.dtype, args.backend, kept=KEPT
+    restorer = open_restorer(
+        args.checkpoint, args.device, args.dtype, args.backend, weights_dir=args.weights_dir, kept=KEPT
     )
-    if note := precision_note(args.backend, args.device, args.dtype):
-        say(f"gcfsr demo: {note}")
     name = args.detector or find_detector(args.weights_dir)
     detector = build_detector(name, args.weights_dir, args.confidence, args.device)
     page = serve(restorer, detector, args.host, args.port)

@@ -78,11 +78,13 @@ def run(args: argparse.Namespace) -> int:
             raise GCFSRError(f"--{option.replace('_', '-')} {value}: must be at least {least}")
     if not args.method:
         raise GCFSRError("--method: name at least one, for example --method bicubic")
+    from gcfsr_arch.allocator import keep_freed_memory
     from gcfsr_inference.evaluation.evaluate import evaluate
     from gcfsr_inference.evaluation.tables import warnings
     from gcfsr_inference.evaluation.text import not_computed
     from gcfsr_inference.evaluation.workspace import Workspace
 
+    keep_freed_memory()
     settings = _settings(args)
     if args.overwrite:
         Workspace(settings.out).clear()

@@ -81,9 +81,9 @@ def _metric(args: argparse.Namespace) -> Any:
 
 def _restorer(args: argparse.Namespace) -> tuple[Any, list[float]]:
     """The restorer and the true factors, checked against its range."""
-    from gcfsr_inference.restore.restorer import Restorer
+    from gcfsr_inference.commands.network import open_restorer
 
-    restorer = Restorer.load(args.checkpoint)
+    restorer = open_restorer(args.checkpoint)
     return restorer, _factors(args, restorer)
 
 
@@ -119,16 +119,16 @@ def _fig7(args: argparse.Namespace, out: Any) -> Any:
     from pathlib import Path
 
     from gcfsr_arch.errors import GCFSRError
+    from gcfsr_inference.commands.network import open_restorer
     from gcfsr_inference.figures.ablation import ablation
     from gcfsr_inference.figures.common import doubling, load_faces, parse_numbers
-    from gcfsr_inference.restore.restorer import Restorer
 
     if len(args.checkpoint) < 2:
         raise GCFSRError("fig7: needs two checkpoints; repeat --checkpoint")
     restorers = {}
     for text in args.checkpoint:
         label, _, path = text.rpartition("=")
-        restorers[label or Path(path).stem] = Restorer.load(path)
+        restorers[label or Path(path).stem] = open_restorer(path)
     first = next(iter(restorers.values()))
     factors = parse_numbers(args.factors, "--factors") if args.factors else doubling(first.min_factor, first.max_factor)
     return ablation(restorers, load_faces(args.input, first.out_size, args.limit), factors, out)

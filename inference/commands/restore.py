@@ -91,6 +91,6 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and value < least:
             raise GCFSRError(f"{name} {value}: at least {least}")
 
-    from gcfsr_inference.commands.restore_run import RestoreRun
+    from gcfsr_inference.commands.restore_run import restore
 
-    return RestoreRun(args).run()
+    return restore(args)

@@ -5,21 +5,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.commands import sidecar
-from gcfsr_inference.commands.restore_whole import detector_for, photo_options
+from gcfsr_inference.commands.restore_context import Restored, RestoreRun, photo_options
+from gcfsr_inference.commands.restore_files import Source
+from gcfsr_inference.commands.restore_whole import detector_for
 from gcfsr_inference.console import say
 from gcfsr_inference.photo.clip import WRITTEN
 from gcfsr_inference.photo.photograph import Face
 from gcfsr_inference.photo.video import restore_video
 from gcfsr_inference.restore.hashes import file_hash
 from gcfsr_inference.restore.runner import FaceRecord
-
-if TYPE_CHECKING:
-    from gcfsr_inference.commands.restore_files import Source
-    from gcfsr_inference.commands.restore_run import RestoreRun
 
 
 @dataclass
@@ -53,7 +51,7 @@ class FollowedFace:
         return entry
 
 
-def restore_clip(run: "RestoreRun", source: "Source", path: Path) -> None:
+def restore_clip(run: RestoreRun, source: Source, path: Path) -> Restored:
     """Restores a video frame by frame; its suffix is kept where it can be written, otherwise it becomes .mp4."""
     args, outputs = run.args, run.outputs
     for key in ("draws", "s_map", "aligned"):
@@ -85,8 +83,8 @@ def restore_clip(run: "RestoreRun", source: "Source", path: Path) -> None:
     run.say(f"{source.name}: {count} followed, restored in {found.frames_with_faces} frames -> {target}")
     entries = [followed[number].as_dict(number) for number in sorted(followed)]
     for entry in entries:
-        run.say(describe(source.name, entry, run.settings_name()))
-    run.finish(source, digest, target, file_hash(target) if args.sidecar else "", entries, aligned=False)
+        run.say(describe(source.name, entry, run.origin))
+    return Restored(source, digest, target, file_hash(target) if args.sidecar else "", entries)
 
 
 def describe(name: str, entry: dict[str, Any], origin: str) -> str:

@@ -149,12 +149,13 @@ class Outputs:
         suffix: `--suffix`, put behind the name.
         ext: `--ext`: "auto" or a suffix without its dot.
         sources: all inputs; none of them may be overwritten.
+        joint: all inputs make one file together.
 
     Raises:
         GCFSRError: several inputs for one file, an unknown ext, or an output that is an input.
     """
 
-    def __init__(self, out: str, suffix: str | None, ext: str, sources: Sequence[Source]) -> None:
+    def __init__(self, out: str, suffix: str | None, ext: str, sources: Sequence[Source], joint: bool = False) -> None:
         self.to_stdout = out == STDIN
         self.root = Path(out)
         if suffix and set(suffix) & {"/", "\\", "\0"}:
@@ -165,7 +166,7 @@ class Outputs:
         self.single = self.root if is_file and not self.to_stdout else None
         if self.ext != "auto" and self.ext not in WRITTEN_SUFFIXES:
             raise GCFSRError(f"--ext {ext}: auto, png, jpg, webp, tiff or bmp")
-        if (self.single or self.to_stdout) and len(sources) > 1:
+        if (self.single or self.to_stdout) and len(sources) > 1 and not joint:
             raise GCFSRError(f"-o {out}: one file for {len(sources)} inputs; name a folder")
         self.cleaned: set[Path] = set()
         self.inputs = {source.path.resolve(): source.name for source in sources if source.path is not None}

@@ -49,11 +49,11 @@ def _dial(record: FaceRecord, origin: str) -> str:
 def progress(total: int) -> Iterator[Any]:
     """A bar on standard error for several inputs at a terminal; yields the function that advances it."""
     if total < 2 or not sys.stderr.isatty():
-        yield lambda: None
+        yield lambda count: None
         return
     from rich.console import Console
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("restoring", total=total)
-        yield lambda: bar.advance(task)
+        yield lambda count: bar.advance(task, count)

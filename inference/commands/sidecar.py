@@ -2,6 +2,7 @@
 
 import json
 import os
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,18 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise GCFSRError(f"{path}: not a sidecar of `gcfsr restore` ({error})") from error
     return content
+
+
+def adopt(args: Namespace, past: dict[str, Any]) -> Namespace:
+    """The options of a sidecar over those of the command; -i and --checkpoint given now name the files of today."""
+    options = {key: value for key, value in past["options"].items() if key in KEPT}
+    adopted = Namespace(**{**vars(args), **options})
+    adopted.checkpoint = args.checkpoint or adopted.checkpoint
+    if not args.input and past["input"]["path"]:
+        adopted.input = [past["input"]["path"]]
+    if len(adopted.input or []) > 1:
+        raise GCFSRError("--from-sidecar: one input only")
+    return adopted
 
 
 def verify(name: str, what: str, expected: str, found: str) -> None:

@@ -28,10 +28,10 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from gcfsr_arch.errors import GCFSRError
+    from gcfsr_inference.commands.network import open_restorer
     from gcfsr_inference.commands.restore_files import Outputs, gather
     from gcfsr_inference.figures.sweep import animation, page, sheet, sweep
     from gcfsr_inference.restore.arrays import check_face
-    from gcfsr_inference.restore.restorer import Restorer
 
     kind = Path(args.output).suffix.lower()
     if kind not in KINDS:
@@ -40,10 +40,9 @@ def run(args: argparse.Namespace) -> int:
     sources, skipped = gather(args.input)
     for line in skipped:
         say(line, error=True)
-    outputs = Outputs(args.output, None, "auto", sources[:1])
-    outputs.inputs = {source.path.resolve(): source.name for source in sources if source.path is not None}
+    outputs = Outputs(args.output, None, "auto", sources, joint=True)
     outputs.check(Path(args.output))
-    restorer = Restorer.load(args.checkpoint, args.device, backend=args.backend)
+    restorer = open_restorer(args.checkpoint, args.device, backend=args.backend)
     factors = served(wanted or doublings(restorer.min_factor, restorer.max_factor), restorer)
     found = []
     for source in sources:

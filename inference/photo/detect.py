@@ -1,6 +1,7 @@
 """Face detectors behind one small interface: facexlib's RetinaFace, OpenCV's YuNet, landmarks from a JSON file."""
 
 import json
+from copy import copy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class YuNetDetector:
 
 
 class LandmarkFile:
-    """Faces given by hand: a JSON list of faces, or an object of such lists by picture name.
+    """Faces given by hand: a JSON list of faces, or an object of such lists by image name.
 
     A face is a list of five [x, y], or an object with `landmarks` and, if known, `box` and `score`. The order is that
     of `Detection.landmarks`.
@@ -65,15 +66,21 @@ class LandmarkFile:
         except ValueError as error:
             raise GCFSRError(f"{path}: not a JSON file ({error})") from error
         self.path = path
-        self.picture: str | None = None
+        self.image: str | None = None
+
+    def of_image(self, name: str | None) -> "LandmarkFile":
+        """The faces that the file lists for an image, by its file name."""
+        chosen = copy(self)
+        chosen.image = name
+        return chosen
 
     def detect(self, image: np.ndarray) -> list[Detection]:
-        """The faces that the file lists for `self.picture` (a file name), or its only list."""
+        """The faces of the image that `of_image` named, or of the file's only list."""
         faces = self.content
         if isinstance(faces, dict):
-            if self.picture not in faces:
-                raise GCFSRError(f"{self.path}: no entry for the picture {self.picture}; it has {', '.join(faces)}")
-            faces = faces[self.picture]
+            if self.image not in faces:
+                raise GCFSRError(f"{self.path}: no entry for the image {self.image}; it has {', '.join(faces)}")
+            faces = faces[self.image]
         if not isinstance(faces, list):
             raise GCFSRError(f"{self.path}: expected a list of faces, got {type(faces).__name__}")
         return [self._face(face, number) for number, face in enumerate(faces)]

@@ -133,6 +133,13 @@ def test_folders_of_inference_import_downwards_only(root: Path) -> None:
             assert not others & folders - {folder, *allowed}, path
 
 
+def test_only_programs_change_their_process(root: Path) -> None:
+    """Commands and the trainer keep freed memory; importing a module or loading a network does not."""
+    programs = [root / "inference" / "commands", root / "gcfsr_arch" / "training"]
+    for path in (path for _, path in named_modules(root) if not set(programs) & set(path.parents)):
+        assert not [name for name in imports(path) if name.startswith("gcfsr_arch.allocator")], path
+
+
 def test_no_import_circle(root: Path) -> None:
     """Over the names that modules are imported by; imports inside functions count."""
     modules = dict(named_modules(root))

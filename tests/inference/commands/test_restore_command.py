@@ -193,8 +193,8 @@ def test_draws_are_the_mean_and_deviation_of_draws(tiny):
     assert heat[np.unravel_index(spread.argmax(), spread.shape)].sum() > 600  # the light end of the map
 
 
-def test_where_nothing_is_bundled_the_option_is_named(restore, face, monkeypatch):
-    monkeypatch.setattr("gcfsr_inference.restore.weights.bundled", dict)
+def test_where_nothing_is_bundled_the_option_is_named(restore, face, monkeypatch, tmp_path):
+    monkeypatch.setattr("gcfsr_inference.restore.weights.package_folder", lambda: tmp_path)
     status, _, err = restore("-i", face, "--aligned", checkpoint=None)
     assert (status, "--checkpoint" in err) == (2, True)
 

@@ -204,9 +204,9 @@ def test_a_format_that_cannot_hold_the_picture_is_refused_before_the_work(restor
 
 def test_thousands_of_faces(restore, photo, tmp_path, monkeypatch):
     """The largest are restored, up to a number, and the others counted in one line."""
-    from gcfsr_inference.commands import restore_whole
+    from gcfsr_inference.commands import restore_context
 
-    monkeypatch.setattr(restore_whole, "PhotoOptions", partial(PhotoOptions, max_faces=2))
+    monkeypatch.setattr(restore_context, "PhotoOptions", partial(PhotoOptions, max_faces=2))
     faces = [(TEMPLATE * side + [side, 10]).tolist() for side in range(24, 29)]
     (tmp_path / "faces.json").write_text(json.dumps(faces))
     status, out, err = restore("-i", photo, "--sidecar")

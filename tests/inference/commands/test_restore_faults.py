@@ -16,8 +16,9 @@ import pytest
 from gcfsr_arch.files import cut_name, remove_stale, written_beside
 from gcfsr_datasets.image_io import write_image
 from gcfsr_inference import console
-from gcfsr_inference.commands.restore_run import RestoreRun
+from gcfsr_inference.commands import restore_run
 from gcfsr_inference.evaluation.text import cell
+from gcfsr_inference.restore.runner import FaceRunner
 
 pytestmark = pytest.mark.usefixtures("no_weights")
 FACE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8), (5, 5), 0)
@@ -56,14 +57,14 @@ def results(folder: Path) -> list[str]:
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("debug", [False, True])
 def test_an_unexpected_error_is_one_inputs_failure(restore, folder, tmp_path, monkeypatch, batch, debug):
-    write = RestoreRun._write_aligned
+    write = restore_run.write_aligned
 
     def spoiled(run, loaded, *args):
         if loaded.source.stem.name == "b":
             raise ZeroDivisionError("an error that nobody expected")
-        write(run, loaded, *args)
+        return write(run, loaded, *args)
 
-    monkeypatch.setattr(RestoreRun, "_write_aligned", spoiled)
+    monkeypatch.setattr(restore_run, "write_aligned", spoiled)
     options = ["--aligned", "--batch", batch, "--report", *(["--debug"] if debug else [])]
     status, _, err = restore("-i", folder, *options)
     assert status == 2
@@ -78,31 +79,31 @@ def test_an_unexpected_error_is_one_inputs_failure(restore, folder, tmp_path, mo
 
 def test_an_input_that_spoils_a_pass_fails_alone(restore, folder, tmp_path, monkeypatch):
     cv2.imwrite(str(folder / "b.png"), 255 - FACE)
-    whole = RestoreRun._pass
+    whole = FaceRunner.restore_faces
 
-    def spoiled(run, queue):
-        if any(loaded.source.stem.name == "b" for loaded in queue):
+    def spoiled(runner, faces):
+        if any((face.crop == 255 - FACE).all() for face in faces):
             raise RuntimeError("out of memory")
-        return whole(run, queue)
+        return whole(runner, faces)
 
-    monkeypatch.setattr(RestoreRun, "_pass", spoiled)
+    monkeypatch.setattr(FaceRunner, "restore_faces", spoiled)
     status, _, err = restore("-i", folder, "--aligned", "--batch", 3)
     assert (status, results(tmp_path)) == (2, ["a_00.png", "c_00.png"])
     assert "b.png: unexpected RuntimeError: out of memory" in err
 
 
 def test_the_report_is_there_while_the_run_goes_on(restore, folder, tmp_path, monkeypatch):
-    write, seen = RestoreRun._write_aligned, []
+    write, seen = restore_run.write_aligned, []
 
     def watched(run, loaded, *args):
         path = tmp_path / "out" / "report.json"
         seen.append(len(json.loads(path.read_text())) if path.exists() else 0)
         if loaded.source.stem.name == "c":
             raise KeyboardInterrupt
-        write(run, loaded, *args)
+        return write(run, loaded, *args)
 
-    monkeypatch.setattr(RestoreRun, "_write_aligned", watched)
-    monkeypatch.setattr("gcfsr_inference.commands.restore_run.REPORT_EVERY", 0)
+    monkeypatch.setattr(restore_run, "write_aligned", watched)
+    monkeypatch.setattr("gcfsr_inference.commands.restore_report.EVERY", 0)
     assert restore("-i", folder, "--aligned", "--report")[0] == 130
     assert seen == [0, 1, 2]
     assert len(json.loads((tmp_path / "out" / "report.json").read_text())) == 2

@@ -65,13 +65,11 @@ def test_landmarks_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "faces.json"
     path.write_text(json.dumps({"a.png": [five, {"landmarks": five, "box": [1, 2, 3, 4]}], "b.png": []}))
     detector = build_detector("landmarks", path)
-    detector.picture = "a.png"
-    first, second = detector.detect(np.zeros((1, 1, 3), np.uint8))
+    first, second = detector.of_image("a.png").detect(np.zeros((1, 1, 3), np.uint8))
     np.testing.assert_array_equal(first.landmarks, five)
     np.testing.assert_array_equal(second.box, [1, 2, 3, 4])
-    detector.picture = "c.png"
-    with pytest.raises(GCFSRError, match=r"no entry for the picture c\.png"):
-        detector.detect(np.zeros((1, 1, 3), np.uint8))
+    with pytest.raises(GCFSRError, match=r"no entry for the image c\.png"):
+        detector.of_image("c.png").detect(np.zeros((1, 1, 3), np.uint8))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,28 @@
+"""The network that a command's options name."""
+
+from gcfsr_arch.allocator import keep_freed_memory
+from gcfsr_inference.backends.backend import precision_note
+from gcfsr_inference.console import say
+from gcfsr_inference.restore.restorer import Restorer
+from gcfsr_inference.restore.weights import resolve_checkpoint
+
+
+def open_restorer(
+    checkpoint: str | None,
+    device: str = "cpu",
+    dtype: str = "fp32",
+    backend: str = "torch",
+    compiled: bool = False,
+    weights_dir: str | None = None,
+    kept: int = 1,
+) -> Restorer:
+    """`Restorer.load` for a command: freed memory stays with the process, and a slow precision is named.
+
+    Raises:
+        GCFSRError: as of `Restorer.load`, or `weights_dir` does not exist.
+    """
+    keep_freed_memory()
+    restorer = Restorer.load(resolve_checkpoint(checkpoint, weights_dir), device, dtype, backend, compiled, kept)
+    if note := precision_note(backend, device, dtype):
+        say(f"gcfsr: {note}", error=True)
+    return restorer

@@ -1,0 +1,72 @@
+"""Aligned faces as `gcfsr restore --aligned` takes them: restored in batches, and the files of each face."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from gcfsr_datasets.image_io import Picture
+from gcfsr_inference.commands.restore_context import Loaded, Restored, RestoreRun, load
+from gcfsr_inference.commands.restore_files import Source
+from gcfsr_inference.commands.restore_messages import describe
+from gcfsr_inference.restore.arrays import alpha_at, check_face, network_view
+from gcfsr_inference.restore.runner import FaceResult
+
+
+def load_aligned(run: RestoreRun, source: Source) -> Loaded:
+    """Reads one aligned face.
+
+    Raises:
+        GCFSRError: as of `load`, or the image cannot be one aligned face.
+    """
+    loaded = load(run, source)
+    check_face(loaded.picture.bgr, source.name)
+    run.strengths(loaded.picture.bgr)  # raises where the mask has another size
+    return loaded
+
+
+def restore_together(run: RestoreRun, faces: Sequence[Loaded]) -> list[FaceResult | Exception]:
+    """Restores aligned faces in one pass, or one by one where the pass fails; a face that fails gives its exception."""
+    past = run.past["faces"][0] if run.past else {"factor": None, "batch": 1}
+    try:
+        given = [run.runner.prepare(loaded.picture.bgr, factor=past["factor"]) for loaded in faces]
+        return [*run.runner.restore_faces(given * past["batch"])]  # a sidecar's face: as many in the pass as then
+    except Exception as error:  # noqa: BLE001 (raised again where it is one face's)
+        return [error] if len(faces) == 1 else [restore_together(run, [loaded])[0] for loaded in faces]
+
+
+def write_aligned(run: RestoreRun, loaded: Loaded, face: FaceResult) -> Restored:
+    """Writes a restored face and what belongs to it."""
+    source, picture, size = loaded.source, loaded.picture, run.runner.out_size
+    alpha = None if picture.alpha is None else alpha_at(picture.alpha, size)
+    result = run.outputs.result(source, picture, number=0)
+    digest = run.outputs.write(result, replace(picture, bgr=face.image, alpha=alpha))
+    write_beside(run, source, 0, network_view(picture.bgr, size), face, result)
+    return Restored(source, loaded.digest, result, digest, [face.record.as_dict()], aligned=True)
+
+
+def write_beside(
+    run: RestoreRun,
+    source: Source,
+    number: int,
+    crop: np.ndarray,
+    face: FaceResult,
+    result: Path | None,
+    mark: str = "",
+) -> None:
+    """Writes a face's crop, comparison and noise draws, and prints what was done to it.
+
+    `mark` tells the faces of one result apart where there are no sub-folders.
+    """
+    outputs = run.outputs
+    folders = not (outputs.single or outputs.to_stdout)
+    if folders:
+        outputs.write(outputs.path("cropped_faces", source, number), Picture(crop))
+        outputs.write(outputs.path("cmp", source, number), Picture(np.hstack([crop, face.image])))
+    draws = None if outputs.to_stdout else face.draws
+    for part, image in (("_mean", draws.mean), ("_spread", draws.heat)) if draws else ():
+        beside = outputs.beside(source, result, f"{mark}{part}.png")
+        path = outputs.path("spread", source, number, part=part) if folders else beside
+        outputs.write(path, Picture(image))
+    run.say(describe(source.name, number, face.record, run.origin))

@@ -1,0 +1,197 @@
+"""What one call of `gcfsr restore` works with, made from its options, and one input loaded."""
+
+from argparse import Namespace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import make_folder
+from gcfsr_datasets.image_io import MAX_FACE_PIXELS, MAX_PIXELS, Picture, read_image
+from gcfsr_datasets.metadata import NO_METADATA, Metadata
+from gcfsr_inference.commands import sidecar
+from gcfsr_inference.commands.network import open_restorer
+from gcfsr_inference.commands.restore_files import Outputs, Source, gather
+from gcfsr_inference.console import say
+from gcfsr_inference.photo.background import TILE
+from gcfsr_inference.photo.detect import LandmarkFile, build_detector, find_detector
+from gcfsr_inference.photo.detection import Detector
+from gcfsr_inference.photo.photograph import PhotoOptions
+from gcfsr_inference.restore.dial import (
+    check_strength,
+    parse_levels,
+    strength_map,
+    strength_of_factor,
+    strength_of_fidelity,
+)
+from gcfsr_inference.restore.restorer import Restorer, Strength
+from gcfsr_inference.restore.runner import FaceRunner, Settings
+
+
+@dataclass(frozen=True)
+class RestoreRun:
+    """What one call of the command works with.
+
+    Attributes:
+        args: the options of `commands.restore`, those of a sidecar taken over.
+        past: the sidecar to repeat, or None.
+        sources: the inputs.
+        outputs: where results go.
+        runner: restores faces.
+        detector: finds faces; None where inputs are aligned or the sidecar lists their faces.
+        mask: `--s-map`, (H, W[, C]) uint8 or uint16, or None.
+    """
+
+    args: Namespace
+    past: dict[str, Any] | None
+    sources: list[Source]
+    outputs: Outputs
+    runner: FaceRunner
+    detector: Detector | None
+    mask: np.ndarray | None
+
+    @property
+    def origin(self) -> str:
+        """How factors come about, for messages."""
+        return "auto" if self.args.factor == "auto" else "given"
+
+    def say(self, line: str) -> None:
+        """Prints a line to standard output, or to standard error where the image goes to the former."""
+        say(line, error=self.outputs.to_stdout)
+
+    def strengths(self, image: np.ndarray) -> np.ndarray | None:
+        """`--s-map` over a whole image, (H, W) float32; None without one. Raises GCFSRError for another size."""
+        return None if self.mask is None else strengths_of(self.mask, image, self.runner.restorer, self.args.s_map)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An input in memory; `digest` is the SHA-256 of its bytes."""
+
+    source: Source
+    picture: Picture
+    digest: str
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What became of one input: the result's file (None is standard output), hashes, and an entry for each face."""
+
+    source: Source
+    input_hash: str
+    output: Path | None
+    output_hash: str
+    faces: list[dict[str, Any]]
+    aligned: bool = False
+
+
+def open_run(args: Namespace) -> RestoreRun:
+    """Opens what the options name.
+
+    Raises:
+        GCFSRError: whatever is wrong with the options themselves.
+    """
+    past = sidecar.read(args.from_sidecar) if args.from_sidecar else None
+    if past:
+        args = sidecar.adopt(args, past)
+    if not args.input:
+        raise GCFSRError("-i: name an image, a folder or - for standard input")
+    sources, skipped = gather(args.input, args.recursive, args.output)
+    for line in skipped:
+        say(line, error=True)
+    outputs = Outputs(args.output, args.suffix, args.ext, sources)
+    restorer = open_restorer(
+        args.checkpoint, args.device, args.dtype, args.backend, args.compile, weights_dir=args.weights_dir
+    )
+    if past:
+        sidecar.verify(str(restorer.path), "the checkpoint", past["checkpoint_sha256"], restorer.checkpoint_hash)
+    photo_options(args)  # raises where one is out of range
+    known = args.aligned or (past and not sources[0].is_video)
+    if not (known or args.landmarks):
+        detector = args.detector or find_detector(args.weights_dir)  # a video's sidecar must name it
+        args = Namespace(**{**vars(args), "detector": detector})
+    detector = None if known else open_detector(args)
+    mask = read_image(args.s_map).bgr if args.s_map else None
+    runner = FaceRunner(restorer, settings_of(args, restorer, mask))
+    if not outputs.to_stdout:
+        make_folder(outputs.single.parent if outputs.single else outputs.root, "-o")
+    return RestoreRun(args, past, sources, outputs, runner, detector, mask)
+
+
+def settings_of(args: Namespace, restorer: Restorer, mask: np.ndarray | None) -> Settings:
+    """The command's options as the runner's settings."""
+    if args.factor != "auto" and not restorer.blind:
+        strength_of_factor(args.factor, restorer)  # raises where it is out of range
+    strength = strength_of(args, restorer, mask)
+    return Settings(args.factor, strength, args.noise, args.seed, args.report, args.lock, args.draws)
+
+
+def strength_of(args: Namespace, restorer: Restorer, mask: np.ndarray | None) -> Strength | None:
+    """What --s, -w, --s-levels or --s-map mean; None where the factor decides."""
+    if args.s is not None:
+        return check_strength(args.s)
+    if args.w is not None:
+        return strength_of_fidelity(args.w, restorer)
+    if args.s_levels is not None:
+        return parse_levels(args.s_levels, restorer.sizes)
+    return None if mask is None else strengths_of(mask, mask, restorer, args.s_map)
+
+
+def strengths_of(mask: np.ndarray, image: np.ndarray, restorer: Restorer, name: str) -> np.ndarray:
+    """A mask over an image as strengths in the checkpoint's range, (H, W) float32."""
+    return strength_map(mask, image.shape[:2], restorer.min_factor / restorer.max_factor, 1.0, name)
+
+
+def open_detector(args: Namespace) -> Detector:
+    """The detector that the options name.
+
+    Raises:
+        GCFSRError: an unknown one, missing weights, a confidence out of range, or a file without landmarks.
+    """
+    if args.landmarks:
+        if args.detector not in (None, "landmarks"):
+            raise GCFSRError("--detector and --landmarks: both say where the faces are; give one of them")
+        return LandmarkFile(Path(args.landmarks))
+    if args.detector == "landmarks":
+        raise GCFSRError("--detector landmarks: name the JSON file that holds them with --landmarks")
+    return build_detector(args.detector, args.weights_dir, args.confidence, args.device)
+
+
+def photo_options(args: Namespace) -> PhotoOptions:
+    """The command's options as the photograph's."""
+    return PhotoOptions(
+        faces="center" if args.only_center_face else args.faces,
+        min_face=args.min_face,
+        match_color=args.match_color,
+        upscale=args.upscale,
+        background=args.bg_upsampler,
+        weights=args.weights_dir,
+        tile=args.bg_tile or TILE,
+        batch=args.batch,
+    )
+
+
+def load(run: RestoreRun, source: Source) -> Loaded:
+    """Reads one image and checks that its result can be written.
+
+    Raises:
+        GCFSRError: the input is not an image, is too large or is not the sidecar's, or the output's format cannot hold
+            it.
+    """
+    args = run.args
+    picture, digest = source.read(args.max_pixels or (MAX_FACE_PIXELS if args.aligned else MAX_PIXELS))
+    if run.past:
+        sidecar.verify(source.name, "the input", run.past["input"]["sha256"], digest)
+    for note in picture.notes:
+        run.say(f"{source.name}: {note}")
+    run.outputs.check_form(run.outputs.result(source, picture), picture)
+    return Loaded(source, replace(picture, metadata=kept_metadata(picture.metadata, args.metadata)), digest)
+
+
+def kept_metadata(metadata: Metadata, option: str) -> Metadata:
+    """What `--metadata` (keep, no-gps, none) leaves of it."""
+    if option == "none":
+        return NO_METADATA
+    return metadata if option == "keep" else metadata.without_place()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import Picture
 from gcfsr_inference.commands.restore_context import Loaded, Restored, RestoreRun, load
 from gcfsr_inference.commands.restore_files import Source
@@ -18,8 +19,10 @@ def load_aligned(run: RestoreRun, source: Source) -> Loaded:
     """Reads one aligned face.
 
     Raises:
-        GCFSRError: as of `load`, or the image cannot be one aligned face.
+        GCFSRError: as of `load`, or the input cannot be one aligned face.
     """
+    if source.is_video:
+        raise GCFSRError(f"{source.name}: --aligned: is not for videos; leave it out")
     loaded = load(run, source)
     check_face(loaded.picture.bgr, source.name)
     run.strengths(loaded.picture.bgr)  # raises where the mask has another size

@@ -54,7 +54,7 @@ class FollowedFace:
 def restore_clip(run: RestoreRun, source: Source, path: Path) -> Restored:
     """Restores a video frame by frame; its suffix is kept where it can be written, otherwise it becomes .mp4."""
     args, outputs = run.args, run.outputs
-    for key in ("draws", "s_map", "aligned"):
+    for key in ("draws", "s_map"):
         if getattr(args, key):
             raise GCFSRError(f"--{key.replace('_', '-')}: is not for videos; leave it out")
     if outputs.to_stdout:

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, first_line
 from gcfsr_arch.files import write_atomic as write_bytes_atomic
 from gcfsr_datasets import metadata as meta
 from gcfsr_datasets import tiff
@@ -254,8 +254,9 @@ def _decoding(name: str) -> Iterator[None]:
     except tiff.UnsupportedPixels as error:
         raise GCFSRError(f"{name}: {error}: not read; convert it to RGB of 8 or 16 bits") from error
     except DECODE_FAULTS as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise GCFSRError(f"{name}: cannot be decoded ({reason}); the file is damaged, fetch it again") from error
+        raise GCFSRError(
+            f"{name}: cannot be decoded ({first_line(error)}); the file is damaged, fetch it again"
+        ) from error
 
 
 @contextmanager

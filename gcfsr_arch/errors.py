@@ -1,4 +1,4 @@
-"""The one exception for whatever a user passes wrong; stdlib only, so every room may import it."""
+"""The one exception for whatever a user passes wrong; stdlib only, so every module may import it."""
 
 
 class GCFSRError(ValueError):
@@ -6,3 +6,8 @@ class GCFSRError(ValueError):
 
     The `gcfsr` commands print it without a traceback and exit with status 2.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of another library's error, for a message of ours; its type's name where it has no words."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, first_line
 from gcfsr_arch.files import written_beside
 
 MANIFEST = "gcfsr_networks"  # key of the state: {file name: {"size": bytes, "crc32": int}}
@@ -69,7 +69,7 @@ def load_state(path: Path | str) -> dict[str, Any]:
             bad = archive.testzip()
         state = None if bad else torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = first_line(error)[:120]
         raise GCFSRError(
             f"{path}: damaged, truncated or no training state ({reason}); resume from an older one"
         ) from error

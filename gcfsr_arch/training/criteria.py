@@ -9,7 +9,7 @@ import basicsr.archs.vgg_arch as vgg_arch
 from basicsr.losses import build_loss
 from torch import Tensor, nn
 
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, first_line
 from gcfsr_arch.training.engine import Engine
 from gcfsr_arch.training.features import FeatureDiscriminator, FeatureLoss
 from gcfsr_arch.training.hooks.table import replaced
@@ -65,8 +65,9 @@ def build_perceptual(options: Mapping[str, Any] | None) -> nn.Module | None:
         with replaced("basicsr.archs.vgg_arch", VGG_PRETRAIN_PATH=weights):
             return build_loss(options)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # URLError is an OSError
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise GCFSRError(f"train:perceptual_opt: the VGG weights could not be loaded ({reason}); {advice}") from error
+        raise GCFSRError(
+            f"train:perceptual_opt: the VGG weights could not be loaded ({first_line(error)}); {advice}"
+        ) from error
 
 
 class Criteria(nn.Module):

@@ -11,7 +11,7 @@ from typing import Any
 
 from basicsr.data import worker_init_fn
 
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, first_line
 
 Batch = dict[str, Any]
 
@@ -49,7 +49,7 @@ def worker_death(error: BaseException | None) -> GCFSRError | None:
     if not isinstance(error, RuntimeError) or "DataLoader worker" not in str(error):
         return worker_death(error.__cause__ or error.__context__)
     return GCFSRError(
-        f"datasets.train: a worker died ({str(error).splitlines()[0]}); the machine may be short of memory: "
+        f"datasets.train: a worker died ({first_line(error)}); the machine may be short of memory: "
         "lower num_worker_per_gpu, then go on with --auto_resume"
     )
 

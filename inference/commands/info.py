@@ -71,13 +71,14 @@ def configuration_of_options(path: str) -> dict[str, Any]:
 
     import yaml
 
-    from gcfsr_arch import GCFSR, GCFSRError
+    from gcfsr_arch import GCFSR
+    from gcfsr_arch.errors import GCFSRError, first_line
     from gcfsr_arch.training.released_options import generator_options
 
     try:
         opt = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise GCFSRError(f"{path}: cannot be read as an option file ({str(error).splitlines()[0]})") from error
+        raise GCFSRError(f"{path}: cannot be read as an option file ({first_line(error)})") from error
     network = opt.get("network_g") if isinstance(opt, dict) else None
     if not isinstance(network, dict):
         raise GCFSRError(f"{path}: there is no block network_g, which describes the generator")

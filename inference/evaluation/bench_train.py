@@ -13,14 +13,14 @@ from typing import Any
 import torch
 import yaml
 
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, first_line
 from gcfsr_datasets.image_io import list_images, write_bytes_atomic
 from gcfsr_inference.evaluation.compare import compare, comparison_text
 from gcfsr_inference.evaluation.conditions import Protocol, parse_factors
 from gcfsr_inference.evaluation.evaluate import Settings, evaluate
-from gcfsr_inference.evaluation.specs import file_hash
 from gcfsr_inference.evaluation.text import markdown
 from gcfsr_inference.evaluation.workspace import write_json
+from gcfsr_inference.restore.hashes import file_hash
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def read_entries(paths: Sequence[str]) -> list[Entry]:
         try:
             options = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise GCFSRError(f"{path}: cannot be read as an option file ({str(error).splitlines()[0]})") from error
+            raise GCFSRError(f"{path}: cannot be read as an option file ({first_line(error)})") from error
         network = options.get("network_g") if isinstance(options, dict) else None
         if not isinstance(network, dict) or network.get("type") != "GCFSR" or not options.get("name"):
             raise GCFSRError(f"{path}: needs a name and a network_g of type GCFSR")

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, first_line
 from gcfsr_datasets.resize import resize
 from gcfsr_inference.evaluation.conditions import Condition
 from gcfsr_inference.restore.restorer import Restorer
@@ -179,7 +179,7 @@ class Network:
             with torch.inference_mode():
                 y = self.model(x * 2 - 1 if self.signed else x)
         except RuntimeError as error:  # a size the model does not take, or too little memory
-            raise GCFSRError(f"{self.label}: input {tuple(x.shape)}: {str(error).splitlines()[0]}") from error
+            raise GCFSRError(f"{self.label}: input {tuple(x.shape)}: {first_line(error)}") from error
         y = y[0] if isinstance(y, tuple | list) else y
         results = from_tensor((y + 1) / 2 if self.signed else y)
         if self.fit and results[0].shape[:2] != size:

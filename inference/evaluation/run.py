@@ -14,8 +14,9 @@ from gcfsr_inference.evaluation.methods import INPUT, Bicubic, Folder, Method
 from gcfsr_inference.evaluation.metric_weights import availability, weights_folders
 from gcfsr_inference.evaluation.score import Planned, Scored, Task, Values, score, size_fault
 from gcfsr_inference.evaluation.settings import Settings
-from gcfsr_inference.evaluation.specs import build_method, file_hash
+from gcfsr_inference.evaluation.specs import build_method
 from gcfsr_inference.evaluation.workspace import Workspace, by_stem, chunks, read_bgr, save_picture
+from gcfsr_inference.restore.hashes import file_hash
 from gcfsr_measure.catalogue import entry_of
 from gcfsr_measure.workers import Workers
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import write_bytes_atomic
-from gcfsr_inference.evaluation.specs import file_hash
 from gcfsr_inference.evaluation.workspace import Workspace, read_bgr
+from gcfsr_inference.restore.hashes import file_hash
 from gcfsr_measure.catalogue import entry_of, measure_of
 from gcfsr_measure.measures import Case
 

@@ -1,14 +1,14 @@
 """Reads `--method [LABEL=]SPEC[?option=value&...]` and builds the method it names."""
 
-import hashlib
 import sys
 from importlib import import_module
 from pathlib import Path
 from urllib.parse import parse_qsl
 
 import gcfsr_autoload
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, first_line
 from gcfsr_inference.evaluation.methods import Bicubic, Checkpoint, Folder, Function, Lanczos, Method, Network
+from gcfsr_inference.restore.hashes import file_hash
 from gcfsr_inference.restore.restorer import Restorer
 from gcfsr_inference.restore.weights import resolve_checkpoint
 
@@ -16,15 +16,6 @@ OPTIONS = {
     "gcfsr": {"s"}, "basicsr": {"input", "range", "fit"}, "spandrel": {"input", "range", "fit"},
     "folder": set(), "python": set(), "bicubic": set(), "lanczos": set(),
 }  # fmt: skip
-
-
-def file_hash(path: Path) -> str:
-    """sha256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def build_method(text: str, device: str = "cpu", seed: int = 0) -> Method:
@@ -131,8 +122,7 @@ def _spandrel(where: str, options: dict[str, str], device: str, seed: int) -> Ne
     try:
         model = ModelLoader(device).load_from_file(path)
     except (UnsupportedModelError, ValueError, RuntimeError) as error:
-        reason = (str(error).splitlines() or ["unknown architecture"])[0]
-        raise GCFSRError(f"{path}: not a model that spandrel loads ({reason})") from error
+        raise GCFSRError(f"{path}: not a model that spandrel loads ({first_line(error)})") from error
     if not isinstance(model, ImageModelDescriptor) or model.input_channels != 3:
         raise GCFSRError(f"{path}: {model.architecture.name} does not take one RGB picture")
     identity = {"kind": "spandrel", "arch": model.architecture.name, "sha256": file_hash(path), **options}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import list_images, read_image, write_bytes_atomic, write_image
-from gcfsr_inference.evaluation.specs import file_hash
+from gcfsr_inference.restore.hashes import file_hash
 
 
 def read_bgr(path: Path) -> NDArray[np.uint8]:

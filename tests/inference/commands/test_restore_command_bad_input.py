@@ -61,6 +61,11 @@ def test_pictures_that_are_none(refused, tmp_path, kind, aligned):
     assert path.name in refused("-i", path, *(["--aligned"] if aligned else []))
 
 
+def test_a_video_is_not_an_aligned_face(refused, tmp_path):
+    (tmp_path / "clip.mp4").touch()
+    assert "clip.mp4: --aligned: is not for videos" in refused("-i", tmp_path / "clip.mp4", "--aligned")
+
+
 def test_inputs_that_are_not_there(refused, tmp_path):
     assert "gone.png" in refused("-i", tmp_path / "gone.png")
     (tmp_path / "empty folder").mkdir()

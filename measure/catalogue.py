@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from gcfsr_arch.errors import GCFSRError
@@ -98,6 +100,16 @@ ENTRIES: dict[str, Entry] = {
         "MobileFaceNet cosine", True, 4, measures.onnx_cosine, "MobileFaceNet.onnx",
         packages=("onnxruntime",), note="a stand-in: not the paper's ArcFace; faces must be aligned as FFHQ's are",
     ),
+    "dlib": Entry(
+        "dlib cosine", True, 4, measures.dlib_cosine, "dlib-face.safetensors",
+        note="dlib's face embedding by tools/face_api.py, not the paper's ArcFace; other people have about 0.84, the "
+        "same person 0.99; faces must be aligned as FFHQ's are",
+    ),
+    "landmarks": Entry(
+        "Landmark error", False, 2, measures.landmark_error, "face-landmark-68.safetensors",
+        note="mean distance of face-api's 68 landmarks in % of the distance of the outer eye corners, not the LMD of a "
+        "paper; faces must be aligned as FFHQ's are",
+    ),
     "squeezenet": Entry(
         "SqueezeNet feature distance", False, 4, measures.squeezenet,
         "squeezenet1_1_caffe_torchvision_layout.pth",
@@ -114,11 +126,11 @@ ENTRIES: dict[str, Entry] = {
 }  # fmt: skip
 
 PAPER = ("psnr", "ssim", "lpips", "lpips-vgg", "niqe", "fid", "arcface", "consistency", "sharpness")
-STAND_INS = ("mobilefacenet", "squeezenet", "lite0")
+STAND_INS = ("mobilefacenet", "dlib", "landmarks", "squeezenet", "lite0")
 
 
 def entry_of(key: str) -> Entry:
-    """The entry of a key, or of "cosine:FILE.onnx[?norm=half|imagenet|raw]", an embedding given by path.
+    """The entry of a key, of "cosine:FILE.onnx[?norm=half|imagenet|raw]" (an embedding by path), or of "pyiqa:NAME".
 
     Raises:
         GCFSRError: no such metric.
@@ -132,7 +144,24 @@ def entry_of(key: str) -> Entry:
             f"{Path(path).stem} cosine", True, 4, partial(measures.onnx_cosine, norm=norm), path,
             packages=("onnxruntime",), note="an embedding given by path; faces must be aligned as FFHQ's are",
         )  # fmt: skip
-    raise GCFSRError(f"metric {key}: unknown; known are {', '.join(ENTRIES)} and cosine:FILE.onnx")
+    if kind == "pyiqa" and rest:
+        return _pyiqa_entry(rest)
+    raise GCFSRError(f"metric {key}: unknown; known are {', '.join(ENTRIES)}, cosine:FILE.onnx and pyiqa:NAME")
+
+
+def _pyiqa_entry(name: str) -> Entry:
+    """A metric of pyiqa, which is never a dependency; without the package its entry says that it is missing."""
+    about = {}
+    if find_spec("pyiqa"):
+        known = import_module("pyiqa.default_model_configs").DEFAULT_CONFIGS
+        if name not in known:
+            raise GCFSRError(f"metric pyiqa:{name}: pyiqa has no such metric; `pyiqa.list_models()` lists them")
+        about = known[name]
+    return Entry(
+        f"{name} (pyiqa)", not about.get("lower_better", False), 4, partial(measures.by_pyiqa, name=name),
+        packages=("pyiqa",), reference=about.get("metric_mode") != "NR",
+        note="by the package pyiqa, whose licence is non-commercial; it downloads its networks itself",
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=32)

@@ -6,12 +6,14 @@ order and batch size do not matter.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gcfsr_measure import pixels
+from gcfsr_measure.faces import ARCFACE_BOX, DLIB_BOX, LANDMARK_BOX, Box, face_crop
 
 Image = NDArray[np.uint8]  # (H, W, 3) BGR in [0, 255]
 
@@ -83,13 +85,47 @@ def squeezenet(weights: Path | None, device: str) -> Measure:
 def arcface(weights: Path | None, device: str) -> Measure:
     from gcfsr_measure import networks
 
-    return _cosine(networks.arcface_embedding(_given(weights), device))
+    return _cosine(networks.arcface_embedding(_given(weights), device), ARCFACE_BOX, 112)
 
 
 def onnx_cosine(weights: Path | None, device: str, norm: str = "") -> Measure:
     from gcfsr_measure import networks
 
-    return _cosine(networks.onnx_embedding(_given(weights), norm))
+    return _cosine(networks.onnx_embedding(_given(weights), norm), ARCFACE_BOX, 112)
+
+
+def dlib_cosine(weights: Path | None, device: str) -> Measure:
+    from gcfsr_measure import faceapi
+
+    return _cosine(faceapi.dlib_embedding(_given(weights), device), DLIB_BOX, faceapi.DLIB_SIZE)
+
+
+def landmark_error(weights: Path | None, device: str) -> Measure:
+    """Mean distance of the 68 landmarks of result and ground truth, in % of the distance of the outer eye corners."""
+    from gcfsr_measure import faceapi
+
+    find = faceapi.landmarks(_given(weights), device)
+
+    def measure(cases: Sequence[Case]) -> list[Value]:
+        sides = ([case.result for case in cases], [case.truth for case in cases])
+        crops = [[face_crop(image, LANDMARK_BOX, faceapi.LANDMARK_SIZE) for image in images] for images in sides]
+        results, truths = (find(_tensor(images)) for images in crops)
+        right, left = truths[:, 36], truths[:, 45]
+        errors = (results - truths).norm(dim=2).mean(1) / (right - left).norm(dim=1)
+        return (100 * errors).tolist()
+
+    return measure
+
+
+def by_pyiqa(weights: Path | None, device: str, name: str) -> Measure:
+    """A metric of the package pyiqa by its name there."""
+    metric = import_module("pyiqa").create_metric(name, device=device)
+
+    def measure(cases: Sequence[Case]) -> list[Value]:
+        pairs = [[_tensor([image]).float() / 255 for image in (case.result, case.truth)] for case in cases]
+        return [float(metric(*pair[: 2 if metric.metric_mode == "FR" else 1])) for pair in pairs]
+
+    return measure
 
 
 def inception(weights: Path | None, device: str) -> Measure:
@@ -130,15 +166,13 @@ def _distance(distance: Callable) -> Measure:
     return measure
 
 
-def _cosine(embed: Callable) -> Measure:
+def _cosine(embed: Callable, box: Box, size: int) -> Measure:
     """Cosine of the embeddings of result and ground truth, both cropped from the FFHQ layout. [-1, 1]."""
     from torch.nn.functional import cosine_similarity
 
-    from gcfsr_measure.faces import arcface_crop
-
     def measure(cases: Sequence[Case]) -> list[Value]:
-        results = embed(_tensor([arcface_crop(case.result) for case in cases]))
-        truths = embed(_tensor([arcface_crop(case.truth) for case in cases]))
+        results = embed(_tensor([face_crop(case.result, box, size) for case in cases]))
+        truths = embed(_tensor([face_crop(case.truth, box, size) for case in cases]))
         return cosine_similarity(results, truths).tolist()
 
     return measure

@@ -7,6 +7,8 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.restore.weights import DEFAULT_FOLDER, user_folders
 from gcfsr_measure.catalogue import ENTRIES, PAPER, STAND_INS, Entry
 
+INSTALL = {"pyiqa": "pip install pyiqa; its licence is non-commercial"}  # the others are in an extra
+
 
 def weights_folders(option: str | None) -> list[Path]:
     """Where weights are looked for: --weights, GCFSR_WEIGHTS, the user's cache; never empty."""
@@ -47,7 +49,8 @@ def availability(entry: Entry, folders: list[Path], download: bool = False) -> t
     """The weights' path and "ok", or None and what is missing: a package, or the weights file and its folder."""
     absent = [package for package in entry.packages if find_spec(package) is None]
     if absent:
-        return None, f"no package: {absent[0]} (pip install 'gcfsr[eval]')"
+        how = INSTALL.get(absent[0], "pip install 'gcfsr[eval]'")
+        return None, f"no package: {absent[0]} ({how})"
     if entry.weights is None:
         return None, "ok"
     path = find_weights(entry, folders, download)

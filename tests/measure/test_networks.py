@@ -13,11 +13,15 @@ from gcfsr_arch.checkpoint import read_state
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.evaluation.metric_weights import availability
 from gcfsr_measure import catalogue, measures, networks
-from gcfsr_measure.faces import arcface_crop
+from gcfsr_measure.faces import ARCFACE_BOX, face_crop
 from gcfsr_measure.frechet import frechet_distance
 from gcfsr_measure.lite0 import EfficientNetLite0
 from gcfsr_measure.measures import Case
 from gcfsr_measure.squeezenet import fill
+
+
+def arcface_crop(image: np.ndarray) -> np.ndarray:
+    return face_crop(image, ARCFACE_BOX, 112)
 
 
 def picture(seed: int, size: tuple[int, int] = (48, 40)) -> np.ndarray:

@@ -10,7 +10,7 @@ from gcfsr_inference import console
 
 # name: one-line help; the module is gcfsr_inference.commands.NAME (dashes become underscores)
 COMMANDS = {
-    "restore": "restore faces in pictures, folders, photographs or videos",
+    "restore": "restore faces in images, folders, photographs or videos",
     "sweep": "one face at several strengths: sheet, animation or page with a slider",
     "evaluate": "compare restorers with the paper's metrics and write a report",
     "figures": "the paper's tables and figures from checkpoints and logs",
@@ -20,10 +20,10 @@ COMMANDS = {
     "test": "run BasicSR's test from an option file",
     "bench-train": "train several option files on the same budget and compare them",
     "check-options": "check an option file and print it resolved, or all its faults",
-    "check-data": "check a folder of pictures before training",
+    "check-data": "check a folder of images before training",
     "plot": "draw loss and metric curves of runs",
     "info": "parameters, MACs and memory of a configuration or checkpoint",
-    "weights": "list the weights that are at hand and where others belong",
+    "weights": "list the weights that are available and where others belong",
 }
 
 TRAINERS = ("train", "test")

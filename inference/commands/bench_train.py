@@ -10,15 +10,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `gcfsr bench-train`."""
     add = parser.add_argument
     add("options", nargs="+", metavar="OPTIONS.yml", help="option files; the others are compared with the first")
-    add("--train", required=True, metavar="FOLDER", help="training pictures")
-    add("--val", required=True, metavar="FOLDER", help="validation pictures")
+    add("--train", required=True, metavar="FOLDER", help="training images")
+    add("--val", required=True, metavar="FOLDER", help="validation images")
     add("--out", required=True, metavar="FOLDER", help="runs, bench.md, bench.json; a stopped bench goes on")
     add("--iterations", type=int, default=500, help="of each (default 500)")
     add("--seed", type=int, default=0, help="of each (default 0)")
     add("--threads", type=int, default=1, help="OMP_NUM_THREADS of each run (default 1)")
     add("--factors", default="4,8,16", help="conditions of the evaluation (default 4,8,16)")
     add("--metrics", help="as for gcfsr evaluate")
-    add("--weights", metavar="FOLDER", help="weights of the metrics")
+    add("--weights-dir", "--weights", dest="weights", metavar="FOLDER", help="weights of the metrics")
     add("--groups", action="append", default=[], metavar="HOW", help="as for gcfsr evaluate")
 
 

@@ -1,4 +1,4 @@
-"""`gcfsr check-data`: decodes every picture of a data set and lists everything that training would trip over."""
+"""`gcfsr check-data`: decodes every image of a data set and lists everything that training would trip over."""
 
 import argparse
 import os
@@ -10,8 +10,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options to its parser."""
     parser.add_argument("folder", help="folder of aligned faces (with its subfolders), or an LMDB (*.lmdb)")
     parser.add_argument("--out-size", type=int, metavar="N", help="the training's out_size; without it only: square")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures in a batch of all devices together")
-    parser.add_argument("--resize-gt", action="store_true", help="larger pictures are fine, as resize_gt: true has it")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images in a batch of all devices together")
+    parser.add_argument("--resize-gt", action="store_true", help="larger images are fine, as resize_gt: true has it")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -27,9 +27,9 @@ def run(args: argparse.Namespace) -> None:
 
     report = check_folder(args.folder, args.out_size, args.batch, args.resize_gt)
     if not report.faults:
-        say(f"{args.folder}: {report.checked} pictures, all sound")
+        say(f"{args.folder}: {report.checked} images, all valid")
         return
     for fault in report.faults:
         say(fault, error=True)
     number = len(report.faults)
-    raise GCFSRError(f"{args.folder}: {number} fault{'s' if number > 1 else ''} in {report.checked} pictures")
+    raise GCFSRError(f"{args.folder}: {number} fault{'s' if number > 1 else ''} in {report.checked} images")

@@ -9,7 +9,7 @@ DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "yunet")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-v", "--checkpoint", metavar="CHECKPOINT", help="file, bundled name, or name in the weights folder")
-    add("--detector", choices=DETECTORS, help="[the first whose weights are at hand; none: aligned faces only]")
+    add("--detector", choices=DETECTORS, help="[the first whose weights are available; none: aligned faces only]")
     add("--weights-dir", metavar="FOLDER", help="where detectors' weights lie; also $GCFSR_WEIGHTS")
     add("--confidence", type=float, help="least score of a face in [0, 1]")
     add("--host", default="127.0.0.1", help="address to listen on [127.0.0.1: this computer only]")

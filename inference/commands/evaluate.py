@@ -11,7 +11,7 @@ methods ([LABEL=]SPEC, any number):
   bicubic, lanczos                    the usual baselines
   gcfsr                               the bundled checkpoint
   FILE.safetensors, FILE.pth [?s=0.5] a checkpoint of ours or of the authors; the dial follows the factor unless fixed
-  folder:PATH                         result pictures by name: PATH/x16/NAME.png, or PATH/NAME.png for one condition
+  folder:PATH                         result images by name: PATH/x16/NAME.png, or PATH/NAME.png for one condition
   basicsr:OPTIONS.yml:CHECKPOINT      network_g of a BasicSR option file   [?input=up&range=signed&fit=yes]
   spandrel:FILE                       any model that spandrel recognises   [?input=up&range=signed&fit=yes]
   python:MODULE:FUNCTION              f(low, factor, size): BGR uint8 in, BGR out
@@ -29,36 +29,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
     task = parser.add_argument_group("task")
-    task.add_argument("--truth", metavar="FOLDER", help="ground truth pictures")
+    task.add_argument("--truth", metavar="FOLDER", help="ground truth images")
     task.add_argument("--out", metavar="FOLDER", help="report, inputs and results; a run goes on where it was stopped")
     task.add_argument("--protocol", help="celeba-1024-x64 (Table 2, Fig. 1), blind-512 (Table 3), adv-512 (Table 4)")
     task.add_argument("--factors", help="instead of a protocol: 4,8,24.5,32@48 (@: the dial), blind")
     task.add_argument("--blind", metavar="OPTIONS.yml", help="option file with the ranges of the blind degradation "
                       "(default: CelebA-Test's, for 512 pixels)")  # fmt: skip
     task.add_argument("--method", action="append", default=[], metavar="[LABEL=]SPEC", help="see below; repeat it")
-    task.add_argument("--out-size", type=int, metavar="N", help="bring the square truth to NxN by bicubic")
+    task.add_argument("--out-size", type=int, metavar="N", help="resize the square ground truth to NxN by bicubic")
     task.add_argument("--include", action="append", default=[], metavar="PATTERN", help="only such names: 'lon_*'")
-    task.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
+    task.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     task.add_argument("--seed", type=int, default=0, help="of the degradation and the fixed noise (default 0)")
     task.add_argument(
         "--on-bad", choices=("error", "exclude"), default="error",
-        help="missing, extra or unreadable pictures, other sizes, NaN: stop, or keep the picture out everywhere",
+        help="missing, extra or unreadable images, other sizes, NaN: stop, or keep the image out everywhere",
     )  # fmt: skip
     metrics = parser.add_argument_group("metrics")
     metrics.add_argument("--metrics", help="comma list; default: the paper's, and stand-ins whose weights are there")
     metrics.add_argument("--y-channel", action="store_true", help="add PSNR and SSIM on Y")
-    metrics.add_argument("--weights", metavar="FOLDER", help="weights of the metrics (also GCFSR_WEIGHTS)")
+    metrics.add_argument(
+        "--weights-dir",
+        "--weights",
+        dest="weights",
+        metavar="FOLDER",
+        help="weights of the metrics (also GCFSR_WEIGHTS)",
+    )
     metrics.add_argument("--download", action="store_true", help="let missing weights be downloaded into that folder")
     report = parser.add_argument_group("report")
     report.add_argument("--groups", action="append", default=[], metavar="HOW", help="apart too: prefix, "
                         "prefix:lon_=real,gen_=generated, origin, luminance, origin+luminance; repeat it")  # fmt: skip
-    report.add_argument("--sheets", type=int, default=8, metavar="N", help="pictures with a sheet (default 8)")
+    report.add_argument("--sheets", type=int, default=8, metavar="N", help="images with a sheet (default 8)")
     report.add_argument("--title", default="Evaluation", help="heading of the report")
     report.add_argument("--compare", nargs=2, metavar=("A.json", "B.json"), help="paired tests between two reports")
     report.add_argument("--pair", nargs=2, metavar=("LABEL_A", "LABEL_B"), help="the methods to compare")
     how = parser.add_argument_group("running")
     how.add_argument("--device", default="cpu", help="cpu, cuda, mps (default cpu)")
-    how.add_argument("--batch", type=int, default=4, help="pictures at once (default 4)")
+    how.add_argument("--batch", type=int, default=4, help="images at once (default 4)")
     how.add_argument("--jobs", type=int, default=1, help="processes that degrade and score (default 1)")
     how.add_argument("--overwrite", action="store_true", help="forget what an earlier run left in --out")
 
@@ -91,11 +97,11 @@ def run(args: argparse.Namespace) -> int:
     with _Progress() as advance:
         report = evaluate(settings, args.sheets, advance, args.title)
     names = {entry["name"] for entry in report["excluded"]}
-    say(f"{len(report['pictures'])} pictures compared, {len(names)} excluded: {Path(args.out) / 'report.html'}")
+    say(f"{len(report['pictures'])} images compared, {len(names)} excluded: {Path(args.out) / 'report.html'}")
     for line in [*warnings(report), *not_computed(report)]:
         say(line)
     if not report["pictures"]:
-        raise GCFSRError(f"{Path(args.out) / 'report.md'}: no picture was left to compare; it says why")
+        raise GCFSRError(f"{Path(args.out) / 'report.md'}: no image was left to compare; it says why")
     return 0
 
 

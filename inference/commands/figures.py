@@ -37,8 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         sub.add_argument("-i", "--input", nargs="+", required=True, metavar="FACE", help="aligned faces or folders")
         sub.add_argument("--limit", type=int, metavar="N", help="only the first N faces")
         if kind != "fig7":
-            sub.add_argument("--metric", default="psnr", help="as for gcfsr evaluate, per picture (default psnr)")
-            sub.add_argument("--weights", metavar="FOLDER", help="weights of the metric")
+            sub.add_argument("--metric", default="psnr", help="as for gcfsr evaluate, per image (default psnr)")
+            sub.add_argument(
+                "--weights-dir", "--weights", dest="weights", metavar="FOLDER", help="weights of the metric"
+            )
         if kind == "fig5":
             sub.add_argument("--dials", help="settings of the dial as factors (default: seven, equal in octaves)")
 

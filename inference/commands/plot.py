@@ -1,4 +1,4 @@
-"""`gcfsr plot RUN...`: losses and metrics of runs in one picture, as Fig. 2 draws FID against iterations."""
+"""`gcfsr plot RUN...`: losses and metrics of runs in one image, as Fig. 2 draws FID against iterations."""
 
 import argparse
 from pathlib import Path
@@ -12,14 +12,14 @@ Curve = tuple[list[int], list[float]]  # iterations, values
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Runs, what to draw and where to."""
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder (experiments/NAME) or its metrics.jsonl")
-    parser.add_argument("-o", "--output", default="curves.png", help="picture to write: .png, .pdf or .svg")
+    parser.add_argument("-o", "--output", default="curves.png", help="image to write: .png, .pdf or .svg")
     parser.add_argument("--metric", nargs="*", default=None, help="metrics to draw, such as psnr or fid; bare: all")
     parser.add_argument("--loss", nargs="*", default=None, help="losses to draw, such as l_g_pix; bare: all")
     parser.add_argument("--smooth", type=float, default=0.0, metavar="0..1", help="weight of the past in loss curves")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the picture; without --metric and --loss it has every metric and every loss."""
+    """Writes the image; without --metric and --loss it has every metric and every loss."""
     from gcfsr_arch.errors import GCFSRError
     from gcfsr_arch.training import curves
 
@@ -109,7 +109,7 @@ def smoothed(curve: Curve, weight: float) -> Curve:
 
 
 def draw(panels: dict[str, dict[str, Curve]], output: str) -> None:
-    """Draws every panel with one line per run, the same colour in all, and writes the picture whole.
+    """Draws every panel with one line per run, the same colour in all, and writes the image whole.
 
     Raises:
         GCFSRError: matplotlib is not installed, or the file cannot be written.

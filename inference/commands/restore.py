@@ -1,4 +1,4 @@
-"""`gcfsr restore`: faces in pictures, folders, photographs or videos."""
+"""`gcfsr restore`: faces in images, folders, photographs or videos."""
 
 import argparse
 
@@ -9,14 +9,14 @@ DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "yunet")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options; GFPGAN's and CodeFormer's names where they have one."""
     add, group = parser.add_argument, parser.add_argument_group
-    add("-i", "--input", nargs="+", metavar="IN", help="pictures, folders, a video, or - for standard input")
-    add("-o", "--output", default="results", help="folder, a picture's file name (one input), or - [results]")
+    add("-i", "--input", nargs="+", metavar="IN", help="images, folders, a video, or - for standard input")
+    add("-o", "--output", default="results", help="folder, an image's file name (one input), or - [results]")
     add("-v", "--version", "--checkpoint", dest="checkpoint", metavar="CHECKPOINT",
         help="checkpoint: a file, a bundled name, or a name in the weights folder [gcfsr-nano]")  # fmt: skip
     add("--aligned", action="store_true", help="inputs are aligned faces, not photographs")
     add("--recursive", action="store_true", help="also the folders below an input folder")
     add("--suffix", help="put behind the results' names")
-    add("--ext", default="auto", help="auto (as the input for whole pictures, png for faces), png, jpg, webp, tiff")
+    add("--ext", default="auto", help="auto (as the input for whole images, png for faces), png, jpg, webp, tiff")
     add("--metadata", choices=["keep", "no-gps", "none"], default="keep",
         help="of whole images: EXIF, XMP, IPTC and resolution; no-gps drops where it was taken [keep]")  # fmt: skip
     add("--max-pixels", type=int, metavar="N", help="largest input [100 million; with --aligned 4096x4096]")
@@ -31,16 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_dial(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--factor", default="auto", help="upscaling factor in the checkpoint's range, or auto: from the picture")
+    add("--factor", default="auto", help="upscaling factor in the checkpoint's range, or auto: from the image")
     add("--s", type=float, help="strength in [0, 1] itself: factor / the checkpoint's largest")
     add(
         "-w",
         type=float,
         help="CodeFormer's fidelity, 1 = faithful: s = 1 - w, stretched over the checkpoint's range of s",
     )
-    add("--s-map", metavar="MASK", help="strength by place: black is the least, white the most; size of the picture")
+    add("--s-map", metavar="MASK", help="strength by place: black is the least, white the most; size of the image")
     add("--s-levels", metavar="A,B,...", help="strength by level, from 16 pixels up")
-    add("--noise", choices=["fixed", "random", "zero"], default="fixed", help="[fixed]; random differs by picture")
+    add("--noise", choices=["fixed", "random", "zero"], default="fixed", help="[fixed]; random differs by image")
     add("--seed", type=int, default=0, help="of the noise [0]; the same command gives the same bytes")
 
 
@@ -54,13 +54,13 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
 
 def _add_photo(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("-s", "--upscale", type=float, default=1.0, help="size of the whole picture over the input's [1]")
+    add("-s", "--upscale", type=float, default=1.0, help="size of the whole image over the input's [1]")
     add("--bg_upsampler", default="none", help=f"how the rest is enlarged: {', '.join(BACKGROUNDS)} [none]")
     add("--bg_tile", type=int, help="realesrgan: pixels enlarged at a time [400]")
     add("--only_center_face", action="store_true", help="only the face nearest to the middle")
     add("--faces", default="all", help="all, largest, center, or numbers from left to right such as 0,2 [all]")
     add("--min-face", type=float, default=20.0, metavar="PIXELS", help="smaller ones are left [20]")
-    add("--detector", help=f"{', '.join(DETECTORS)} [the first whose weights are at hand]")
+    add("--detector", help=f"{', '.join(DETECTORS)} [the first whose weights are available]")
     add("--confidence", type=float, help="least score of a face in [0, 1]")
     add("--landmarks", metavar="JSON", help="faces given by hand instead of a detector: five points each")
     add("--weights-dir", metavar="FOLDER", help="where weights lie, of detectors and your own; also $GCFSR_WEIGHTS")

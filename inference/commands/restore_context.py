@@ -91,7 +91,7 @@ def open_run(args: Namespace) -> RestoreRun:
     """Opens what the options name.
 
     Raises:
-        GCFSRError: whatever is wrong with the options themselves.
+        GCFSRError: an option is invalid.
     """
     past = sidecar.read(args.from_sidecar) if args.from_sidecar else None
     if past:

@@ -145,7 +145,7 @@ class Outputs:
     """Where results go: a folder with GFPGAN's sub-folders, one file, or standard output (`-`, PNG).
 
     Args:
-        out: `-o`. A name with a picture's (or video's) suffix that is no folder is a file, for one input only.
+        out: `-o`. A name with an image's (or video's) suffix that is no folder is a file, for one input only.
         suffix: `--suffix`, put behind the name.
         ext: `--ext`: "auto" or a suffix without its dot.
         sources: all inputs; none of them may be overwritten.
@@ -159,7 +159,7 @@ class Outputs:
         self.to_stdout = out == STDIN
         self.root = Path(out)
         if suffix and set(suffix) & {"/", "\\", "\0"}:
-            raise GCFSRError(f"--suffix {suffix!r}: stands behind a file's name and cannot hold a slash")
+            raise GCFSRError(f"--suffix {suffix!r}: is appended to a file's name and cannot contain a slash")
         self.tail = f"_{suffix}" if suffix else ""
         self.ext = ext if ext == "auto" else f".{ext.lstrip('.').lower()}"
         is_file = self.root.suffix.lower() in NAMES_FILE and not self.root.is_dir()
@@ -172,13 +172,13 @@ class Outputs:
         self.inputs = {source.path.resolve(): source.name for source in sources if source.path is not None}
 
     def path(self, folder: str, source: Source, number: int | None = None, ext: str = ".png", part: str = "") -> Path:
-        """The file of one face (or, without number, of the whole picture) in a sub-folder."""
+        """The file of one face (or, without number, of the whole image) in a sub-folder."""
         index = "" if number is None else f"_{number:02d}"
         tail = f"{index}{self.tail if folder.startswith('restored') else ''}{part}{ext}"
         return self.root / folder / source.stem.parent / _with_tail(source.stem.name, tail)
 
     def result(self, source: Source, picture: Picture, number: int | None = None) -> Path | None:
-        """The file that holds the result: of a face, or without number of the whole picture; None: standard output."""
+        """The file that holds the result: of a face, or without number of the whole image; None: standard output."""
         if self.to_stdout or self.single:
             return self.single
         folder = "restored_imgs" if number is None else "restored_faces"
@@ -211,7 +211,7 @@ class Outputs:
         check_form(suffix, deep, alpha, picture.icc is not None, str(path or "standard output"))
 
     def write(self, path: Path | None, picture: Picture) -> str:
-        """Writes a picture whole or not at all (None: to standard output as PNG); returns the SHA-256 of its bytes."""
+        """Writes an image whole or not at all (None: to standard output as PNG); returns the SHA-256 of its bytes."""
         suffix = ".png" if path is None else path.suffix.lower()
         name = str(path or "standard output")
         data = encode_image(picture.bgr, picture.alpha, picture.icc, suffix, name=name, metadata=picture.metadata)

@@ -17,7 +17,7 @@ def restore(args: Namespace) -> int:
     """Restores every input; returns 0, or 2 where one failed.
 
     Raises:
-        GCFSRError: whatever is wrong with the options themselves, or the only input failed.
+        GCFSRError: an option is invalid, or the only input failed.
     """
     run = open_run(args)
     report = Report(report_writer(run), run.args.debug)

@@ -32,7 +32,7 @@ def build(
         faces: per face box, landmarks (photographs), factor, seed, consistency, ...
         output: the result's file, beside which the sidecar lies; None for standard output.
         output_hash: SHA-256 of the result's bytes.
-        aligned: whether the picture was taken as one aligned face.
+        aligned: whether the image was taken as one aligned face.
     """
     home = Path() if output is None else output.parent
     options = {key: getattr(args, key) for key in KEPT if getattr(args, key, None) is not None}

@@ -1,4 +1,4 @@
-"""`gcfsr weights`: what is at hand, whose it is, and where others' files belong."""
+"""`gcfsr weights`: the weights that are available, their licences, and where others' files belong."""
 
 import argparse
 from pathlib import Path

@@ -85,7 +85,7 @@ def differences(settings: Settings) -> list[str]:
 
 
 def picture_values(evaluation: Evaluation, names: Sequence[str]) -> dict[str, Any]:
-    """method -> condition -> metric -> picture -> value (None: not defined)."""
+    """method -> condition -> metric -> image -> value (None: not defined)."""
     tree: dict[str, Any] = {}
     for (label, condition), values in evaluation.values.items():
         tree.setdefault(label, {})[condition] = {

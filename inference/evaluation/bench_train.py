@@ -57,7 +57,8 @@ def read_entries(paths: Sequence[str]) -> list[Entry]:
     """Reads the option files; the first is what the others are compared with.
 
     Raises:
-        GCFSRError: a file is missing, is no option file of a generator of ours, or two have one name or two sizes.
+        GCFSRError: a file is missing, is not an option file of a GCFSR generator, or two share a
+            name or differ in size.
     """
     entries: list[Entry] = []
     for path in map(Path, paths):

@@ -20,14 +20,14 @@ def load_report(path: str | Path) -> dict[str, Any]:
     """Reads report.json.
 
     Raises:
-        GCFSRError: it is no report of ours.
+        GCFSRError: it is not a report of ours.
     """
     try:
         report = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
         raise GCFSRError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(report, dict) or report.get("format") != FORMAT:
-        raise GCFSRError(f"{path}: is no report of `gcfsr evaluate` ({FORMAT})")
+        raise GCFSRError(f"{path}: is not a report of `gcfsr evaluate` ({FORMAT})")
     return report
 
 
@@ -49,7 +49,7 @@ def pairs_of(a: dict[str, Any], b: dict[str, Any], pair: list[str] | None) -> li
 
 
 def compare(a: dict[str, Any], b: dict[str, Any], pair: list[str] | None = None) -> list[dict[str, Any]]:
-    """Paired tests over the pictures that both reports have, for every shared condition and metric.
+    """Paired tests over the images that both reports have, for every shared condition and metric.
 
     Returns:
         One dict for each comparison: methods, condition, metric, count, difference (b - a), interval, p,

@@ -1,4 +1,4 @@
-"""The conditions of an evaluation: which degradation made the inputs, and where the dial stands."""
+"""The conditions of an evaluation: which degradation made the inputs, and the setting of the dial."""
 
 from dataclasses import asdict, dataclass
 
@@ -72,7 +72,7 @@ def parse_factors(text: str) -> tuple[Condition, ...]:
     """Reads "4,8,24.5,32@48": inputs of factor 4, 8, 24.5 and 32, the last with the dial at 48; "blind" is one too.
 
     Raises:
-        GCFSRError: an entry is no number, is below 1, or stands twice.
+        GCFSRError: an entry is not a number, is below 1, or is duplicated.
     """
     conditions: list[Condition] = []
     for entry in (part.strip() for part in text.split(",")):
@@ -85,7 +85,7 @@ def parse_factors(text: str) -> tuple[Condition, ...]:
             raise GCFSRError(f"--factors {entry!r}: a factor is at least 1")
         condition = Condition(*numbers) if numbers else Condition(None, None)
         if condition in conditions:
-            raise GCFSRError(f"--factors {entry!r}: stands twice")
+            raise GCFSRError(f"--factors {entry!r}: is duplicated")
         conditions.append(condition)
     return tuple(conditions)
 

@@ -23,8 +23,8 @@ def evaluate(
 
     Args:
         settings: see `Settings`.
-        sheets: how many pictures get a sheet for each condition.
-        advance: called with what is being done, how many pictures more are done, and of how many.
+        sheets: how many images get a sheet for each condition.
+        advance: called with what is being done, how many images more are done, and of how many.
         title: the report's heading.
 
     Returns:
@@ -48,7 +48,7 @@ def write_report(report: dict[str, Any], folder: Path, sheet_files: list[Path], 
 
 
 def make_sheets(evaluation: Evaluation, report: dict[str, Any], count: int) -> list[Path]:
-    """Input, methods and truth of some pictures, as JPEG files below sheets/."""
+    """Input, methods and ground truth of some images, as JPEG files below sheets/."""
     files = []
     folder = evaluation.space.root / "sheets"
     for condition in report["conditions"] if count else ():

@@ -17,21 +17,21 @@ from gcfsr_inference.evaluation.workspace import Workspace, read_bgr, save_pictu
 
 
 def picture_seed(seed: int, name: str) -> int:
-    """A seed of a picture's own, the same whatever else is in the folder and in whatever order."""
+    """A seed of an image's own, the same whatever else is in the folder and in whatever order."""
     return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8], "little")
 
 
 def to_size(image: NDArray[np.uint8], size: int, name: str) -> NDArray[np.uint8]:
-    """The truth at another size, by our bicubic.
+    """The ground truth at another size, by our bicubic.
 
     Raises:
-        GCFSRError: the picture is not square, or smaller than asked for (a truth is never invented).
+        GCFSRError: the image is not square, or smaller than asked for (a ground truth is never upscaled).
     """
     height, width = image.shape[:2]
     if height != width:
         raise GCFSRError(f"{name}: is {width}x{height}; --out-size wants square pictures")
     if height < size:
-        raise GCFSRError(f"{name}: is {width}x{height}, smaller than --out-size {size}; a truth is not enlarged")
+        raise GCFSRError(f"{name}: is {width}x{height}, smaller than --out-size {size}; a ground truth is not enlarged")
     return image if height == size else to_uint8(resize(image.astype(np.float32) / 255, (size, size)))
 
 
@@ -63,7 +63,7 @@ def degrade(
 ) -> NDArray[np.uint8]:
     """One input. (H, W, 3) BGR uint8 -> (H / factor, W / factor, 3), or (H, W, 3) for the blind degradation.
 
-    The small picture is rounded to 8 bits, as a user's own would be.
+    The small image is rounded to 8 bits, as a user's own would be.
     """
     gt = truth.astype(np.float32) / 255
     if condition.factor is None:
@@ -74,7 +74,7 @@ def degrade(
 
 @dataclass(frozen=True)
 class Preparation:
-    """One truth picture to be sized and degraded."""
+    """One ground truth image to be sized and degraded."""
 
     name: str
     path: Path
@@ -86,7 +86,7 @@ class Preparation:
 
 
 def prepare(item: Preparation) -> str | None:
-    """Writes what is not there yet. Returns the fault of a truth that cannot be used."""
+    """Writes what is not there yet. Returns the fault of a ground truth that cannot be used."""
     space = Workspace(item.root)
     lows = {condition: space.low(condition.input_key, item.name) for condition in item.conditions}
     wanted = [*lows.values(), *([space.truth(item.name)] if item.size else [])]

@@ -1,4 +1,4 @@
-"""The methods that are compared: all turn a batch of small pictures into results of the truth's size."""
+"""The methods that are compared: all turn a batch of small images into results of the ground truth's size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class Method(Protocol):
         ...
 
     def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
-        """Results for small pictures of one size, each (*size, 3) BGR, uint8 or float in [0, 255] (NaN shows there)."""
+        """Results for small images of one size, each (*size, 3) BGR, uint8 or float in [0, 255] (NaN shows there)."""
         ...
 
 
@@ -81,7 +81,7 @@ class Lanczos:
 
 @dataclass
 class Folder:
-    """Result pictures made elsewhere: PATH/CONDITION/NAME.*, or PATH/NAME.* when there is one condition."""
+    """Result images made elsewhere: PATH/CONDITION/NAME.*, or PATH/NAME.* when there is one condition."""
 
     label: str
     path: Path
@@ -93,10 +93,10 @@ class Folder:
         return None
 
     def files(self, condition: Condition, alone: bool) -> dict[str, Path]:
-        """Pictures by stem.
+        """Images by stem.
 
         Raises:
-            GCFSRError: no such folder, it is empty, or two pictures share a stem.
+            GCFSRError: no such folder, it is empty, or two images share a stem.
         """
         from gcfsr_datasets.image_io import list_images
 
@@ -111,7 +111,7 @@ class Folder:
                 raise GCFSRError(f"{folder}: {path.name} and {files[path.stem].name} share a name; remove one")
             files[path.stem] = path
         if not files:
-            raise GCFSRError(f"{folder}: no pictures")
+            raise GCFSRError(f"{folder}: no images")
         return files
 
     def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
@@ -140,7 +140,7 @@ class Checkpoint:
         side = self.restorer.out_size
         if size != (side, side):
             raise GCFSRError(
-                f"{self.label}: the checkpoint makes {side}x{side}, the truth is {size[1]}x{size[0]}; "
+                f"{self.label}: the checkpoint makes {side}x{side}, the ground truth is {size[1]}x{size[0]}; "
                 f"pass --out-size {side}"
             )
         dialled = self.s is None and not self.restorer.blind
@@ -154,9 +154,9 @@ class Network:
 
     Attributes:
         model: (N, 3, h, w) -> (N, 3, H, W), or a tuple whose first part is that.
-        upsampled: True to give it the bicubic picture of the truth's size instead of the small one.
+        upsampled: True to give it the bicubic image of the ground truth's size instead of the small one.
         signed: True when it works in [-1, 1] instead of [0, 1].
-        fit: True to bring a result of another size to the truth's by bicubic.
+        fit: True to bring a result of another size to the ground truth's by bicubic.
     """
 
     label: str

@@ -1,4 +1,4 @@
-"""One evaluation from the truth to the values: prepare, restore, score; each step goes on where it was stopped."""
+"""One evaluation from the ground truth to the values: prepare, restore, score; each step resumes where it stopped."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from gcfsr_inference.restore.hashes import file_hash
 from gcfsr_measure.catalogue import entry_of
 from gcfsr_measure.workers import Workers
 
-Advance = Callable[[str, int, int], None]  # what is being done, how many pictures more are done, of how many
+Advance = Callable[[str, int, int], None]  # what is being done, how many images more are done, of how many
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Evaluation:
     advance: Advance
     space: Workspace = field(init=False)
     truth: dict[str, Path] = field(default_factory=dict)
-    sources: dict[str, str] = field(default_factory=dict)  # sha256 of the pictures given
+    sources: dict[str, str] = field(default_factory=dict)  # sha256 of the images given
     excluded: list[dict[str, str]] = field(default_factory=list)
     methods: list[Method] = field(default_factory=list)
     plan: tuple[Planned, ...] = ()
@@ -46,13 +46,13 @@ class Evaluation:
 
     @property
     def names(self) -> list[str]:
-        """Pictures that are still in."""
+        """Images that are still in."""
         out = {entry["name"] for entry in self.excluded}
         return [name for name in self.truth if name not in out]
 
     @property
     def total(self) -> int:
-        """Pictures that each method goes through."""
+        """Images that each method goes through."""
         return len(self.truth) * len(self.settings.protocol.conditions)
 
     def run(self) -> "Evaluation":
@@ -111,10 +111,10 @@ class Evaluation:
                 self.bad(item.name, "truth", "", fault)
 
     def bad(self, name: str, label: str, condition: str, reason: str) -> None:
-        """A picture that cannot be compared: an error, or out everywhere with its reason in the report."""
+        """An image that cannot be compared: an error, or out everywhere with its reason in the report."""
         if self.settings.on_bad == "error":
             where = f"{label} {condition}".strip()
-            raise GCFSRError(f"{where}: {name}: {reason}; mend it or pass --on-bad exclude")
+            raise GCFSRError(f"{where}: {name}: {reason}; fix it or pass --on-bad exclude")
         self.excluded.append({"name": name, "method": label, "condition": condition, "reason": reason})
 
     def run_method(self, method: Method, workers: Workers) -> None:
@@ -136,20 +136,20 @@ class Evaluation:
             self.score_condition(method.label, condition, results, workers)
 
     def folder_results(self, method: Folder, condition: Condition, alone: bool) -> dict[str, Path]:
-        """The folder's pictures for the truth's names; missing and extra ones are named."""
+        """The folder's images for the ground truth's names; missing and extra ones are named."""
         files = method.files(condition, alone)
         missing = [name for name in self.names if name not in files]
         extra = sorted(set(files) - set(self.truth))
         if extra and self.settings.on_bad == "error":
             raise GCFSRError(
-                f"{method.label} {condition.key}: {len(extra)} pictures have no truth ({', '.join(extra[:5])}); "
+                f"{method.label} {condition.key}: {len(extra)} images have no ground truth ({', '.join(extra[:5])}); "
                 "remove them or pass --on-bad exclude"
             )
         for name in missing:
             self.bad(name, method.label, condition.key, "missing in the method's folder")
         for name in extra:
             self.excluded.append(
-                {"name": name, "method": method.label, "condition": condition.key, "reason": "has no truth"}
+                {"name": name, "method": method.label, "condition": condition.key, "reason": "has no ground truth"}
             )
         return {name: files[name] for name in self.names}
 
@@ -186,7 +186,7 @@ class Evaluation:
             self.note_faults(scored, label, condition.key)
 
     def score_truth(self, workers: Workers) -> None:
-        """Features of the truth, for the distances between sets."""
+        """Features of the ground truth, for the distances between sets."""
         self.truth_values = values = Values(self.space.values("truth", "truth"))
         plan = tuple(planned for planned in self.plan if planned.of_set)
         todo = [n for n in self.names if plan and values.missing(n, plan, file_hash(self.truth[n]), self.space)]
@@ -216,7 +216,7 @@ def result_fault(image: Any, truth: tuple[int, ...]) -> str | None:
 
 
 def same_shape(pairs: Sequence[tuple[Any, Any]]) -> Iterator[list[int]]:
-    """Indices of pictures that can go through a network together."""
+    """Indices of images that can go through a network together."""
     groups: dict[Any, list[int]] = {}
     for index, (low, truth) in enumerate(pairs):
         groups.setdefault((low.shape, truth), []).append(index)

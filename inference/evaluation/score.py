@@ -33,7 +33,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Task:
-    """Pictures of one method and condition to score: (name, truth, result, low)."""
+    """Images of one method and condition to score: (name, truth, result, low)."""
 
     pictures: tuple[tuple[str, Path, Path, Path], ...]
     plan: tuple[Planned, ...]
@@ -43,7 +43,7 @@ class Task:
 
 @dataclass
 class Scored:
-    """What one picture got: values by metric id (None: not defined), or the fault that keeps it out."""
+    """What one image got: values by metric id (None: not defined), or the fault that keeps it out."""
 
     name: str
     digest: str = ""
@@ -52,7 +52,7 @@ class Scored:
 
 
 def score(task: Task) -> list[Scored]:
-    """Reads and measures the pictures of a task; features of set metrics go to files named by the picture's hash."""
+    """Reads and measures the images of a task; features of set metrics go to files named by the image's hash."""
     scored = [Scored(name) for name, *_ in task.pictures]
     cases: list[tuple[Scored, Case]] = []
     for entry, (_, truth_path, result_path, low_path) in zip(scored, task.pictures, strict=True):
@@ -77,10 +77,10 @@ def score(task: Task) -> list[Scored]:
 
 
 def size_fault(shape: tuple[int, ...], truth: tuple[int, ...]) -> str | None:
-    """Says that a result's size is not the truth's."""
+    """Says that a result's size is not the ground truth's."""
     if shape == truth:
         return None
-    return f"is {shape[1]}x{shape[0]}, the truth is {truth[1]}x{truth[0]}"
+    return f"is {shape[1]}x{shape[0]}, the ground truth is {truth[1]}x{truth[0]}"
 
 
 def _save_features(path: Path, row: np.ndarray) -> None:
@@ -102,7 +102,7 @@ def decode(value: float | str | None) -> float | None:
 
 
 class Values:
-    """The values of one method and condition on disk, a line a picture; a line cut short by a kill is ignored."""
+    """The values of one method and condition on disk, a line an image; a line cut short by a kill is ignored."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -123,14 +123,14 @@ class Values:
         self.lines[record["name"]] = Scored(record["name"], record["sha256"], values)
 
     def missing(self, name: str, plan: Iterable[Planned], digest: str, root: Workspace) -> bool:
-        """True when a metric of the plan has not been taken of this very picture."""
+        """True when a metric of the plan has not been taken of this very image."""
         known = self.lines.get(name)
         if known is None or known.digest != digest:
             return True
         return any(not root.features(p.id, digest).exists() if p.of_set else p.id not in known.values for p in plan)
 
     def add(self, scored: Iterable[Scored]) -> None:
-        """Appends pictures without a fault."""
+        """Appends images without a fault."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         cut = self.path.exists() and self.path.read_bytes()[-1:] not in (b"\n", b"")
         with self.path.open("a") as file:

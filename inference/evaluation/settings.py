@@ -31,7 +31,7 @@ class Settings:
 
     @property
     def size(self) -> int | None:
-        """Side of the truth, None: as it is."""
+        """Side of the ground truth, None: as it is."""
         return self.out_size or self.protocol.out_size
 
     @property
@@ -40,6 +40,6 @@ class Settings:
         return any(condition.factor is None for condition in self.protocol.conditions)
 
     def inputs_identity(self) -> dict[str, Any]:
-        """What the degraded inputs depend on, beside the truth and the condition."""
+        """What the degraded inputs depend on, beside the ground truth and the condition."""
         identity = {"seed": self.seed, "out_size": self.size}
         return {**identity, "blind": asdict(self.blind)} if self.is_blind else identity

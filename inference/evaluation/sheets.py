@@ -1,4 +1,4 @@
-"""Per-picture sheets (Fig. 4): input, methods, truth in a row, zoomed crops below."""
+"""Per-image sheets (Fig. 4): input, methods, ground truth in a row, zoomed crops below."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,13 +16,13 @@ MARGIN, BAR = 4, 22
 
 
 def enlarge(image: Image, side: int) -> Image:
-    """Brings a picture to (side, side): whole pixels when it grows, averaged when it shrinks."""
+    """Brings an image to (side, side): whole pixels when it grows, averaged when it shrinks."""
     how = cv2.INTER_NEAREST if image.shape[0] < side else cv2.INTER_AREA
     return cv2.resize(image, (side, side), interpolation=how)
 
 
 def with_label(image: Image, text: str) -> Image:
-    """A picture under a bar with its name, the letters small enough to fit."""
+    """An image under a bar with its name, the letters small enough to fit."""
     bar = np.full((BAR, image.shape[1], 3), 255, np.uint8)
     ascii_text = text.encode("ascii", "replace").decode()  # OpenCV's letters know nothing else
     scale = 0.45
@@ -33,8 +33,8 @@ def with_label(image: Image, text: str) -> Image:
 
 
 def crops_of(image: Image, side: int) -> Image:
-    """The zoomed crops side by side under a picture of width `side`."""
-    image = image if image.shape[0] >= side else enlarge(image, side)  # a picture of few pixels has none to crop
+    """The zoomed crops side by side under an image of width `side`."""
+    image = image if image.shape[0] >= side else enlarge(image, side)  # an image of few pixels has none to crop
     height = image.shape[0]
     parts = []
     for (top, left, size), colour in zip(CROPS, COLOURS, strict=True):
@@ -46,7 +46,7 @@ def crops_of(image: Image, side: int) -> Image:
 
 
 def framed(image: Image, side: int) -> Image:
-    """The picture at the sheet's size with the crops' places drawn in."""
+    """The image at the sheet's size with the crops' places drawn in."""
     shown = enlarge(image, side).copy()
     for (top, left, size), colour in zip(CROPS, COLOURS, strict=True):
         y, x, n = (round(part * side) for part in (top, left, size))
@@ -55,11 +55,11 @@ def framed(image: Image, side: int) -> Image:
 
 
 def sheet(columns: Sequence[tuple[str, Image]], side: int = 256, zoom: bool = True) -> Image:
-    """One row of labelled square pictures, crops below.
+    """One row of labelled square images, crops below.
 
     Args:
-        columns: (name, BGR picture of any size) from left to right.
-        side: pixels of each picture in the sheet.
+        columns: (name, BGR image of any size) from left to right.
+        side: pixels of each image in the sheet.
         zoom: whether the crops are shown.
 
     Returns:
@@ -83,7 +83,7 @@ def stack(rows: Sequence[Image]) -> Image:
 
 
 def choose(report: dict[str, Any], count: int) -> list[str]:
-    """Pictures for the sheets: evenly over the names, so real and generated ones both occur."""
+    """Images for the sheets: evenly over the names, so real and generated ones both occur."""
     names = list(report["pictures"])
     if count >= len(names):
         return names

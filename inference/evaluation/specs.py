@@ -77,7 +77,7 @@ def _number(text: str, low: float, high: float) -> float:
 def _folder(where: str, options: dict[str, str], device: str, seed: int) -> Folder:
     path = _existing(where, "folder")
     if not path.is_dir():
-        raise GCFSRError(f"{where}: is no folder")
+        raise GCFSRError(f"{where}: is not a folder")
     return Folder(path.name, path, {"kind": "folder", "name": path.name})
 
 
@@ -115,7 +115,7 @@ def _basicsr(where: str, options: dict[str, str], device: str, seed: int) -> Net
 
 
 def _spandrel(where: str, options: dict[str, str], device: str, seed: int) -> Network:
-    """Any single-picture model that spandrel recognises; one of scale 1 is given the upsampled picture."""
+    """Any single-image model that spandrel recognises; one of scale 1 is given the upsampled image."""
     from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 
     path, flags = _existing(where, "file"), _flags(options)

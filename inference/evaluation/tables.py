@@ -15,7 +15,7 @@ TOLERANCE = {"psnr": 0.3, "ssim": 0.02}  # between the input's own values here a
 
 @dataclass
 class Cell:
-    """One number: its 95% interval, how many pictures it stands on, its rank among the measured (1, 2, or 0)."""
+    """One number: its 95% interval, how many images it is of, its rank among the measured (1, 2, or 0)."""
 
     value: float | None
     digits: int = 2

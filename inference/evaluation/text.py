@@ -61,7 +61,7 @@ def not_computed(report: dict[str, Any]) -> list[str]:
 
 
 def excluded_lines(report: dict[str, Any]) -> list[str]:
-    """Pictures that are kept out everywhere, with their reasons, the count first."""
+    """Images that are kept out everywhere, with their reasons, the count first."""
     if not report["excluded"]:
         return []
     names = {entry["name"] for entry in report["excluded"]}
@@ -112,7 +112,7 @@ def markdown(report: dict[str, Any], title: str = "Evaluation") -> str:
 
 
 def csv_text(report: dict[str, Any]) -> str:
-    """One line for each method, condition, metric and picture, and for each distance of a set; empty: not defined."""
+    """One line for each method, condition, metric and image, and for each distance of a set; empty: not defined."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["method", "condition", "metric", "group", "picture", "value"])

@@ -1,4 +1,4 @@
-"""The folder of an evaluation: where every picture and value lies, and the guard against mixing two evaluations."""
+"""The folder of an evaluation: where every image and value lies, and the guard against mixing two evaluations."""
 
 import hashlib
 import json
@@ -16,10 +16,10 @@ from gcfsr_inference.restore.hashes import file_hash
 
 
 def read_bgr(path: Path) -> NDArray[np.uint8]:
-    """A picture as (H, W, 3) BGR uint8; 16 bits are rounded to 8.
+    """An image as (H, W, 3) BGR uint8; 16 bits are rounded to 8.
 
     Raises:
-        GCFSRError: not a readable picture.
+        GCFSRError: not a readable image.
     """
     bgr = read_image(path).bgr
     return np.rint(bgr / 257).astype(np.uint8) if bgr.dtype == np.uint16 else bgr
@@ -38,14 +38,14 @@ def save_picture(path: Path, image: NDArray[np.uint8]) -> None:
 
 
 def by_stem(folder: str | Path, include: Sequence[str] = ()) -> dict[str, Path]:
-    """The pictures of a folder by name without suffix, sorted.
+    """The images of a folder by name without suffix, sorted.
 
     Args:
-        folder: holds the pictures.
+        folder: holds the images.
         include: shell patterns of names; none means all.
 
     Raises:
-        GCFSRError: no such folder, no pictures (left), or two with one name.
+        GCFSRError: no such folder, no images (left), or two with one name.
     """
     files: dict[str, Path] = {}
     for path in list_images(folder):
@@ -66,7 +66,7 @@ def chunks(names: Sequence[str], size: int) -> Iterator[list[str]]:
 
 
 def combined_hash(files: dict[str, Path]) -> str:
-    """One sha256 over names and contents, so that two evaluations can show that they used the same pictures."""
+    """One sha256 over names and contents, so that two evaluations can show that they used the same images."""
     digest = hashlib.sha256()
     for name in sorted(files):
         digest.update(f"{name} {file_hash(files[name])}\n".encode())
@@ -103,10 +103,10 @@ class Workspace:
         return self.root / "features" / metric / f"{digest[:32]}.npy"
 
     def claim(self, file: str, identity: dict[str, Any], what: str) -> None:
-        """Writes what the pictures beside the file depend on; refuses when they were made with something else.
+        """Writes what the images beside the file depend on; refuses when they were made with something else.
 
         Raises:
-            GCFSRError: an earlier run with another identity left pictures.
+            GCFSRError: an earlier run with another identity left images.
         """
         path = self.root / file
         identity = json.loads(json.dumps(identity))
@@ -121,7 +121,7 @@ class Workspace:
             write_json(path, identity)
 
     def claim_pictures(self, hashes: dict[str, str]) -> None:
-        """Notes the truth's hashes by name; pictures may be added, but none may have changed since an earlier run.
+        """Notes the ground truth's hashes by name; images may be added, but none may have changed since an earlier run.
 
         Raises:
             GCFSRError: one has.
@@ -131,7 +131,7 @@ class Workspace:
         changed = sorted(name for name, digest in hashes.items() if earlier.get(name, digest) != digest)
         if changed:
             raise GCFSRError(
-                f"{self.root}: the truth {changed[0]} is another picture than in an earlier run; "
+                f"{self.root}: the ground truth {changed[0]} is another image than in an earlier run; "
                 "choose another --out or pass --overwrite"
             )
         if not set(hashes) <= set(earlier):

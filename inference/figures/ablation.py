@@ -12,7 +12,7 @@ from gcfsr_inference.restore.restorer import Restorer
 def ablation(
     restorers: dict[str, Restorer], faces: dict[str, Image], factors: Sequence[float], out: Path
 ) -> list[Path]:
-    """Writes fig7_NAME.png for each face: input, each network, truth, crops below.
+    """Writes fig7_NAME.png for each face: input, each network, ground truth, crops below.
 
     Args:
         restorers: label -> generator; all of one output size.

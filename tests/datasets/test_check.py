@@ -55,10 +55,10 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_command(folder: Path):
     done = run(str(folder), "--out-size", "32", "--batch", "8")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "8 pictures, all sound" in done.stdout
+    assert "8 images, all valid" in done.stdout
     spoil(folder)
     done = run(str(folder), "--out-size", "32")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert sum(line.startswith(str(folder)) for line in done.stderr.splitlines()) == 5
-    assert done.stderr.splitlines()[-1] == f"gcfsr: error: {folder}: 5 faults in 10 pictures"
+    assert done.stderr.splitlines()[-1] == f"gcfsr: error: {folder}: 5 faults in 10 images"

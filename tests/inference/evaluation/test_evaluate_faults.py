@@ -41,10 +41,10 @@ def spoil(folder: Path, kind: str) -> str:
         return "gen_b: missing in the method's folder"
     if kind == "extra":
         cv2.imwrite(str(folder / "stranger.png"), np.zeros((64, 64, 3), np.uint8))
-        return "1 pictures have no truth (stranger)"
+        return "1 images have no ground truth (stranger)"
     if kind == "size":
         cv2.imwrite(str(path), np.zeros((32, 64, 3), np.uint8))
-        return "gen_b: is 64x32, the truth is 64x64"
+        return "gen_b: is 64x32, the ground truth is 64x64"
     path.write_bytes(path.read_bytes()[:100])
     return "gen_b.png"
 
@@ -93,7 +93,7 @@ def test_a_truth_that_changed_or_does_not_fit_is_refused(asked: Asked, truth: Pa
     with pytest.raises(GCFSRError, match="results of bicubic of another run \\(function differs"):
         evaluate(asked(truth, "bicubic=python:own_methods:half"), sheets=0)
     cv2.imwrite(str(truth / "gen_a.png"), np.zeros((64, 64, 3), np.uint8))
-    with pytest.raises(GCFSRError, match="gen_a is another picture"):
+    with pytest.raises(GCFSRError, match="gen_a is another image"):
         evaluate(asked(truth, "bicubic"), sheets=0)
     other = str(truth.parent / "other")
     with pytest.raises(GCFSRError, match="smaller than --out-size 128"):
@@ -108,5 +108,5 @@ def test_a_report_of_no_picture_is_an_error_that_names_it(truth: Path, tmp_path:
     own_methods.broken.limit = 256
     options = ("--factors", "4", "--method", "python:own_methods:broken", "--metrics", "psnr", "--on-bad", "exclude")
     assert main(["evaluate", "--truth", str(truth), "--out", str(tmp_path / "r"), *options]) == 2
-    assert "report.md: no picture was left to compare" in capsys.readouterr().err
+    assert "report.md: no image was left to compare" in capsys.readouterr().err
     assert "5 pictures excluded everywhere" in (tmp_path / "r" / "report.md").read_text()

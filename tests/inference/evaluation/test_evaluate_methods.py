@@ -36,7 +36,7 @@ def test_basicsr_and_spandrel_run_the_same_network_alike(asked: Asked, truth: Pa
         y = net(torch.tensor(low[None, :, :, ::-1] / 255.0).permute(0, 3, 1, 2).float())[0].permute(1, 2, 0).numpy()
     wanted = (y[..., ::-1] * 255).clip(0, 255)
     assert np.abs(read_bgr(truth.parent / "out" / "results" / "a" / "x4" / "gen_a.png") - wanted).max() <= 0.51
-    with pytest.raises(GCFSRError, match="is 32x32, the truth is 64x64"):
+    with pytest.raises(GCFSRError, match="is 32x32, the ground truth is 64x64"):
         evaluate(asked(truth, a, factors="8", out=str(tmp_path / "c")), sheets=0)
     fitted = evaluate(asked(truth, a + "?fit=yes", factors="8", out=str(tmp_path / "c")), sheets=0)
     assert len(fitted["values"]["a"]["x8"]["psnr"]) == 5
@@ -82,7 +82,7 @@ def test_the_command(truth: Path, outside: dict[str, str], tmp_path: Path) -> No
     arguments = ["--truth", str(truth), "--factors", "4", "--method", "bicubic", "--method", "lanczos", "--out", out]
     done = command(*arguments, "--groups", "prefix", environment=environment)
     assert done.returncode == 0, done.stderr
-    assert "5 pictures compared, 0 excluded" in done.stdout
+    assert "5 images compared, 0 excluded" in done.stdout
     assert "LPIPS (alex): no weights: alexnet-owt-7be5be79.pth goes to" in done.stdout
     report = json.loads(Path(out, "report.json").read_text())
     assert list(report["groups"]) == ["all", "gen", "lon"]

@@ -1,7 +1,7 @@
 """Backends side by side in one process: `python benchmarks/backends.py [--sizes 512 1024] [--runs 5] [--faces FOLDER]`.
 
-The reference (reference.py), PyTorch, ONNX Runtime and OpenVINO hold the same drawn parameters and take turns. With a
-folder of faces, the error of each against PyTorch in fp32 is measured on the bundled checkpoint.
+The reference (`gcfsr_arch.reference`), PyTorch, ONNX Runtime and OpenVINO hold the same parameters and take turns.
+With a folder of faces, the error of each against PyTorch in fp32 is measured on the bundled checkpoint.
 """
 
 import argparse
@@ -13,11 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from reference import reference_forward
 from timing import interleaved, machine, table
 
 from gcfsr_arch import GCFSR, save_generator
 from gcfsr_arch.precision import has_bf16
+from gcfsr_arch.reference import generate
 from gcfsr_inference import Restorer
 from gcfsr_inference.backends import exported
 from gcfsr_inference.backends.backend import Backend, choose_backend
@@ -40,7 +40,7 @@ def speed(size: int, runs: int, folder: Path) -> list[tuple[str, ...]]:
         features = backend.encode(x)
         return lambda: backend.decode(features, s, noise, None)
 
-    plain = by_default(lambda: reference_forward(net, x, 0.5, noise))
+    plain = by_default(lambda: generate(net, x, 0.5, noise))
     candidates: dict[str, Callable[[], object]] = {"reference": plain}
     for name, dtype in CHOICES:
         backend = choose_backend(name, path, dtype=dtype)

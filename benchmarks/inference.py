@@ -1,28 +1,26 @@
 """Inference against the released code: `python benchmarks/inference.py [--sizes 512 1024] [--runs 5] [--compile]`.
 
-The reference (reference.py) and the network hold the same parameters and take turns in one process. The roofline is
-the time that the network's multiply-adds alone take at the convolution peak measured in the same process. The reference
-allocates as any process does; ours keeps freed memory, as `gcfsr restore` does (gcfsr_arch/allocator.py).
+The reference (`gcfsr_arch.reference`) and the network hold the same parameters and take turns in one process. The
+roofline is the time that the network's multiply-adds alone take at the convolution peak measured in the same process.
+The reference allocates as any process does; ours keeps freed memory, as `gcfsr restore` does (gcfsr_arch/allocator.py).
 """
 
 import argparse
 import ctypes
-import os
 import time
 from collections.abc import Callable
 
 import torch
-from reference import reference_forward
 from timing import convolution_peak, interleaved, machine, peak_memory, table
 from torch.utils.flop_counter import FlopCounterMode
 
 from gcfsr_arch import GCFSR
 from gcfsr_arch.allocator import M_MMAP_MAX, M_TRIM_THRESHOLD, keep_freed_memory
+from gcfsr_arch.reference import generate
 
 MEMORY = """
-import sys; sys.path.insert(0, {here!r})
 from gcfsr_arch import GCFSR
-from reference import reference_forward
+from gcfsr_arch.reference import generate
 net = GCFSR({size}, variant="released", blind={blind}).eval()
 x, noise = torch.rand(1, 3, {size}, {size}) * 2 - 1, [torch.randn(shape) for shape in net.noise_shapes()]
 with torch.inference_mode():
@@ -61,8 +59,7 @@ def macs(net: GCFSR, x: torch.Tensor, noise: list[torch.Tensor]) -> float:
 
 def memory(size: int, call: str) -> float:
     """Peak bytes of one pass in a process of its own, the parameters included."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    return peak_memory(MEMORY.format(here=here, size=size, blind=size == 512, call=call))
+    return peak_memory(MEMORY.format(size=size, blind=size == 512, call=call))
 
 
 def measure(size: int, runs: int, peak: float) -> list[tuple[str, ...]]:
@@ -73,8 +70,8 @@ def measure(size: int, runs: int, peak: float) -> list[tuple[str, ...]]:
     gmac = macs(net, x, noise) / 1e9
     seconds = interleaved(
         {
-            "reference": by_default(lambda: reference_forward(net, x, 0.5, noise)),
-            "reference, memory kept": lambda: reference_forward(net, x, 0.5, noise),
+            "reference": by_default(lambda: generate(net, x, 0.5, noise)),
+            "reference, memory kept": lambda: generate(net, x, 0.5, noise),
             "ours": lambda: net(x, 0.5, noise=noise),
             "dial": lambda: net.decode(features, 0.5, noise),
         },
@@ -83,8 +80,8 @@ def measure(size: int, runs: int, peak: float) -> list[tuple[str, ...]]:
     batch = interleaved({"batch": lambda: net(four, 0.5, noise=noise4), "one": lambda: net(x, 0.5, noise=noise)}, runs)
     sweep = interleaved({"sweep": lambda: [net.decode(features, s / 8, noise) for s in range(9)]}, max(3, runs // 2))
     roofline = 2e9 * gmac / peak
-    error = (net(x, 0.5, noise=noise) - reference_forward(net, x, 0.5, noise)).abs().max().item()
-    share = memory(size, "net(x, 0.5, noise=noise)") / memory(size, "reference_forward(net, x, 0.5, noise)")
+    error = (net(x, 0.5, noise=noise) - generate(net, x, 0.5, noise)).abs().max().item()
+    share = memory(size, "net(x, 0.5, noise=noise)") / memory(size, "generate(net, x, 0.5, noise)")
     ours = seconds["ours"]
     rows = [
         ("multiply-adds", "", f"{gmac:.0f} G"),

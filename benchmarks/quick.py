@@ -8,12 +8,12 @@ import time
 
 import numpy as np
 import torch
-from reference import reference_forward
 from timing import interleaved, machine, table
 from training import measure
 
 from gcfsr_arch import GCFSR
 from gcfsr_arch.allocator import keep_freed_memory
+from gcfsr_arch.reference import generate
 from gcfsr_datasets.resize import resize
 
 
@@ -26,7 +26,7 @@ def inference() -> list[tuple[str, ...]]:
         features = net.encode(x)
         seconds = interleaved(
             {
-                "plain": lambda: reference_forward(net, x, 0.5, noise),
+                "plain": lambda: generate(net, x, 0.5, noise),
                 "ours": lambda: net(x, 0.5, noise=noise),
                 "dial": lambda: net.decode(features, 0.5, noise),
             },

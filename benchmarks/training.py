@@ -2,8 +2,8 @@
 
 Both hold the same networks and losses (L1, adversarial, R1 every 16 iterations; no perceptual term) and take turns in
 one process. The released structure builds the generator's graph in the discriminator's step too, passes real and
-restored faces through the discriminator apart, computes in NCHW with materialised kernels (reference.py), in full
-precision.
+restored faces through the discriminator apart, computes in NCHW with materialised kernels (`gcfsr_arch.reference`), in
+full precision.
 """
 
 import argparse
@@ -11,22 +11,14 @@ import copy
 
 import torch
 import torch.nn.functional as F
-from reference import conv, linear, reference_forward
 from timing import interleaved, machine, table
 from torch import Tensor
 
 from gcfsr_arch import GCFSR, GCFSRDiscriminator
 from gcfsr_arch.allocator import keep_freed_memory
+from gcfsr_arch.reference import discriminate, generate
 
 BATCH, R1_EVERY = 4, 16
-
-
-def plain_discriminator(net: GCFSRDiscriminator, x: Tensor) -> Tensor:
-    """The discriminator as the released code computes it."""
-    y = conv(net.first, x)
-    for block in net.blocks:
-        y = (conv(block.conv2, conv(block.conv1, y)) + conv(block.skip, y)) / 2**0.5
-    return linear(net.linear2, linear(net.linear1, conv(net.final_conv, y).flatten(1)))
 
 
 class Step:
@@ -50,17 +42,17 @@ class Step:
         """One iteration in the released structure."""
         self.d.requires_grad_(False)
         self.opt_g.zero_grad()
-        fake = reference_forward(self.g, self.lq, self.s, self.noise())
-        (F.l1_loss(fake, self.gt) + 0.01 * F.softplus(-plain_discriminator(self.d, fake)).mean()).backward()
+        fake = generate(self.g, self.lq, self.s, self.noise())
+        (F.l1_loss(fake, self.gt) + 0.01 * F.softplus(-discriminate(self.d, fake)).mean()).backward()
         self.opt_g.step()
         self.d.requires_grad_(True)
         self.opt_d.zero_grad()
-        fake = reference_forward(self.g, self.lq, self.s, self.noise())  # with its graph
-        on_fake, on_real = plain_discriminator(self.d, fake.detach()), plain_discriminator(self.d, self.gt)
+        fake = generate(self.g, self.lq, self.s, self.noise())  # with its graph
+        on_fake, on_real = discriminate(self.d, fake.detach()), discriminate(self.d, self.gt)
         loss = F.softplus(on_fake).mean() + F.softplus(-on_real).mean()
         if regularise:
             real = self.gt.clone().requires_grad_()
-            loss = loss + self.r1(plain_discriminator(self.d, real), real)
+            loss = loss + self.r1(discriminate(self.d, real), real)
         loss.backward()
         self.opt_d.step()
 
@@ -103,7 +95,7 @@ def measure(size: int, narrow: float, runs: int) -> tuple[str, ...]:
     check = copy.deepcopy(fast.g).eval()
     noise = fast.noise()
     with torch.no_grad():
-        error = (check(fast.lq, fast.s, noise=noise) - reference_forward(check, fast.lq, fast.s, noise)).abs().max()
+        error = (check(fast.lq, fast.s, noise=noise) - generate(check, fast.lq, fast.s, noise)).abs().max()
     calls = {}
     for name, call in (("plain", plain.released), ("fast", fast.ours), ("bf16", lambda r: half.ours(r, bf16=True))):
         calls[name] = lambda call=call: call(False)

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gcfsr_arch import ops
+from gcfsr_arch import fast, ops
 from gcfsr_arch.config import GCFSRConfig
 from gcfsr_arch.encoder import Encoder, LatentHead
 from gcfsr_arch.errors import GCFSRError
@@ -18,7 +18,7 @@ Noise = Literal["random", "fixed", "zero"] | Sequence[Tensor]
 
 
 class Features(NamedTuple):
-    """What `encode` finds in a picture; it does not depend on s."""
+    """The result of `encode`; it does not depend on s."""
 
     top: Tensor  # (N, C, 16, 16), where generation starts
     skips: list[Tensor]  # Conv(f) of Eq. 4, (N, C, 2^i, 2^i) for i = l .. u
@@ -57,6 +57,18 @@ def noise_maps(noise: Noise, shapes: list[tuple[int, ...]], seed: int | None, li
     return [torch.randn(shape, generator=generator).to(like) for shape in shapes]
 
 
+class LevelInputs(NamedTuple):
+    """What a level takes besides h and the image of the level below; level 16 has no `up`."""
+
+    f: Tensor  # Conv(f) of Eq. 4, (N, C, 2^i, 2^i)
+    sigmas: Sigmas
+    up_code: Tensor | None
+    conv_code: Tensor
+    rgb_code: Tensor
+    up_noise: Tensor | None
+    conv_noise: Tensor | None
+
+
 class Level(nn.Module):
     """One level of the generator: grow (above l), convolve, fuse with the encoder's feature, tRGB (Eq. 3-5)."""
 
@@ -69,16 +81,11 @@ class Level(nn.Module):
         self.conv = StyleConv(channels, channels, num_style_feat, style, fuse_first=fuse_first)
         self.to_rgb = ToRGB(channels, num_style_feat, style, taps)
 
-    def forward(
-        self, h: Tensor, f: Tensor, codes: Sequence[Tensor], noise: Sequence[Tensor | None], sigmas: Sigmas,
-        rgb: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    def forward(self, h: Tensor, rgb: Tensor | None, given: LevelInputs) -> tuple[Tensor, Tensor]:
         """h and rgb of the level below -> h (N, C, 2^i, 2^i) and rgb (N, 3, 2^i, 2^i) of this one."""
-        *up_code, conv_code, rgb_code = codes
-        *up_noise, conv_noise = noise
-        g = h if self.up is None else self.up(h, up_code[0], up_noise[0])  # Eq. 3, Conv_sm on the doubled h
-        h = self.conv(g, conv_code, conv_noise, f, sigmas)  # Eq. 3-4   (N, C, 2^i, 2^i)
-        return h, self.to_rgb(h, rgb_code, skip=rgb)  # Eq. 5
+        g = h if self.up is None else self.up(h, given.up_code, given.up_noise)  # Eq. 3, Conv_sm on the doubled h
+        h = self.conv(g, given.conv_code, given.conv_noise, given.f, given.sigmas)  # Eq. 3-4, ops.fuse
+        return h, self.to_rgb(h, given.rgb_code, below=rgb)  # Eq. 5
 
 
 def build_levels(
@@ -133,11 +140,11 @@ class GCFSR(nn.Module):
         s = strength_per_level(self._strength(s), len(self.sizes), like=next(self.parameters()))
         pairs = {size: self.modulation(s, size) for size in self.sizes}
         if s.ndim == 2:
-            return {size: (enc.flatten(1), gen.flatten(1)) for size, (enc, gen) in pairs.items()}
+            return {size: Sigmas(enc.flatten(1), gen.flatten(1)) for size, (enc, gen) in pairs.items()}
         return pairs
 
     def encode(self, x: Tensor) -> Features:
-        """Features and latent codes (Eq. 1-2) of a picture, (N, 3, 2^u, 2^u) RGB in [-1, 1], resized to that size.
+        """Features and latent codes (Eq. 1-2) of an image, (N, 3, 2^u, 2^u) RGB in [-1, 1], resized to that size.
 
         Raises:
             GCFSRError: another shape.
@@ -145,7 +152,7 @@ class GCFSR(nn.Module):
         if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] != self.out_size or x.shape[3] != self.out_size:
             size = self.out_size
             raise GCFSRError(f"input of shape {tuple(x.shape)}: the network takes (N, 3, {size}, {size}); resize it")
-        if ops.in_place():
+        if fast.in_place():
             x = x.contiguous(memory_format=torch.channels_last)  # faster on every device; the layers keep it
         return Features(*self.encoder(x, self.checkpoint_levels and self.training))
 
@@ -155,7 +162,7 @@ class GCFSR(nn.Module):
         """Generates the face from encoded features at strength s (Eq. 3-5).
 
         Args:
-            features: of `encode`. Features of one picture are used for every s of a batch.
+            features: of `encode`. Features of one image are used for every s of a batch.
             s: number, (N,), (N, 1), (N, levels from 16 up) or map (N, 1, H, W), in [0, 1]; not needed if blind.
             noise, seed: see `noise_maps`.
 
@@ -173,10 +180,16 @@ class GCFSR(nn.Module):
         maps = noise_maps(noise, self.noise_shapes(batch), seed, h)
         codes = features.w.unbind(1) or [features.w] * (2 * len(self.sizes))
         for i, (size, level) in enumerate(self.levels.items()):  # l .. u, i.e. 16 .. 2^u pixels
-            used = slice(max(0, 2 * i - 1), 2 * i + 2)  # tRGB uses the code of the next convolution
-            sigmas = self.modulation(s, int(size))
-            args = (h, features.skips[i], codes[used], maps[max(0, 2 * i - 1) : 2 * i + 1], sigmas, rgb)
-            h, rgb = run(level, *args, recompute=self.checkpoint_levels and self.training)
+            given = LevelInputs(
+                f=features.skips[i],
+                sigmas=self.modulation(s, int(size)),
+                up_code=codes[2 * i - 1] if i else None,
+                conv_code=codes[2 * i],
+                rgb_code=codes[2 * i + 1],  # also of the next level's `up`
+                up_noise=maps[2 * i - 1] if i else None,
+                conv_noise=maps[2 * i],
+            )
+            h, rgb = run(level, h, rgb, given, recompute=self.checkpoint_levels and self.training)
         assert rgb is not None
         return rgb
 

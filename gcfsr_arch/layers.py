@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
-from gcfsr_arch import ops
+from gcfsr_arch import fast, ops
 
 
 class EqualConv2d(nn.Module):
@@ -94,17 +94,15 @@ class ModulatedConv2d(nn.Module):
         style = self.weight.new_ones(1, x.shape[1]) if self.style is None else self.style(code)  # (N or 1, I)
         one = style.shape[0] == 1  # then the style goes into the weights, and can bear their factor
         weight, style = (self.weight, style * self.gain) if one else (self.weight * self.gain, style)
-        return ops.modulated_conv2d(x, weight, style, self.demodulate, self.up_kernel, gain)
+        return fast.modulated_conv2d(x, weight, style, self.demodulate, self.up_kernel, gain)
 
 
 class StyleConv(nn.Module):
     """Conv_sm of Eq. 3: modulated convolution, noise, bias, activation; and the feature modulation of Eq. 4.
 
-    The gain of the activation and sigma_gen are folded into the convolution: leaky ReLU is positively homogeneous.
-
     Args:
         in_channels, out_channels, num_style_feat, style, up_kernel: as in `ModulatedConv2d`.
-        fuse_first: feature modulation stands before bias and activation (released) instead of after (Eq. 4).
+        fuse_first: feature modulation comes before bias and activation (released) instead of after (Eq. 4).
     """
 
     def __init__(
@@ -131,6 +129,24 @@ class StyleConv(nn.Module):
         sigmas: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """x (N, I, H, W), its code and noise -> g, or h where the encoder's f and the sigmas of Eq. 4 are given."""
+        if fast.in_place():
+            return self._folded(x, code, noise, f, sigmas)
+        gain, bias = self.bias.new_full((1, 1, 1, 1), ops.SQRT2), self.bias.view(1, -1, 1, 1) * ops.SQRT2
+        y = self.conv(x, code, gain)  # with the gain of the activation: leaky ReLU is positively homogeneous
+        bias = bias.to(y.dtype)  # under autocast a term in float32 would double the size of every activation
+        if noise is not None:
+            y = y + (noise * (self.noise_strength * gain)).to(y.dtype)
+        if f is None or sigmas is None:
+            return ops.leaky_relu(y + bias)
+        f, (sigma_enc, sigma_gen) = f.to(y.dtype), (sigma.to(y.dtype) for sigma in sigmas)
+        if self.fuse_first:
+            return ops.leaky_relu(ops.fuse(f, y, sigma_enc * ops.SQRT2, sigma_gen) + bias)
+        return ops.fuse(f, ops.leaky_relu(y + bias), sigma_enc, sigma_gen)  # h of Eq. 4
+
+    def _folded(
+        self, x: Tensor, code: Tensor, noise: Tensor | None, f: Tensor | None, sigmas: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        """`forward` in fewer passes over memory: sigma_gen and the gain are folded into the convolution."""
         bias, before, after = self.bias.view(1, -1, 1, 1) * ops.SQRT2, [], []
         gain = torch.full_like(bias, ops.SQRT2)
         if f is not None and sigmas is not None:
@@ -143,11 +159,11 @@ class StyleConv(nn.Module):
         y = self.conv(x, code, gain)
         if noise is not None:
             before = [*before, (noise, self.noise_strength * gain)]
-        return ops.finish(y, bias, before, after)
+        return fast.finish(y, bias, before, after)
 
 
 class ToRGB(nn.Module):
-    """tRGB of Eq. 5: a modulated 1x1 convolution to RGB added to the doubled picture of the level below."""
+    """tRGB of Eq. 5: a modulated 1x1 convolution to RGB, added to the doubled image of the level below."""
 
     def __init__(self, in_channels: int, num_style_feat: int, style: bool, resample_kernel: Sequence[float]):
         super().__init__()
@@ -156,9 +172,10 @@ class ToRGB(nn.Module):
         self.up_kernel: Tensor
         self.register_buffer("up_kernel", ops.fir_kernel(resample_kernel, 4.0), False)
 
-    def forward(self, h: Tensor, code: Tensor, skip: Tensor | None = None) -> Tensor:
-        rgb = self.conv(h, code) + self.bias.view(1, 3, 1, 1)  # (N, 3, 2^i, 2^i)
-        return rgb if skip is None else rgb + ops.upsample2d(skip, self.up_kernel)
+    def forward(self, h: Tensor, code: Tensor, below: Tensor | None = None) -> Tensor:
+        """h (N, C, 2^i, 2^i) and the image of the level below (N, 3, 2^(i-1), 2^(i-1)) -> (N, 3, 2^i, 2^i)."""
+        rgb = self.conv(h, code) + self.bias.view(1, 3, 1, 1)
+        return rgb if below is None else rgb + ops.upsample2d(below, self.up_kernel)
 
 
 def run(module: nn.Module, *args: Any, recompute: bool) -> Any:

@@ -1,5 +1,7 @@
 """Eq. 4: from the strength s to the scaling vectors sigma_enc and sigma_gen of every level."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,7 +10,14 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.layers import EqualLinear
 
 Strength = float | Tensor
-Sigmas = tuple[Tensor, Tensor]
+
+
+class Sigmas(NamedTuple):
+    """The scaling vectors of one level (Eq. 4)."""
+
+    enc: Tensor  # of the encoder's feature f
+    gen: Tensor  # of the generator's feature g
+
 
 GRID = 1024  # a map of s reads sigma from a table of GRID + 1 points in [0, 1]; between points it is linear
 
@@ -24,7 +33,7 @@ def unit_pair(sigma_1: Tensor, sigma_2: Tensor, eps: float = 1e-8) -> Sigmas:
         sigma_enc, sigma_gen with sigma_enc^2 + sigma_gen^2 = 1 but for eps, which only a pair near zero shows.
     """
     norm = torch.rsqrt(sigma_1.square() + sigma_2.square() + eps)
-    return sigma_1 * norm, sigma_2 * norm
+    return Sigmas(sigma_1 * norm, sigma_2 * norm)
 
 
 def strength_per_level(s: Strength, levels: int, like: Tensor) -> Tensor:
@@ -77,11 +86,10 @@ class FeatureModulation(nn.Module):
     def forward(self, s: Tensor, size: int) -> Sigmas:
         """sigma_enc, sigma_gen at the level of `size`: (N, C, 1, 1), or (N, C, size, size) for a map of s."""
         if s.ndim == 2:
-            sigma_enc, sigma_gen = self.pair(s[:, self.sizes.index(size)], size)
-            return sigma_enc[:, :, None, None], sigma_gen[:, :, None, None]
+            return Sigmas(*(sigma[:, :, None, None] for sigma in self.pair(s[:, self.sizes.index(size)], size)))
         s = F.interpolate(s, (size, size), mode="bilinear", antialias=True).clamp(0, 1)[:, 0]  # (N, size, size)
-        sigma_enc, sigma_gen = self.pair(torch.linspace(0, 1, GRID + 1).to(s), size)  # (GRID + 1, C)
-        return read_table(sigma_enc, s), read_table(sigma_gen, s)
+        tables = self.pair(torch.linspace(0, 1, GRID + 1).to(s), size)  # each (GRID + 1, C)
+        return Sigmas(*(read_table(table, s) for table in tables))
 
 
 def read_table(table: Tensor, s: Tensor) -> Tensor:
@@ -110,8 +118,7 @@ class MLPModulation(FeatureModulation):
     def raw(self, s: Tensor, size: int) -> Sigmas:
         part = self.slices[size]  # only this level's rows of the last layer
         sigma = F.linear(self.hidden(s[:, None]), self.out.weight[part] * self.out.gain, self.out.bias[part])
-        sigma_1, sigma_2 = sigma.chunk(2, dim=1)
-        return sigma_1, sigma_2
+        return Sigmas(*sigma.chunk(2, dim=1))
 
 
 class LinearModulation(FeatureModulation):
@@ -125,7 +132,7 @@ class LinearModulation(FeatureModulation):
         self.gen = nn.ModuleDict({str(size): EqualLinear(1, c, bias_init=1.0) for size, c in channels.items()})
 
     def raw(self, s: Tensor, size: int) -> Sigmas:
-        return self.enc[str(size)](s[:, None]), self.gen[str(size)](s[:, None])
+        return Sigmas(self.enc[str(size)](s[:, None]), self.gen[str(size)](s[:, None]))
 
 
 class PlainAddition(FeatureModulation):
@@ -135,7 +142,7 @@ class PlainAddition(FeatureModulation):
 
     def pair(self, s: Tensor, size: int) -> Sigmas:
         one = torch.ones_like(s)[:, None]
-        return one, one
+        return Sigmas(one, one)
 
 
 def build_modulation(variant: str, channels: dict[int, int], width: int, enabled: bool) -> FeatureModulation:

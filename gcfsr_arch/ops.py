@@ -1,7 +1,7 @@
 """The arithmetic of the networks as pure functions of tensors. Images and features are (N, C, H, W)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,9 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SQRT2 = math.sqrt(2.0)
-
-# oneDNN's transposed convolution to an odd width takes twice its time on processors with AVX2 and no more
-EVEN_WIDTH = torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
 def fir_kernel(taps: Sequence[float], gain: float = 1.0) -> Tensor:
@@ -142,19 +139,16 @@ def traced() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
 
 
-def in_place() -> bool:
-    """Whether intermediate results may be overwritten: nobody differentiates or traces."""
-    return not torch.is_grad_enabled() and not traced()
-
-
 def conv_up(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
     """Convolution that doubles the size: transposed convolution, then a blur. (N, I, H, W) -> (N, O, 2H, 2W)."""
-    k, taps = weight.shape[-1], kernel.shape[0]
-    extra = 1 if EVEN_WIDTH and in_place() else 0  # columns of zeros
-    y = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2, output_padding=(0, extra))  # (N, O, 2H + k - 2, ...)
-    p = taps - 2 - (k - 1)
-    y = blur(y, kernel, ((p + 1) // 2 + 1, p // 2 + 1))
-    return y[..., : y.shape[-1] - extra]
+    y = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)  # (N, O, 2H + k - 2, ...)
+    return blur(y, kernel, pad_up(weight, kernel))
+
+
+def pad_up(weight: Tensor, kernel: Tensor) -> tuple[int, int]:
+    """Zeros before and after for the blur behind a transposed convolution with stride 2, so that it ends at 2H."""
+    p = kernel.shape[0] - weight.shape[-1] - 1
+    return (p + 1) // 2 + 1, p // 2 + 1
 
 
 def conv_down(x: Tensor, weight: Tensor, bias: Tensor | None, kernel: Tensor) -> Tensor:
@@ -165,88 +159,33 @@ def conv_down(x: Tensor, weight: Tensor, bias: Tensor | None, kernel: Tensor) ->
 
 
 def modulated_conv2d(
-    x: Tensor,
-    weight: Tensor,
-    style: Tensor,
-    demodulate: bool = True,
-    up_kernel: Tensor | None = None,
-    gain: Tensor | None = None,
+    x: Tensor, weight: Tensor, style: Tensor, demodulate: bool = True, up_kernel: Tensor | None = None
 ) -> Tensor:
     """Style-modulated convolution (StyleGAN2, Eq. 1-3; Conv_sm of Eq. 3 in the paper).
 
-    Every sample has the kernel w[o, i] = weight[o, i] * style[i], scaled to unit norm per o. One style for the whole
-    batch is folded into the weights; several styles modulate the activations instead, which is the same product.
+    Every sample has the kernel w[o, i] = weight[o, i] * style[i], scaled to unit norm per o.
 
     Args:
         x: (N, I, H, W).
-        weight: (O, I, k, k); it or the style bears the equalised-rate factor.
+        weight: (O, I, k, k); it or the style has the equalised-rate factor.
         style: (N or 1, I).
         demodulate: whether the kernel is scaled to unit norm.
         up_kernel: low-pass kernel that sums to 4; doubles the size.
-        gain: multiplies the output, (N or 1, O, 1, 1), or (N or 1, O, H, W) of the output.
 
     Returns:
         (N, O, H, W), or (N, O, 2H, 2W) with `up_kernel`.
     """
-    scale = None  # (N or 1, O, 1, 1)
+    (n, i, h, w), (o, _, k, _) = x.shape, weight.shape
+    kernels = weight[None] * style.expand(n, -1).view(n, 1, i, 1, 1)  # (N, O, I, k, k)
     if demodulate:
-        energy = style.square() @ weight.square().sum((2, 3)).t()  # (N or 1, O)
-        scale = torch.rsqrt(energy + 1e-8)[:, :, None, None]
-    map_gain = gain if gain is not None and gain.shape[-1] > 1 else None
-    if gain is not None and map_gain is None:
-        scale = gain if scale is None else scale * gain
-    if style.shape[0] == 1 and (scale is None or scale.shape[0] == 1):
-        weight = weight * style.view(1, -1, 1, 1)
-        y = _conv(x, weight if scale is None else weight * scale.view(-1, 1, 1, 1), up_kernel)
-    else:
-        y = _conv(x * style[:, :, None, None].to(x.dtype), weight, up_kernel)
-        y = y if scale is None else y * scale.to(y.dtype)
-    return y if map_gain is None else y * map_gain
-
-
-def _conv(x: Tensor, weight: Tensor, up_kernel: Tensor | None) -> Tensor:
+        kernels = kernels * torch.rsqrt(kernels.square().sum((2, 3, 4), keepdim=True) + 1e-8)
+    x = x.reshape(1, n * i, h, w)
     if up_kernel is None:
-        return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
-    return conv_up(x, weight, up_kernel)
+        return F.conv2d(x, kernels.view(n * o, i, k, k), padding=k // 2, groups=n).view(n, o, h, w)
+    y = F.conv_transpose2d(x, kernels.transpose(1, 2).reshape(n * i, o, k, k), stride=2, groups=n)
+    return upfirdn2d(y.view(n, o, *y.shape[2:]), up_kernel, pad=pad_up(weight, up_kernel))
 
 
-Scaled = tuple[Tensor, Tensor]  # a tensor and its factor, broadcastable
-
-CACHED = 1 << 20  # elements of a block of rows that stay in the processor's cache from one operation to the next
-
-
-def finish(y: Tensor, bias: Tensor, before: Sequence[Scaled], after: Sequence[Scaled]) -> Tensor:
-    """Leaky ReLU of y + bias + sum(before), then + sum(after): what follows a modulated convolution.
-
-    Args:
-        y: (N, C, H, W); may be overwritten.
-        bias: broadcastable.
-        before, after: products to add, (N or 1, C or 1, H, W) times a broadcastable factor.
-
-    Returns:
-        (N, C, H, W).
-    """
-    bias = bias.to(y.dtype)  # under autocast a factor in float32 would double the size of every activation
-    before, after = ([(a.to(y.dtype), b.to(y.dtype)) for a, b in pairs] for pairs in (before, after))
-    if not in_place():
-        return _finish(y + bias, before, after, torch.addcmul)
-    out = y if y.is_contiguous() or y.is_contiguous(memory_format=torch.channels_last) else torch.empty_like(y)
-    rows = max(1, CACHED // max(1, y[:, :, 0].numel()))
-    for top in range(0, y.shape[2], rows):
-
-        def part(x: Tensor, top: int = top) -> Tensor:
-            return x[:, :, top : top + rows] if x.shape[2] > 1 else x
-
-        total = torch.add(part(y), part(bias), out=part(out))
-        pairs = [(part(a), part(b)) for a, b in before], [(part(a), part(b)) for a, b in after]
-        _finish(total, *pairs, Tensor.addcmul_)
-    return out
-
-
-def _finish(y: Tensor, before: Sequence[Scaled], after: Sequence[Scaled], add_product: Callable[..., Tensor]) -> Tensor:
-    for a, b in before:
-        y = add_product(y, a, b)
-    y = leaky_relu(y)
-    for a, b in after:
-        y = add_product(y, a, b)
-    return y
+def fuse(f: Tensor, g: Tensor, sigma_enc: Tensor, sigma_gen: Tensor) -> Tensor:
+    """Feature modulation (Eq. 4): f, g (N, C, H, W); sigma (N or 1, C, 1, 1) or (N, C, H, W)."""
+    return sigma_enc * f + sigma_gen * g

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
 
-from gcfsr_arch import ops
+from gcfsr_arch import fast, ops
 
 
 def rand(*shape, seed=0, dtype=torch.float64):
@@ -86,33 +86,48 @@ def naive_modulated(x, weight, style, demodulate, up_kernel):
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("demodulate", [True, False])
 @pytest.mark.parametrize("up", [True, False])
-def test_modulated_conv_equals_the_loop(batch, demodulate, up):
+@pytest.mark.parametrize("form", [ops, fast])
+def test_modulated_conv_equals_the_loop(form, batch, demodulate, up):
     x, weight, style = rand(batch, 5, 8, 8), rand(4, 5, 3, 3, seed=1), rand(batch, 5, seed=2) + 1
     kernel = ops.fir_kernel((1, 3, 3, 1), 4.0).double() if up else None
-    actual = ops.modulated_conv2d(x, weight, style, demodulate, kernel)
+    actual = form.modulated_conv2d(x, weight, style, demodulate, kernel)
     torch.testing.assert_close(actual, naive_modulated(x, weight, style, demodulate, kernel))
     assert actual.shape == (batch, 4, 16, 16) if up else (batch, 4, 8, 8)
 
 
-def test_one_style_serves_a_batch():
+@pytest.mark.parametrize("form", [ops, fast])
+def test_one_style_serves_a_batch(form):
     x, weight, style = rand(3, 5, 8, 8), rand(4, 5, 3, 3, seed=1), rand(1, 5, seed=2)
-    actual = ops.modulated_conv2d(x, weight, style)
-    torch.testing.assert_close(actual, ops.modulated_conv2d(x, weight, style.expand(3, -1)))
+    actual = form.modulated_conv2d(x, weight, style)
+    torch.testing.assert_close(actual, form.modulated_conv2d(x, weight, style.expand(3, -1)))
+
+
+@pytest.mark.parametrize("taps", [(1, 3, 3, 1), (1, 2, 1), (1, 4, 7, 2)])
+def test_a_transposed_convolution_to_an_even_width_is_the_same(taps, monkeypatch):
+    """The branch of processors with AVX2 and no more."""
+    x, weight, kernel = rand(2, 3, 5, 6), rand(4, 3, 3, 3, seed=1), ops.fir_kernel(taps, 4.0).double()
+    monkeypatch.setattr(fast, "EVEN_WIDTH", True)
+    with torch.no_grad():
+        torch.testing.assert_close(fast.conv_up(x, weight, kernel), ops.conv_up(x, weight, kernel))
+
+
+def test_fuse_is_equation_4():
+    f, g, enc, gen = rand(2, 3, 2, 2), rand(2, 3, 2, 2, seed=1), rand(2, 3, 1, 1, seed=2), rand(2, 3, 1, 1, seed=3)
+    expected = np.einsum("nchw,nc->nchw", f, enc[..., 0, 0]) + np.einsum("nchw,nc->nchw", g, gen[..., 0, 0])
+    np.testing.assert_allclose(ops.fuse(f, g, enc, gen), expected, atol=1e-12)
 
 
 def test_gradients_in_float64():
     kernel = ops.fir_kernel((1, 3, 3, 1), 4.0).double()
     x, weight = rand(2, 2, 4, 4).requires_grad_(), rand(2, 2, 3, 3, seed=1).requires_grad_()
-    bias, gain = rand(1, 2, 1, 1, seed=3).requires_grad_(), rand(2, 2, 1, 1, seed=4).requires_grad_()
-    style = rand(2, 2, seed=2).requires_grad_()
+    style, gain = rand(2, 2, seed=2).requires_grad_(), rand(2, 2, 1, 1, seed=4).requires_grad_()
     check = torch.autograd.gradcheck
-    assert check(lambda x, w, s: ops.modulated_conv2d(x, w, s), (x, weight, style))
-    assert check(lambda x, w, s: ops.modulated_conv2d(x, w, s, up_kernel=kernel), (x, weight, style))
+    assert check(lambda x, w, s: fast.modulated_conv2d(x, w, s), (x, weight, style))
+    assert check(lambda x, w, s: fast.modulated_conv2d(x, w, s, up_kernel=kernel), (x, weight, style))
     assert check(lambda x, w: ops.conv_down(x, w, None, kernel / 4), (x, weight))
     assert check(lambda x: ops.upsample2d(x, kernel), (x,))
     assert check(lambda x: ops.blur(x, kernel, (2, 1)), (x,))
-    assert check(lambda x, w, s, g: ops.modulated_conv2d(x, w, s, gain=g), (x, weight, style, gain))
-    assert check(lambda x, b, g: ops.finish(x * 1, b, [(x, g)], [(x, g)]), (x, bias, gain))
+    assert check(lambda x, w, s, g: fast.modulated_conv2d(x, w, s, gain=g), (x, weight, style, gain))
     twice = torch.autograd.gradgradcheck  # R1 needs it
     asymmetric = ops.fir_kernel((1, 4, 7, 2)).double()
     for taps in (kernel / 4, asymmetric):
@@ -131,7 +146,4 @@ def test_finish_in_place_equals_the_formula(channels):
     z = (y + bias + noise * strength).numpy()
     expected = np.where(z > 0, z, 0.2 * z) + (skip * sigma).numpy()
     args = (bias, [(noise, strength)], [(skip, sigma)])
-    leaf = y.clone().requires_grad_()
-    np.testing.assert_allclose(ops.finish(leaf, *args).detach(), expected, atol=1e-12)
-    with torch.no_grad():
-        np.testing.assert_allclose(ops.finish(y.clone(), *args), expected, atol=1e-12)
+    np.testing.assert_allclose(fast.finish(y.clone(), *args), expected, atol=1e-12)

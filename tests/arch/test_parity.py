@@ -1,7 +1,12 @@
-"""The released form reproduces the arrays that the authors' code gave, from parameters drawn by a recipe."""
+"""The released form reproduces the arrays that the authors' code gave, from parameters drawn by a recipe.
 
-import importlib.util
+The arrays are in `tests/golden`. Every parameter is drawn from its released name and shape, so a wrong name in
+`released_names` gives other numbers.
+"""
+
 import json
+import re
+import zlib
 
 import numpy as np
 import pytest
@@ -12,24 +17,39 @@ from gcfsr_arch.checkpoint import fit
 from gcfsr_arch.released_names import released_name
 
 ATOL = 2e-5
+RECIPE = (  # released name, scale, offset; the first that matches
+    (r"style_conv(1|s\.\d+)\.weight", 0.1, 0.3),
+    (r"condition_scale.*weight", 0.5, 0.0),
+    (r"condition_scale.*", 0.3, 1.0),
+    (r".*modulation\.weight", 0.5, 0.0),
+    (r".*modulation\.bias", 0.2, 1.0),
+    (r"to_rgb.*modulated_conv\.weight", 0.3, 0.0),
+    (r".*bias", 0.1, 0.0),
+    (r".*", 1.0, 0.0),
+)
 
 
-@pytest.fixture(scope="module")
-def recipe(shared):
-    spec = importlib.util.spec_from_file_location("recipe", shared / "parity" / "recipe.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def drawn(name, shape):
+    """A parameter by its released name: uniform numbers from PCG64's raw words, rounded to half precision."""
+    count = int(np.prod(shape))
+    words = np.random.PCG64(zlib.crc32(name.encode("ascii"))).random_raw((count + 3) // 4)
+    k = np.asarray(words, dtype="<u8").view("<u2")[:count].astype(np.float64)
+    unit = (((k + 0.5) / 65536 - 0.5) * np.sqrt(12)).reshape(shape)  # mean 0, variance 1
+    scale, offset = next((scale, offset) for pattern, scale, offset in RECIPE if re.fullmatch(pattern, name))
+    return torch.from_numpy((unit * scale + offset).astype(np.float16).astype(np.float32))
 
 
-def drawn_state(recipe, listing):
-    """Parameters by name and shape of a state_dict listing; 'param' and 'buffer' alike."""
-    rows = [line.split("\t") for line in listing.read_text().splitlines() if line and not line.startswith("#")]
-    state = {}
-    for name, shape, _ in rows:
-        dims = [int(n) for n in shape.split(",")] if shape else []
-        state[name] = torch.from_numpy(recipe.param(name, dims))
-    return state
+def drawn_state(net, size):
+    """The parameters of a network under the released names."""
+    names = {key: released_name(key, size) for key in net.state_dict()}
+    return {name: drawn(name, net.state_dict()[key].shape) for key, name in names.items()}
+
+
+def golden(root, name):
+    """The arrays of one file, which is stored in parts."""
+    parts = sorted((root / "tests" / "golden").glob(f"{name}.*.npz"))
+    assert parts
+    return {key: array for part in parts for key, array in np.load(part).items()}
 
 
 def close(actual, expected, atol=ATOL):
@@ -84,12 +104,12 @@ def captures(net):
     return seen
 
 
-@pytest.mark.parametrize(
-    ("case", "form", "blind"), [("P1_sr64", "gcfsr_sr_64", False), ("P2_blind64", "gcfsr_blind_64", True)]
-)
-def test_generator_arrays(shared, recipe, tmp_path, case, form, blind):
-    data = dict(np.load(shared / "parity" / "dev" / f"{case}.npz"))
-    torch.save({"params_ema": drawn_state(recipe, shared / "parity" / f"{form}.state_dict.txt")}, tmp_path / "net.pth")
+@pytest.mark.parametrize(("case", "blind"), [("P1_sr64", False), ("P2_blind64", True)])
+def test_generator_arrays(root, tmp_path, case, blind):
+    data = golden(root, case)
+    with torch.device("meta"):
+        plan = GCFSR(64, variant="released", blind=blind)
+    torch.save({"params_ema": drawn_state(plan, 64)}, tmp_path / "net.pth")
     net = load_generator(tmp_path / "net.pth")
     assert (net.out_size, net.blind, net.config.variant) == (64, blind, "released")
     x = torch.from_numpy(data["input"])
@@ -115,12 +135,11 @@ def test_generator_arrays(shared, recipe, tmp_path, case, form, blind):
 
 
 @pytest.mark.parametrize("std", [False, True])
-def test_discriminator_arrays(shared, recipe, std):
+def test_discriminator_arrays(root, std):
     prefix = "std." if std else "no_std."
-    data = {k.removeprefix(prefix): v for k, v in np.load(shared / "parity" / "dev" / "P3_disc64.npz").items()}
+    data = {key.removeprefix(prefix): array for key, array in golden(root, "P3_disc64").items()}
     net = GCFSRDiscriminator(64, minibatch_std=std)
-    listing = shared / "parity" / f"disc_{'std' if std else 'no_std'}_64.state_dict.txt"
-    fit(net, drawn_state(recipe, listing))
+    fit(net, drawn_state(net, 64))
     seen = {}
     parts = {"body0": net.first, "final_conv": net.final_conv, "linear0": net.linear1}
     parts |= {f"body{i + 1}": block for i, block in enumerate(net.blocks)}
@@ -154,5 +173,8 @@ def test_released_names_and_counts(shared, form):
         assert sum(p.numel() for p in net.parameters()) == total
 
 
-def test_meta_is_readable(shared):
-    assert json.loads(str(np.load(shared / "parity" / "dev" / "P1_sr64.npz")["meta"]))["out_size"] == 64
+def test_golden_files_are_small_and_of_64_pixels(root):
+    files = sorted((root / "tests" / "golden").glob("*.npz"))
+    assert len(files) == 7
+    assert all(file.stat().st_size < 1_000_000 for file in files)
+    assert json.loads(str(golden(root, "P1_sr64")["meta"]))["out_size"] == 64

@@ -20,7 +20,7 @@ Options = TypeVar("Options", bound="FaceOptions")
 
 LOADER_KEYS = frozenset(
     {
-        *("type", "scale", "mean", "std", "suffix", "batch_size_per_gpu", "num_worker_per_gpu", "use_shuffle"),
+        *("type", "scale", "suffix", "batch_size_per_gpu", "num_worker_per_gpu", "use_shuffle"),
         *("dataset_enlarge_ratio", "prefetch_mode", "num_prefetch_queue", "pin_memory", "persistent_workers"),
     }
 )
@@ -33,25 +33,30 @@ class FaceOptions:
     Attributes:
         dataroot_gt: folder of the true faces (searched with its subfolders), an LMDB made by BasicSR (`*.lmdb`), or the
             root that `meta_info_file` is relative to.
-        out_size: side of the pictures in pixels.
+        out_size: side of the images in pixels.
         name: names the data set in errors and logs.
-        phase: "train" draws by (seed, epoch, index) and skips pictures that fail; "val" and "test" draw by (seed,
-            index), never flip, augment, misplace or balance, and stop at a picture that fails.
+        phase: "train" draws by (seed, epoch, index) and skips images that fail; "val" and "test" draw by (seed,
+            index), never flip, augment, misplace or balance, and stop at an image that fails.
         io_backend: {"type": "disk" | "lmdb"}.
-        meta_info_file: text file with one picture a line (what follows a blank is ignored); without it all pictures.
-        exclude_list: text file with one name (with or without suffix) a line: pictures held out.
+        meta_info_file: text file with one image a line (the rest of a line is ignored); without it all images.
+        exclude_list: text file with one name (with or without suffix) a line: images held out.
         resize_gt: bicubic-resizes square faces of another size to out_size instead of refusing them.
         use_hflip: mirrors half of the training samples.
-        seed: decides every draw.
-        repeats: how often each picture stands in one epoch, with draws of its own each time. In a training of ours
+        seed: decides every draw; a training set without it takes `manual_seed` of the option file.
+        repeats: how often each image is in one epoch, with draws of its own. In a training of ours
             BasicSR's dataset_enlarge_ratio does the same; its own loader would give the same sample again.
-        max_bad_share: share of pictures that may fail before the run stops, in [0, 1].
-        augment: tone and colour augmentation of the truth, before it is degraded; see `ToneRanges`.
-        misplace: moves the truth off the place that alignment gives a face, before that; see `PlacementRanges`.
-        balance_luminance: draws training pictures evenly over the luminance of the face's middle.
+        max_bad_share: share of images that may fail before the run stops, in [0, 1].
+        augment: tone and colour augmentation of the ground truth, before it is degraded; see `ToneRanges`.
+        misplace: moves the ground truth off the place that alignment gives a face, before that; see `PlacementRanges`.
+        balance_luminance: draws training images evenly over the luminance of the face's middle.
         luminance_cache: file that keeps these luminances; without it they are measured at every start.
+        mean, std: of R, G, B in [0, 1]: images are returned as (image - mean) / std, as BasicSR's data sets do; without
+            them in [-1, 1], which is 0.5 for both and what our networks take.
         valid_corners: table of the images whose border is padding (see `valid_area`); samples then have a mask `valid`,
             (1, S, S) with 1 inside the photograph, and training leaves the rest out of every loss.
+        extra_roots: further folders or LMDBs, read as dataroot_gt is.
+        root_weights: proportions in which training draws from dataroot_gt and each of extra_roots; without them every
+            image is drawn as often.
     """
 
     dataroot_gt: str
@@ -70,7 +75,11 @@ class FaceOptions:
     misplace: PlacementRanges | None = None
     balance_luminance: bool = False
     luminance_cache: str | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
     valid_corners: str | None = None
+    extra_roots: tuple[str, ...] | None = None
+    root_weights: tuple[float, ...] | None = None
 
     @classmethod
     def from_opt(cls: type[Options], opt: dict[str, Any]) -> Options:
@@ -92,6 +101,13 @@ class FaceOptions:
         self._require(self.repeats >= 1, "repeats", "at least 1")
         self._require(self.seed >= 0, "seed", "at least 0")
         self._require(0 <= self.max_bad_share <= 1, "max_bad_share", "between 0 and 1")
+        self._require((self.mean is None) == (self.std is None), "mean, std", "given together")
+        valid = self.std is None or (len(self.mean or ()) == len(self.std) == 3 and min(self.std) > 0)
+        self._require(valid, "mean, std", "three numbers each, std above 0")
+        self._require(not (self.extra_roots and self.meta_info_file), "meta_info_file", "left out with extra_roots")
+        weights = self.root_weights
+        valid = weights is None or (len(weights) == 1 + len(self.extra_roots or ()) > 1 and min(weights) > 0)
+        self._require(valid, "root_weights", "one number above 0 for dataroot_gt and for each of extra_roots")
 
     def _require(self, holds: bool, key: str, wanted: str) -> None:
         if not holds:
@@ -104,7 +120,7 @@ class MultiFactorOptions(FaceOptions):
 
     Attributes:
         max_factor: s = factor / max_factor.
-        factors: drawn uniformly; one that stands twice is drawn twice as often.
+        factors: drawn uniformly; one that is listed twice is drawn twice as often.
         factor_range: [smallest, largest], drawn uniformly and moved to the nearest ratio out_size / n of whole pixels.
         factor_draw: "uniform" over factor_range, or "log": uniform in its logarithm, every octave equally often.
         factor: the same for every sample, as validation wants it.

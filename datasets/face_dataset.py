@@ -15,7 +15,7 @@ from gcfsr_datasets.color import augment_tone
 from gcfsr_datasets.dataset_options import FaceOptions
 from gcfsr_datasets.degradation import to_uint8
 from gcfsr_datasets.image_io import decode_bgr
-from gcfsr_datasets.picture_source import open_source
+from gcfsr_datasets.picture_source import JoinedSource, open_source
 from gcfsr_datasets.placement import misplace
 from gcfsr_datasets.resize import resize
 from gcfsr_datasets.valid_area import ValidAreas
@@ -41,10 +41,13 @@ class FaceDataset(Dataset):
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._failed = torch.zeros(len(self.source.names), dtype=torch.uint8).share_memory_()
         self._valid = None if options.valid_corners is None else ValidAreas.read(options.valid_corners)
-        self._chances = None
+        chances = np.ones(len(self.source.names))
         if self.training and options.balance_luminance:
-            luminances = balance.measure(self.source, options.luminance_cache)
-            self._chances = np.cumsum(balance.even_weights(luminances))
+            chances *= balance.even_weights(balance.measure(self.source, options.luminance_cache))
+        if self.training and isinstance(self.source, JoinedSource) and options.root_weights is not None:
+            chances *= self.source.weights(options.root_weights)
+        even = np.ptp(chances) == 0  # then every image is seen once in an epoch
+        self._chances = None if even else np.cumsum(chances / chances.sum())
 
     def __len__(self) -> int:
         return len(self.source.names) * self.options.repeats
@@ -80,11 +83,18 @@ class FaceDataset(Dataset):
         if self.training and self.options.augment is not None:
             image = augment_tone(image.astype(np.float32) / 255, rng, self.options.augment)
         valid = {} if self._valid is None else {"valid": torch.from_numpy((mask > 127).transpose(2, 0, 1)).float()}
-        return {**self.sample(image, rng), **valid, "lq_path": name, "gt_path": name}
+        return {**self._normalized(self.sample(image, rng)), **valid, "lq_path": name, "gt_path": name}
 
     def sample(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
         """Degrades a square face, BGR, uint8 or float32 in [0, 1]: lq and gt (3, S, S) RGB in [-1, 1], s, factor."""
         raise NotImplementedError
+
+    def _normalized(self, sample: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The sample with its images as `mean` and `std` ask for them."""
+        if self.options.mean is None:
+            return sample
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.options.mean, self.options.std))
+        return {key: ((x + 1) / 2 - mean) / std if x.ndim == 3 else x for key, x in sample.items()}
 
     def _choose(self, index: int, rng: np.random.Generator) -> int:
         if self._chances is None:

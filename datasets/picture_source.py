@@ -2,6 +2,10 @@
 
 import os
 import threading
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
@@ -27,11 +31,33 @@ def open_source(options: FaceOptions) -> PictureSource:
     Raises:
         GCFSRError: the folder, list or LMDB is missing, empty or malformed.
     """
+    if options.extra_roots:
+        roots = (options.dataroot_gt, *options.extra_roots)
+        alone = [replace(options, dataroot_gt=root, extra_roots=None, root_weights=None) for root in roots]
+        return JoinedSource([open_source(one) for one in alone])
     lmdb = options.io_backend["type"] == "lmdb"
     names = _lmdb_keys(options) if lmdb else _paths(options)
     if options.exclude_list is not None:
         names = _without(names, options)
     return LmdbSource(options.dataroot_gt, names) if lmdb else FileSource(names)
+
+
+class JoinedSource:
+    """Several sources, one after the other."""
+
+    def __init__(self, parts: list[PictureSource]):
+        self.parts = parts
+        self.names = [name for part in parts for name in part.names]
+        self.ends = list(accumulate(len(part.names) for part in parts))
+
+    def read(self, index: int) -> bytes:
+        number = bisect_right(self.ends, index)
+        return self.parts[number].read(index - (self.ends[number - 1] if number else 0))
+
+    def weights(self, shares: Sequence[float]) -> list[float]:
+        """The probability of each image for which the parts are drawn in these proportions."""
+        pairs = zip(self.parts, shares, strict=True)
+        return [share / sum(shares) / len(part.names) for part, share in pairs for _ in part.names]
 
 
 class FileSource:

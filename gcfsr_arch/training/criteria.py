@@ -1,51 +1,27 @@
 """Which losses an option file asks for, and how they meet a restored face (Eq. 7)."""
 
 import pickle
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import basicsr.archs.vgg_arch as vgg_arch
+import torch
 from basicsr.losses import build_loss
 from torch import Tensor, nn
 
 from gcfsr_arch.errors import GCFSRError, first_line
 from gcfsr_arch.training.engine import Engine
-from gcfsr_arch.training.features import FeatureDiscriminator, FeatureLoss
+from gcfsr_arch.training.features import SQUEEZENET_TAPS, FeatureDiscriminator, FeatureLoss
 from gcfsr_arch.training.hooks.table import replaced
-from gcfsr_arch.training.losses import AdversarialLoss, ConsistencyLoss, SSIMLoss
+from gcfsr_arch.training.losses import AdversarialLoss, ConsistencyLoss, Logits, SSIMLoss
+from gcfsr_arch.training.options.networks import PerceptualLoss
+from gcfsr_arch.training.options.schema import Losses
 
 if TYPE_CHECKING:
     from gcfsr_arch.training.step import Batch
 
-OURS = {
-    "ssim_opt": SSIMLoss,
-    "feature_opt": FeatureLoss,
-    "consistency_opt": ConsistencyLoss,
-    "gan_opt": AdversarialLoss,
-}
-TYPES = {"GANLoss": AdversarialLoss, **{cls.__name__: cls for cls in OURS.values()}}
 
-
-def build_ours(train: Mapping[str, Any], key: str) -> nn.Module | None:
-    """Builds one of our losses from `train[key]`, or None where the option is absent.
-
-    Raises:
-        GCFSRError: a type that does not belong there, or an argument it does not take.
-    """
-    options = dict(train.get(key) or {})
-    if not options:
-        return None
-    kind = options.pop("type", OURS[key].__name__)
-    if TYPES.get(kind) is not OURS[key]:
-        raise GCFSRError(f"train:{key}:type: {kind!r} does not belong here; write {OURS[key].__name__}")
-    try:
-        return OURS[key](**options)
-    except TypeError as error:
-        raise GCFSRError(f"train:{key}: {error}; see options/train_gcfsr_x64.yml for its arguments") from error
-
-
-def build_perceptual(options: Mapping[str, Any] | None) -> nn.Module | None:
+def build_perceptual(section: PerceptualLoss | None) -> nn.Module | None:
     """BasicSR's PerceptualLoss; `vgg_path` names the VGG weights (torchvision's state dict).
 
     Without `vgg_path` BasicSR looks for its own file and then asks torchvision to fetch one.
@@ -53,20 +29,20 @@ def build_perceptual(options: Mapping[str, Any] | None) -> nn.Module | None:
     Raises:
         GCFSRError: the weights could not be loaded.
     """
-    if not options:
+    if section is None:
         return None
-    options = dict(options)
-    path = options.pop("vgg_path", None)
-    advice = "set train:perceptual_opt:vgg_path to a VGG state dict of torchvision, or remove train:perceptual_opt"
+    options = section.model_dump()
+    path = options.pop("vgg_path")
+    advice = "set train.perceptual_opt.vgg_path to a VGG state dict of torchvision, or remove train.perceptual_opt"
     if path is not None and not Path(path).expanduser().is_file():
-        raise GCFSRError(f"train:perceptual_opt:vgg_path: {path} is not a file; {advice}")
+        raise GCFSRError(f"train.perceptual_opt.vgg_path: {path} is not a file; {advice}")
     weights = vgg_arch.VGG_PRETRAIN_PATH if path is None else str(Path(path).expanduser())
     try:
         with replaced("basicsr.archs.vgg_arch", VGG_PRETRAIN_PATH=weights):
             return build_loss(options)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # URLError is an OSError
         raise GCFSRError(
-            f"train:perceptual_opt: the VGG weights could not be loaded ({first_line(error)}); {advice}"
+            f"train.perceptual_opt: the VGG weights could not be loaded ({first_line(error)}); {advice}"
         ) from error
 
 
@@ -74,25 +50,28 @@ class Criteria(nn.Module):
     """The generator's losses and the adversarial pair, each of them optional.
 
     Args:
-        train: the train options.
+        losses: the losses of the block `train`.
 
     Raises:
-        GCFSRError: no loss at all, or moved dials with nothing to hold their pictures.
+        GCFSRError: no loss at all, moved dials with nothing to hold their images, or weights that could not be loaded.
     """
 
-    def __init__(self, train: Mapping[str, Any]) -> None:
+    def __init__(self, losses: Losses) -> None:
         super().__init__()
-        self.pixel = build_loss(train["pixel_opt"]) if train.get("pixel_opt") else None
-        self.ssim = build_ours(train, "ssim_opt")
-        self.perceptual = build_perceptual(train.get("perceptual_opt"))
-        self.feature = build_ours(train, "feature_opt")
-        self.consistency = build_ours(train, "consistency_opt")
-        self.gan = build_ours(train, "gan_opt")
+        pixel, ssim, feature = losses.pixel_opt, losses.ssim_opt, losses.feature_opt
+        consistency, gan = losses.consistency_opt, losses.gan_opt
+        self.pixel = build_loss(pixel.model_dump(exclude_none=True)) if pixel else None
+        self.ssim = SSIMLoss(ssim.loss_weight, ssim.window, ssim.sigma) if ssim else None
+        self.perceptual = build_perceptual(losses.perceptual_opt)
+        taps = SQUEEZENET_TAPS if feature is None or feature.taps is None else tuple(feature.taps)
+        self.feature = FeatureLoss(feature.weights, taps, feature.loss_weight) if feature else None
+        self.consistency = ConsistencyLoss(consistency.loss_weight) if consistency else None
+        self.gan = AdversarialLoss(gan.gan_type, gan.loss_weight, gan.scale_d, gan.relativistic) if gan else None
         whole = [self.perceptual, self.feature, self.consistency, self.gan]
         if not any(loss is not None for loss in [self.pixel, self.ssim, *whole]):
             raise GCFSRError("train: no loss is set; set pixel_opt, gan_opt, feature_opt or perceptual_opt")
-        if train.get("mismatch") and self.consistency is None:
-            raise GCFSRError("train:mismatch: pictures with a moved dial need train:consistency_opt; add it")
+        if losses.mismatch and self.consistency is None:
+            raise GCFSRError("train.mismatch: images with a moved dial need train.consistency_opt; add it")
         self.requires_grad_(False)
 
     def generator(self, output: Tensor, batch: "Batch", judge: nn.Module | None, engine: Engine) -> dict[str, Tensor]:
@@ -122,13 +101,18 @@ class Criteria(nn.Module):
 
     def _over_features(self, output: Tensor, gt: Tensor, judge: nn.Module | None) -> dict[str, Tensor]:
         """The feature loss and D's judgement; where both look at the same frozen features these are computed once."""
+
+        @torch.no_grad()
+        def real() -> Logits:
+            return judge(gt)
+
         if self.feature is None:
-            return {} if judge is None else {"l_g_gan": self.gan.generator(judge(output))}
+            return {} if judge is None else {"l_g_gan": self.gan.generator(judge(output), real)}
         if not isinstance(judge, FeatureDiscriminator) or judge.features.source != self.feature.features.source:
             feature = {"l_g_feature": self.feature(output, gt)}
-            return feature if judge is None else feature | {"l_g_gan": self.gan.generator(judge(output))}
+            return feature if judge is None else feature | {"l_g_gan": self.gan.generator(judge(output), real)}
         found = judge.features(output)
-        return {"l_g_feature": self.feature.compare(found, gt), "l_g_gan": self.gan.generator(judge.score(found))}
+        return {"l_g_feature": self.feature.compare(found, gt), "l_g_gan": self.gan.generator(judge.score(found), real)}
 
 
 def on_matched(loss: nn.Module, output: Tensor, batch: "Batch") -> Tensor:

@@ -1,8 +1,7 @@
 """The engine of a training step: precision, compilation, micro-batches, guarded steps, EMA. No loss, no BasicSR."""
 
-import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -13,64 +12,23 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.precision import has_bf16
+from gcfsr_arch.training.options.schema import EngineOptions, Optimizer, Train
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
 
 
-@dataclasses.dataclass(frozen=True)
-class Engine:
-    """The options under `train:engine`; every default is the plain full-precision step.
-
-    Args:
-        amp: "bf16" or "fp16" autocast for both networks, or None; fp16 scales its gradients. "auto" is bf16 on devices
-            that compute in it, see `on`.
-        accumulate: micro-batches per step.
-        compile: `torch.compile` of both networks, in place.
-        channels_last: memory format of networks and pictures.
-        tf32: allow TF32 matrix products and convolutions on CUDA.
-        fused: the fused Adam.
-        checkpointing: recompute the generator's levels in the backward pass to save memory.
-        clip_grad_g, clip_grad_d: largest gradient norm, or None.
-    """
-
-    amp: str | None = None
-    accumulate: int = 1
-    compile: bool = False
-    channels_last: bool = False
-    tf32: bool = False
-    fused: bool = False
-    checkpointing: bool = False
-    clip_grad_g: float | None = None
-    clip_grad_d: float | None = None
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any] | None) -> "Engine":
-        """Builds it from an option mapping.
-
-        Raises:
-            GCFSRError: an unknown key, an unknown amp, or accumulate below 1.
-        """
-        options = dict(options or {})
-        known = [field.name for field in dataclasses.fields(cls)]
-        for key in options:
-            if key not in known:
-                raise GCFSRError(f"train:engine:{key}: unknown key; known ones are {', '.join(known)}")
-        engine = cls(**options)
-        if engine.amp not in (None, "auto", *AMP_TYPES):
-            raise GCFSRError(f"train:engine:amp: {engine.amp!r} is not auto, bf16, fp16 or ~; choose one of them")
-        if engine.accumulate < 1:
-            raise GCFSRError(f"train:engine:accumulate: {engine.accumulate} is below 1; give a number of micro-batches")
-        return engine
+class Engine(EngineOptions):
+    """The options under `train: engine` with what they do; every default is the plain full-precision step."""
 
     def on(self, device: torch.device) -> "tuple[Engine, str]":
         """This engine on a device, "auto" resolved; and what the user should know of its precision, or ""."""
         if self.amp == "auto" and has_bf16(device):
-            return dataclasses.replace(self, amp="bf16"), "train:engine:amp: auto is bf16 on this device"
+            return self.model_copy(update={"amp": "bf16"}), "train.engine.amp: auto is bf16 on this device"
         if self.amp == "auto":
-            return dataclasses.replace(self, amp=None), "train:engine:amp: auto is float32: this device has no bf16"
+            return self.model_copy(update={"amp": None}), "train.engine.amp: auto is float32: this device has no bf16"
         if self.amp == "bf16" and not has_bf16(device):
-            return self, "train:engine:amp: this device emulates bf16, slower than float32; auto leaves it out here"
+            return self, "train.engine.amp: this device emulates bf16, slower than float32; auto leaves it out here"
         return self, ""
 
     def autocast(self, device: torch.device) -> torch.autocast | nullcontext[None]:
@@ -79,8 +37,8 @@ class Engine:
             return nullcontext()
         return torch.autocast(device.type, dtype=AMP_TYPES[self.amp])
 
-    def picture(self, x: Tensor) -> Tensor:
-        """A batch of pictures in the engine's memory format."""
+    def image(self, x: Tensor) -> Tensor:
+        """A batch of images in the engine's memory format."""
         return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
 
     def prepare(self, net: nn.Module, generator: bool) -> nn.Module:
@@ -90,23 +48,33 @@ class Engine:
         if generator and self.checkpointing:
             if not hasattr(net, "checkpoint_levels"):
                 name = type(net).__name__
-                raise GCFSRError(f"train:engine:checkpointing: {name} cannot recompute its levels; remove the key")
+                raise GCFSRError(f"train.engine.checkpointing: {name} cannot recompute its levels; remove the key")
             net.checkpoint_levels = True
         if self.compile:
             net.compile()
         return net
 
-    def allow_tf32(self) -> None:
-        """Sets the process-wide precision of CUDA matrix products and convolutions when asked to."""
-        if self.tf32:
-            torch.backends.cuda.matmul.allow_tf32 = True
-            torch.backends.cudnn.allow_tf32 = True
+    def set_tf32(self) -> None:
+        """Sets whether CUDA's matrix products and convolutions may use TF32, for the process; `tf32: ~` leaves it."""
+        if self.tf32 is not None:
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
 
-    def optimizer(self, kind: str, params: list[nn.Parameter], **arguments: Any) -> torch.optim.Optimizer:
+    def optimizer(self, options: Optimizer, params: list[nn.Parameter]) -> torch.optim.Optimizer:
         """Adam or AdamW over `params`, fused when asked to."""
-        if kind not in OPTIMIZERS:
-            raise GCFSRError(f"train:optim_*:type: {kind!r} is not one of {', '.join(OPTIMIZERS)}; choose one of them")
-        return OPTIMIZERS[kind](params, fused=True if self.fused else None, **arguments)
+        arguments = options.model_dump(exclude={"type"})
+        fused = True if self.fused else None
+        return OPTIMIZERS[options.type](params, **{**arguments, "betas": tuple(options.betas)}, fused=fused)
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """No TF32 inside the block, whatever the engine or torch's default is."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 class GuardedStep:
@@ -138,22 +106,30 @@ class GuardedStep:
         """
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.params, self.clip)
-        sound = everywhere(torch.isfinite(norm) & torch.isfinite(loss.detach()))
-        self.searching = not sound and self.scaler.is_enabled() and self.scaler.get_scale() > 1
-        if sound:
+        finite = on_every_rank(torch.isfinite(norm) & torch.isfinite(loss.detach()))
+        self.searching = not finite and self.scaler.is_enabled() and self.scaler.get_scale() > 1
+        if finite:
             self.scaler.step(self.optimizer)
         if self.scaler.is_enabled():
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return sound
+        return finite
 
 
-def everywhere(flag: Tensor) -> bool:
+def on_every_rank(flag: Tensor) -> bool:
     """Whether a boolean scalar holds on every rank."""
     flag = flag.to(torch.uint8)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MIN)
     return bool(flag.item())
+
+
+def mean_over_ranks(values: Tensor) -> Tensor:
+    """The mean of a tensor over the ranks, on every rank."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(values)
+        values = values / torch.distributed.get_world_size()
+    return values
 
 
 class BadSteps:
@@ -170,15 +146,15 @@ class BadSteps:
         """Counts one and returns the line to log.
 
         Raises:
-            GCFSRError: the limit is reached; the message names the last sound checkpoint.
+            GCFSRError: the limit is reached; the message names the last valid checkpoint.
         """
         self.in_a_row += 1
         self.total += 1
         if self.in_a_row >= self.limit:
-            saved = f"the last sound checkpoint is {last_checkpoint}" if last_checkpoint else "none was saved yet"
+            saved = f"the last valid checkpoint is {last_checkpoint}" if last_checkpoint else "none was saved yet"
             raise GCFSRError(
-                f"train:max_bad_steps: {self.in_a_row} steps in a row up to iteration {iteration} were not finite "
-                f"({what}); {saved}; lower the learning rate or leave out train:engine:amp, then resume"
+                f"train.max_bad_steps: {self.in_a_row} steps in a row up to iteration {iteration} were not finite "
+                f"({what}); {saved}; lower the learning rate or leave out train.engine.amp, then resume"
             )
         row = f"{self.in_a_row} in a row, {self.limit} stop the run"
         return f"iteration {iteration}: {what} not finite, step skipped ({row})"
@@ -190,6 +166,11 @@ def micro_batches(size: int, accumulate: int) -> Iterator[tuple[slice, float, bo
     for start in range(0, size, step):
         stop = min(start + step, size)
         yield slice(start, stop), (stop - start) / size, stop == size
+
+
+def bare(net: nn.Module) -> nn.Module:
+    """The network itself, without DistributedDataParallel's wrapper."""
+    return net.module if isinstance(net, DistributedDataParallel) else net
 
 
 def sync_only(last: bool, net: nn.Module) -> Any:
@@ -209,21 +190,20 @@ def frozen(params: list[nn.Parameter]) -> Iterator[None]:
             p.requires_grad_(True)
 
 
-def ema_decay(options: Mapping[str, Any], global_batch: int, seen: int) -> float:
+def ema_decay(options: Train, global_batch: int, seen: int) -> float:
     """The decay of the moving average for the next step.
 
     Args:
-        options: the train options: `ema_decay`, or `ema_half_life` in pictures (StyleGAN2's 0.5^(32/10000) is a
-            half-life of 10000 with a batch of 32); `ema_rampup` shortens the half-life early to that share of the
-            pictures seen.
-        global_batch: pictures per step over all ranks.
-        seen: pictures seen so far.
+        options: `ema_decay`, or `ema_half_life` in images (StyleGAN2's 0.5^(32/10000) is a half-life of 10000 with a
+            batch of 32); `ema_rampup` shortens the half-life early to that share of the images seen.
+        global_batch: images per step over all ranks.
+        seen: images seen so far.
     """
-    if options.get("ema_half_life") is None:
-        return float(options.get("ema_decay", 0))
-    half_life = float(options["ema_half_life"])
-    if options.get("ema_rampup") is not None:
-        half_life = min(half_life, seen * float(options["ema_rampup"]))
+    if options.ema_half_life is None:
+        return options.ema_decay
+    half_life = options.ema_half_life
+    if options.ema_rampup is not None:
+        half_life = min(half_life, seen * options.ema_rampup)
     return 0.5 ** (global_batch / max(half_life, 1e-8))
 
 

@@ -8,15 +8,19 @@ and of their data sets instead; there are none to keep here, and it refuses anot
 
 import atexit
 import dataclasses
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import torch
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.data_sampler import EnlargedSampler
+from basicsr.utils import tensor2img
 from torch.utils.data import DataLoader, Dataset
 
 from gcfsr_arch.errors import GCFSRError
@@ -24,6 +28,7 @@ from gcfsr_arch.training.loading import Batch, kill_workers, read_ahead, start_w
 from gcfsr_arch.training.randomness import seeded
 from gcfsr_datasets.check import check_data
 from gcfsr_datasets.face_dataset import FaceDataset
+from gcfsr_datasets.image_io import write_bytes_atomic
 
 Options = dict[str, Any]
 
@@ -84,7 +89,7 @@ class Sampler(EnlargedSampler):
 class Keyed(Dataset):
     """A data set addressed by (epoch, place), so that persistent workers know the epoch as well.
 
-    Ours have `at` for it. Others draw from the global generators, if at all: they are seeded for each sample.
+    Ours have `at` for it. Others draw from the global generators, if at all: these are seeded for each sample.
     """
 
     def __init__(self, dataset: Any, seed: int) -> None:
@@ -146,6 +151,8 @@ def create_train_val_dataloader(
     """
     train, val_loaders = opt["datasets"]["train"], []
     loader, sampler, schedule = train_loader(opt, train, start)
+    if (count := (opt.get("logger") or {}).get("dump_samples", 0)) and opt["rank"] == 0:
+        save_samples(loader, count, Path(opt["path"]["experiments_root"]) / "samples.png")
     total = int(opt["train"]["total_iter"])
     per_epoch = schedule.epoch_samples // schedule.batch
     epochs = math.ceil(total / per_epoch)
@@ -163,6 +170,15 @@ def create_train_val_dataloader(
             )
             logger.info(f"Validation set {options['name']}: {len(dataset):,} pictures.")
     return loader, sampler, val_loaders, epochs, total, schedule
+
+
+def save_samples(loader: TrainLoader, count: int, path: Path) -> None:
+    """Writes the first training samples as the network sees them: lq above gt, side by side."""
+    keys = itertools.islice(iter(loader.sampler), count)
+    columns = [torch.cat([sample["lq"], sample["gt"]], dim=1) for sample in map(loader.dataset.__getitem__, keys)]
+    image = tensor2img(torch.cat(columns, dim=2), min_max=(-1, 1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes_atomic(path, cv2.imencode(".png", image)[1].tobytes())
 
 
 def checked_dataset(options: Options) -> Any:
@@ -201,7 +217,7 @@ def train_loader(opt: Options, train: Options, start: Position = BEGINNING) -> t
         num_workers=workers,
         drop_last=True,
         pin_memory=train.get("pin_memory", False),
-        persistent_workers=train.get("persistent_workers", False),
+        persistent_workers=workers > 0 and train.get("persistent_workers") is not False,
         worker_init_fn=partial(start_worker, num_workers=workers, rank=rank, seed=opt["manual_seed"]),
         generator=torch.Generator().manual_seed(opt["manual_seed"]),  # an iterator draws its workers' seed from it
         ahead=ahead,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
+import cv2
 from basicsr.data import worker_init_fn
 
 from gcfsr_arch.errors import GCFSRError, first_line
@@ -74,4 +75,5 @@ def start_worker(worker_id: int, **seeding: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.excepthook = ignore_lost_trainer
+    cv2.setNumThreads(0)  # the processes are the parallelism
     worker_init_fn(worker_id, **seeding)

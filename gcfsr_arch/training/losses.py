@@ -4,7 +4,8 @@ Every loss is a mean over samples, so micro-batches and ranks weighted by their 
 Pictures are RGB, (N, 3, H, W), in [-1, 1]. Losses over frozen networks live in `features.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +14,26 @@ from torch import Tensor, nn
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.resize import resize_tensor
 
-Logits = Tensor | Sequence[Tensor]  # (N, 1), or one (N, patches) per head of a discriminator with several
+Logits = Tensor | Sequence[Tensor]  # (N, 1), a map (N, 1, h, w), or one (N, patches) per head of several
 
-GAN_KINDS = {"wgan_softplus": "logistic", "logistic": "logistic", "hinge": "hinge"}
+
+class GanTerms(NamedTuple):
+    """An adversarial loss: what D adds for real scores, what it adds for fake ones, and G's loss of fake ones."""
+
+    real: Callable[[Tensor], Tensor]
+    fake: Callable[[Tensor], Tensor]
+    generator: Callable[[Tensor], Tensor]
+
+
+LOGISTIC = GanTerms(lambda r: F.softplus(-r), F.softplus, lambda f: F.softplus(-f))  # Eq. 6, non-saturating
+GAN_TERMS = {  # BasicSR's names; vanilla is the cross-entropy of the scores' sigmoid, the same as Eq. 6
+    "wgan_softplus": LOGISTIC,
+    "logistic": LOGISTIC,
+    "vanilla": LOGISTIC,
+    "hinge": GanTerms(lambda r: F.relu(1 - r), lambda f: F.relu(1 + f), lambda f: -f),
+    "lsgan": GanTerms(lambda r: (r - 1).square(), torch.square, lambda f: (f - 1).square()),
+    "wgan": GanTerms(torch.neg, lambda f: f, torch.neg),
+}
 
 
 def per_head(logits: Logits) -> list[Tensor]:
@@ -25,37 +43,44 @@ def per_head(logits: Logits) -> list[Tensor]:
 
 
 def generator_gan_loss(fake: Logits, kind: str = "logistic") -> Tensor:
-    """The generator's adversarial loss: -log D(fake) as softplus (Eq. 6), or the hinge form -D(fake).
-
-    Args:
-        fake: the discriminator's scores of restored faces.
-        kind: "logistic" (non-saturating, the paper's) or "hinge".
-
-    Returns:
-        A scalar, the mean over samples and heads.
-    """
-    losses = [F.softplus(-x).mean() if kind == "logistic" else -x.mean() for x in per_head(fake)]
-    return torch.stack(losses).mean()
+    """The generator's adversarial loss of restored faces' scores: a scalar, the mean over samples and heads."""
+    return torch.stack([GAN_TERMS[kind].generator(f).mean() for f in per_head(fake)]).mean()
 
 
 def discriminator_gan_loss(real: Logits, fake: Logits, kind: str = "logistic") -> Tensor:
-    """The discriminator's adversarial loss: softplus(-D(real)) + softplus(D(fake)) (Eq. 6), or the hinge form."""
-    pairs = zip(per_head(real), per_head(fake), strict=True)
-    if kind == "logistic":
-        losses = [F.softplus(-r).mean() + F.softplus(f).mean() for r, f in pairs]
-    else:
-        losses = [F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in pairs]
-    return torch.stack(losses).mean()
+    """The discriminator's adversarial loss: its terms of real and of fake scores, each a mean, added up (Eq. 6)."""
+    terms, pairs = GAN_TERMS[kind], zip(per_head(real), per_head(fake), strict=True)
+    return torch.stack([terms.real(r).mean() + terms.fake(f).mean() for r, f in pairs]).mean()
+
+
+def relativistic_gan_loss(above: Logits, below: Logits, kind: str = "logistic") -> Tensor:
+    """The paired relativistic loss: `above` should score above `below`, sample by sample (R3GAN, Huang et al., 2024).
+
+    D's loss has its real face above its restored one, G's the other way round. With "logistic" it is
+    softplus(-(D(above) - D(below))).
+    """
+    pairs = zip(per_head(above), per_head(below), strict=True)
+    return torch.stack([GAN_TERMS[kind].real(a - b).mean() for a, b in pairs]).mean()
+
+
+def accuracy(real: Logits, fake: Logits, relativistic: bool) -> Tensor:
+    """The share of scores that D has right: real above 0 and fake below, or each real one above its fake one."""
+    pairs = list(zip(per_head(real), per_head(fake), strict=True))
+    if relativistic:
+        return torch.stack([(r > f).double().mean() for r, f in pairs]).mean()
+    return torch.stack([((r > 0).double().mean() + (f < 0).double().mean()) / 2 for r, f in pairs]).mean()
 
 
 def r1_penalty(logits: Logits, real: Tensor) -> Tensor:
     """E[|grad_x D(x)|^2] on real faces (Mescheder et al., 2018), without any weight.
 
+    D(x) of a sample is the mean of its scores: over the map of a patch discriminator, over its heads if it has several.
+
     Args:
         logits: the scores of `real`, computed from it with gradients.
         real: (N, 3, H, W), requires a gradient.
     """
-    total = torch.stack([head.mean(1).sum() for head in per_head(logits)]).mean()
+    total = torch.stack([head.flatten(1).mean(1).sum() for head in per_head(logits)]).mean()
     (gradient,) = torch.autograd.grad(total, real, create_graph=True)
     return gradient.square().sum((1, 2, 3)).mean()
 
@@ -172,30 +197,41 @@ class ConsistencyLoss(nn.Module):
 
 
 class AdversarialLoss(nn.Module):
-    """Both sides of the adversarial loss with one weight lambda_adv (Eq. 6-7).
+    """Both sides of the adversarial loss (Eq. 6-7), with the meaning of BasicSR's GANLoss.
 
     Args:
-        gan_type: "wgan_softplus" (BasicSR's name) or "logistic": the paper's; "hinge".
-        loss_weight: lambda_adv of Eq. 7.
-        scale_d: whether lambda_adv multiplies the discriminator's loss too, as Eq. 7 has it.
+        gan_type: a key of `GAN_TERMS`; "wgan_softplus" (BasicSR's name) or "logistic" is the paper's.
+        loss_weight: lambda_adv of Eq. 7, of the generator's loss.
+        scale_d: whether lambda_adv multiplies the discriminator's loss too, as Eq. 7 has it and BasicSR does not.
+        relativistic: whether each restored face is judged against its ground truth; see `relativistic_gan_loss`.
 
     Raises:
         GCFSRError: an unknown gan_type.
     """
 
-    def __init__(self, gan_type: str = "wgan_softplus", loss_weight: float = 0.01, scale_d: bool = True) -> None:
+    def __init__(
+        self,
+        gan_type: str = "wgan_softplus",
+        loss_weight: float = 1.0,
+        scale_d: bool = False,
+        relativistic: bool = False,
+    ) -> None:
         super().__init__()
-        if gan_type not in GAN_KINDS:
-            known = ", ".join(GAN_KINDS)
+        if gan_type not in GAN_TERMS:
+            known = ", ".join(GAN_TERMS)
             raise GCFSRError(f"train:gan_opt:gan_type: {gan_type!r} is not one of {known}; choose one of them")
-        self.kind = GAN_KINDS[gan_type]
+        self.kind = gan_type
         self.loss_weight = loss_weight
         self.d_weight = loss_weight if scale_d else 1.0
+        self.relativistic = relativistic
 
-    def generator(self, fake: Logits) -> Tensor:
-        """lambda_adv times `generator_gan_loss`."""
+    def generator(self, fake: Logits, real: Callable[[], Logits]) -> Tensor:
+        """lambda_adv times G's loss; `real` gives the scores of the ground truth, for the relativistic loss alone."""
+        if self.relativistic:
+            return self.loss_weight * relativistic_gan_loss(fake, real(), self.kind)
         return self.loss_weight * generator_gan_loss(fake, self.kind)
 
     def discriminator(self, real: Logits, fake: Logits) -> Tensor:
-        """`discriminator_gan_loss`, times lambda_adv with `scale_d`."""
-        return self.d_weight * discriminator_gan_loss(real, fake, self.kind)
+        """D's loss, times lambda_adv with `scale_d`."""
+        loss = relativistic_gan_loss if self.relativistic else discriminator_gan_loss
+        return self.d_weight * loss(real, fake, self.kind)

@@ -1,4 +1,7 @@
-"""GCFSRModel: the training step of Eq. 6-7 inside BasicSR's trainer. The loop and the loaders stay BasicSR's."""
+"""GCFSRModel: what BasicSR's trainer calls, each call handed to the part that does it.
+
+`step` trains, `resume` saves and resumes, `validation` measures. The loop and the loaders stay BasicSR's.
+"""
 
 from inspect import signature
 from typing import Any
@@ -7,20 +10,23 @@ import torch
 from basicsr.archs import build_network
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gcfsr_arch.allocator import keep_freed_memory
 from gcfsr_arch.checkpoint import fit, read_state
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.training import curves
 from gcfsr_arch.training import engine as eng
-from gcfsr_arch.training.criteria import Criteria
-from gcfsr_arch.training.resume import ResumeMixin
-from gcfsr_arch.training.step import StepMixin
-from gcfsr_arch.training.validation import ValidationMixin
+from gcfsr_arch.training import validation as val
+from gcfsr_arch.training.options import validated
+from gcfsr_arch.training.options.schema import Train
+from gcfsr_arch.training.resume import Content, Saver
+from gcfsr_arch.training.schedules import learning_rate
+from gcfsr_arch.training.step import Batch, Networks, TrainingStep, batch_on
 
 
-class GCFSRModel(StepMixin, ResumeMixin, ValidationMixin, SRModel):
+class GCFSRModel(SRModel):
     """Trains GCFSR: L = L1 + 0.01 perceptual + 0.01 adversarial (Eq. 7), every term optional, and validates its EMA.
 
     Args:
@@ -32,14 +38,20 @@ class GCFSRModel(StepMixin, ResumeMixin, ValidationMixin, SRModel):
 
     def __init__(self, opt: dict[str, Any]) -> None:
         device = torch.device("cuda" if torch.cuda.is_available() and opt.get("num_gpu") != 0 else "cpu")
-        self.engine, told = eng.Engine.from_options((opt.get("train") or {}).get("engine")).on(device)
-        self.engine.allow_tf32()
+        train = opt.get("train")
+        self.options = None if train is None else validated(Train, train, "train")
+        engine = None if self.options is None else self.options.engine
+        self.engine, told = eng.Engine(**(engine.model_dump() if engine else {})).on(device)
+        self.engine.set_tf32()
+        torch.backends.cudnn.benchmark = True  # every batch has the same size
         if told:
             get_root_logger().info(told)
         if device.type == "cpu":
             keep_freed_memory()
         self.net_d: nn.Module | None = None
-        self.check_metrics(opt)
+        self.net_g_ema: nn.Module | None = None
+        self.saver = Saver(opt, self.content)
+        val.check_metrics(opt)
         super().__init__(opt)
 
     # ---- building ----------------------------------------------------------------------------------------------------
@@ -56,12 +68,12 @@ class GCFSRModel(StepMixin, ResumeMixin, ValidationMixin, SRModel):
 
     def print_network(self, net: nn.Module) -> None:
         """One line; the printed modules of a large network bury everything else."""
-        bare = self.get_bare_model(net)
+        bare = eng.bare(net)
         get_root_logger().info(f"{type(bare).__name__}: {sum(p.numel() for p in bare.parameters()):,} parameters")
 
     def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str = "params") -> None:
         """Loads a checkpoint of ours, of BasicSR or of the released code; a wrong one is named with its key."""
-        bare = self.get_bare_model(net)
+        bare = eng.bare(net)
         state, _ = read_state(load_path, prefer=(param_key, "params_ema", "params"))
         if not strict:
             fitting = {k: v for k, v in bare.state_dict().items() if k in state and state[k].shape == v.shape}
@@ -73,73 +85,131 @@ class GCFSRModel(StepMixin, ResumeMixin, ValidationMixin, SRModel):
 
     def init_training_settings(self) -> None:
         """Networks, EMA, losses, optimisers: everything that training needs and testing does not."""
-        train, path = self.opt["train"], self.opt["path"]
-        self.criteria = Criteria(train).to(self.device)
+        train, path = self.options, self.opt["path"]
         self.net_g.train()
-        if self.criteria.gan is not None:
+        if train.gan_opt is not None:
             if not self.opt.get("network_d"):
-                raise GCFSRError("network_d: train:gan_opt needs a discriminator; add it or remove train:gan_opt")
+                raise GCFSRError("network_d: train.gan_opt needs a discriminator; add it or remove train.gan_opt")
             self.net_d = self.model_to_device(build_network(self.opt["network_d"])).train()
             self.print_network(self.net_d)
             if path.get("pretrain_network_d"):
                 self.load_network(self.net_d, path["pretrain_network_d"], path.get("strict_load_d", True))
-        self.with_ema = bool(train.get("ema_decay") or train.get("ema_half_life"))
-        if self.with_ema:
+        if train.ema_decay or train.ema_half_life:
             self.net_g_ema = build_network(self.opt["network_g"]).to(self.device).eval()
-            self.net_g_ema.load_state_dict(self.get_bare_model(self.net_g).state_dict())
+            self.net_g_ema.load_state_dict(eng.bare(self.net_g).state_dict())
             if path.get("pretrain_network_g"):
                 strict = path.get("strict_load_g", True)
                 self.load_network(self.net_g_ema, path["pretrain_network_g"], strict, "params_ema")
-        self.guard = eng.BadSteps(int(train.get("max_bad_steps", 10)))
-        self.seen = 0  # pictures, over all ranks
-        self.latest = {}
-        self.setup_optimizers()
-        if train.get("scheduler"):
-            self.setup_schedulers()
+        nets = Networks(self.net_g, self.net_d, self.net_g_ema)
+        self.step = TrainingStep(train, self.engine, nets, self.device, self.opt.get("world_size", 1))
+        self.optimizers = [optimizer for optimizer, _ in self.step.optimizers()]
 
-    def setup_optimizers(self) -> None:
-        """Adam for both. R1 rides in an ordinary step, so StyleGAN2's correction of lr and betas is not due."""
-        train = self.opt["train"]
-        self.step_g = self._guarded("optim_g", self.net_g, self.engine.clip_grad_g)
-        self.optimizer_g = self.step_g.optimizer
+    # ---- training ----------------------------------------------------------------------------------------------------
+
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """Begins an iteration; the learning rates are a function of it (`schedules`), whatever a checkpoint says."""
+        self.saver.begin_iteration(current_iter)
+        for optimizer, options in self.step.optimizers():
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(options.lr, current_iter, self.options)
+
+    def feed_data(self, data: dict[str, Any]) -> None:
+        """Takes a batch of a data set."""
+        self.batch = self.fed(data)
+
+    def fed(self, data: dict[str, Any]) -> Batch:
+        """A data set's batch on the device; see `batch_on`."""
+        return batch_on(self.device, data, eng.bare(self.net_g), self.engine)
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """One iteration on the batch that was fed last; see `TrainingStep.run`."""
+        warning = self.step.run(self.batch, current_iter, self.saver.last_checkpoint)
+        if warning is not None:
+            get_root_logger().warning(warning)
+
+    def get_current_log(self) -> dict[str, float]:
+        """Losses of the latest steps that were taken, averaged over ranks; every rank must call it."""
+        return self.step.log()
+
+    # ---- checkpoints -------------------------------------------------------------------------------------------------
+
+    def content(self) -> Content:
+        """What a checkpoint holds."""
+        networks = {"net_g": {"params": self.net_g}}
+        if self.net_g_ema is not None:
+            networks["net_g"]["params_ema"] = self.net_g_ema
         if self.net_d is not None:
-            if not train.get("optim_d"):
-                raise GCFSRError("train:optim_d: the discriminator has no optimiser; add it as in optim_g")
-            self.step_d = self._guarded("optim_d", self.net_d, self.engine.clip_grad_d)
-            self.optimizer_d = self.step_d.optimizer
+            networks["net_d"] = {"params": self.net_d}
+        return Content(networks, self.optimizers, self.step.state(), getattr(self, "best_metric_results", {}))
 
-    def _guarded(self, key: str, net: nn.Module, clip: float | None) -> eng.GuardedStep:
-        arguments = dict(self.opt["train"][key])
-        params = [p for p in net.parameters() if p.requires_grad]
-        optimizer = self.engine.optimizer(arguments.pop("type"), params, **arguments)
-        self.optimizers.append(optimizer)
-        return eng.GuardedStep(optimizer, self.device, self.engine.amp == "fp16", clip)
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Writes the checkpoint of an iteration; see `Saver.save`."""
+        self.saver.save(epoch, current_iter)
 
-    # ---- what a checkpoint and a resume need -------------------------------------------------------------------------
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        """Takes over a state; see `Saver.resume`."""
+        engine, best = self.saver.resume(resume_state, self.optimizers)
+        if engine is not None:
+            self.step.load_state(engine)
+        if best is not None:
+            self.best_metric_results = best
 
-    def networks(self) -> dict[str, dict[str, nn.Module]]:
-        """What a checkpoint holds: file label -> key -> network."""
-        generator = {"params": self.net_g}
-        if self.with_ema:
-            generator["params_ema"] = self.net_g_ema
-        return {"net_g": generator, **({} if self.net_d is None else {"net_d": {"params": self.net_d}})}
+    # ---- validation --------------------------------------------------------------------------------------------------
 
-    def engine_state(self) -> dict[str, Any]:
-        """Plain data: gradient scales, counters, and losses that are logged between their steps."""
-        steps = [self.step_g] + ([self.step_d] if self.net_d is not None else [])
-        return {
-            "scalers": [step.scaler.state_dict() for step in steps],
-            "bad_in_a_row": self.guard.in_a_row,
-            "bad_total": self.guard.total,
-            "seen": self.seen,
-            "latest": {name: value.item() for name, value in self.latest.items()},
-        }
+    @torch.no_grad()
+    def restore(self, batch: Batch, s: Tensor | float | None) -> Tensor:
+        """Restores with the EMA network where there is one, with fixed noise. (N, 3, S, S) in [-1, 1]."""
+        net = self.net_g_ema or eng.bare(self.net_g)
+        was_training = net.training
+        net.eval()
+        output = net(batch.lq, s, noise="fixed", seed=0)
+        net.train(was_training)
+        return output
 
-    def load_engine_state(self, state: dict[str, Any]) -> None:
-        """Takes back what `engine_state` gave."""
-        steps = [self.step_g] + ([self.step_d] if self.net_d is not None else [])
-        for step, scaler in zip(steps, state["scalers"], strict=True):
-            if scaler:
-                step.scaler.load_state_dict(scaler)
-        self.guard.in_a_row, self.guard.total, self.seen = state["bad_in_a_row"], state["bad_total"], state["seen"]
-        self.latest = {name: torch.tensor(value, device=self.device) for name, value in state["latest"].items()}
+    def test(self) -> None:
+        """Restores the batch that was fed last."""
+        self.output = self.restore(self.batch, self.batch.s)
+
+    def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> None:
+        """Measures and saves images, records the metrics, and writes the checkpoint that waits for them.
+
+        Every rank must call it. Training's random numbers are left as they are.
+
+        Args:
+            dataloader: BasicSR's loader; its data set is split over the ranks.
+            current_iter: iteration, or the test's name.
+            tb_logger: TensorBoard's writer on rank 0, or None.
+            save_img: whether every restored image is written.
+        """
+        if self.is_train:
+            current_iter = min(int(current_iter), self.options.total_iter)  # BasicSR's loop counts past its end
+        try:
+            results = self._validate(dataloader.dataset, current_iter, tb_logger, save_img)
+        except BaseException:
+            self.saver.interrupted()
+            raise
+        if results and self.is_train and self.opt.get("rank", 0) == 0:
+            row = {"iter": current_iter, "dataset": dataloader.dataset.opt["name"], "metrics": results}
+            curves.append(self.opt["path"]["experiments_root"], row)
+        self.saver.validated()
+
+    def _validate(self, dataset: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> dict[str, float]:
+        """The metrics of a data set, which are logged with the best so far (BasicSR's records)."""
+        name = dataset.opt["name"]
+        label = current_iter if self.is_train else self.opt["val"].get("suffix") or self.opt["name"]
+        view = val.View(self.opt, self.restore, self.fed)
+        with val.kept_random_state():
+            rows = val.measured_rows(view, dataset, label if save_img else None)
+            if self.opt.get("rank", 0) == 0 and self.opt["val"].get("grid", 0):
+                val.save_grid(view, dataset, eng.bare(self.net_g), current_iter, tb_logger)
+        values = val.reduced_rows(rows, self.opt["val"].get("metrics") or {})
+        self.metric_results = {metric: value for metric, value in values.items() if not isinstance(value, str)}
+        if values:
+            self._initialize_best_metric_results(name)
+            for metric, value in self.metric_results.items():
+                self._update_best_metric_result(name, metric, value, current_iter)
+                if tb_logger is not None:
+                    tb_logger.add_scalar(f"metrics/{name}/{metric}", value, current_iter)
+            best = self.best_metric_results[name] if self.is_train else {}
+            get_root_logger().info("\n".join([f"Validation {name} ({len(rows)} images)", *val.lines(values, best)]))
+        return self.metric_results

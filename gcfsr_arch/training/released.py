@@ -1,4 +1,4 @@
-"""The authors' names in BasicSR's registries, each a thin adapter to ours; `released_options` holds what they mean."""
+"""The authors' names in BasicSR's registries, each a thin adapter to ours; `options.released` holds what they mean."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from gcfsr_arch.discriminator import GCFSRDiscriminator
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.generator import GCFSR
 from gcfsr_arch.training.model import GCFSRModel
-from gcfsr_arch.training.released_options import dataset_options, our_options
+from gcfsr_arch.training.options.released import dataset_options, our_options
 from gcfsr_datasets.dataset_options import FaceOptions
 from gcfsr_datasets.degradation import to_8bit
 from gcfsr_datasets.face_dataset import to_planes

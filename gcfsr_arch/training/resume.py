@@ -1,14 +1,15 @@
 """Saving and resuming, so that a killed run continues bit for bit as if it had never stopped.
 
-Everything that the next iteration depends on is in the state: optimisers, schedulers, every rank's random generators,
+Everything that the next iteration depends on is in the state: optimisers, every rank's random generators,
 the place in the epoch, best metrics, counters. A checkpoint of an iteration that is validated is written after the
 validation, so that it holds its results too.
 """
 
+import dataclasses
 import json
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from basicsr.utils import get_root_logger
 from torch import nn
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.training import checkpoints, curves
+from gcfsr_arch.training import checkpoints
+from gcfsr_arch.training.engine import bare
 from gcfsr_arch.training.loaders import Schedule
 from gcfsr_arch.training.randomness import random_state, set_random_state
 from gcfsr_arch.training.ranks import from_first_rank, gathered
@@ -26,28 +28,45 @@ from gcfsr_arch.training.stopping import StopRequest
 OURS = "gcfsr"  # key of the state that BasicSR does not know
 
 
-class ResumeMixin:
-    """Saving, resuming and stopping for a BasicSR model; stands before it among the bases.
+@dataclasses.dataclass
+class Content:
+    """What a checkpoint holds of a model.
 
-    The model gives `networks()`: file label -> parameter key -> network, and may give `engine_state()` and
-    `load_engine_state(state)` for plain data of its own.
+    Args:
+        networks: file label -> parameter key -> network.
+        optimizers: in the order in which a resume finds them again.
+        engine: plain data of this rank: counters, gradient scales.
+        best: BasicSR's best metrics.
     """
 
-    opt: dict[str, Any]
+    networks: dict[str, dict[str, nn.Module]]
     optimizers: list[torch.optim.Optimizer]
-    schedulers: list[Any]
-    schedule: Schedule | None = None  # set by the run (`hooks.run`); without it a checkpoint holds no place in the data
-    last_checkpoint: str | None = None  # the newest whole one, named where a run stops
-    _stop: "StopRequest | None" = None
-    _random: dict[str, Any] | None = None  # to be put back when the first iteration begins
-    _waiting: tuple[int, int] | None = None  # (epoch, iteration) to be saved after its validation
-    _validated = 0  # validation sets done in this iteration
-    _saved = -1  # iteration of the newest checkpoint
+    engine: dict[str, Any]
+    best: dict[str, Any]
+
+
+class Saver:
+    """When the checkpoints of a run are written and which was the last, and how a run stops.
+
+    Args:
+        opt: BasicSR's options.
+        content: gives what a checkpoint holds at the moment.
+    """
+
+    def __init__(self, opt: dict[str, Any], content: Callable[[], Content]) -> None:
+        self.opt, self.content = opt, content
+        self.schedule: Schedule | None = None  # set by the run; without it a checkpoint holds no place in the data
+        self.last_checkpoint: str | None = None  # the newest whole one, named where a run stops
+        self._stop: StopRequest | None = None
+        self._random: dict[str, Any] | None = None  # to be put back when the first iteration begins
+        self._waiting: tuple[int, int] | None = None  # (epoch, iteration) to be saved after its validation
+        self._validated = 0  # validation sets done in this iteration
+        self._saved = -1  # iteration of the newest checkpoint
 
     # ---- the trainer's loop --------------------------------------------------------------------------------------
 
-    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
-        """Begins an iteration: here the one before is complete, so a resume takes over and a request to stop is met.
+    def begin_iteration(self, iteration: int) -> None:
+        """The iteration before is complete: a resume restores the random state, and a request to stop is met.
 
         Raises:
             SystemExit: after SIGINT or SIGTERM, with status 128 + the signal's number, once the checkpoint is written.
@@ -58,8 +77,7 @@ class ResumeMixin:
         if self._stop is None:
             self._stop = StopRequest()
         if (number := self._stop.agreed(self.opt)) is not None:
-            self._save_and_exit(current_iter - 1, number)
-        super().update_learning_rate(current_iter, warmup_iter=warmup_iter)
+            self._save_and_exit(iteration - 1, number)
 
     def _save_and_exit(self, iteration: int, number: int) -> None:
         if iteration > self._saved and iteration > 0:
@@ -73,37 +91,29 @@ class ResumeMixin:
             )
         sys.exit(128 + number)
 
-    def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> None:
-        """Validates, records the metrics, and writes the checkpoint that waits for them."""
-        if self.opt["is_train"]:
-            total = int(self.opt["train"]["total_iter"])
-            current_iter = min(int(current_iter), total)  # BasicSR's loop counts past its end
-        try:
-            super().validation(dataloader, current_iter, tb_logger, save_img)
-        except BaseException:  # whatever ends the run here, the iteration's work is kept
-            if self._waiting is not None and not self.opt["dist"]:
-                self._write(*self._waiting)
-            raise
-        results = getattr(self, "metric_results", None)
-        if results and self.opt["is_train"] and self.opt.get("rank", 0) == 0:
-            row = {"iter": current_iter, "dataset": dataloader.dataset.opt["name"], "metrics": dict(results)}
-            curves.append(self.opt["path"]["experiments_root"], row)
-        self._validated += 1
-        if self._waiting is not None and self._validated == self._validation_sets():
-            self._write(*self._waiting)
-
-    def save(self, epoch: int, current_iter: int) -> None:
+    def save(self, epoch: int, iteration: int) -> None:
         """Writes the checkpoint of an iteration; where it is validated next, after that.
 
         Args:
             epoch: BasicSR's epoch, -1 at the end.
-            current_iter: the iteration, or -1 for `net_*_latest.pth` alone.
+            iteration: the iteration, or -1 for `net_*_latest.pth` alone.
         """
         every = (self.opt.get("val") or {}).get("val_freq")
-        if current_iter > 0 and every and current_iter % every == 0 and self._validation_sets():
-            self._waiting, self._validated = (epoch, current_iter), 0
+        if iteration > 0 and every and iteration % every == 0 and self._validation_sets():
+            self._waiting, self._validated = (epoch, iteration), 0
         else:
-            self._write(epoch, current_iter)
+            self._write(epoch, iteration)
+
+    def validated(self) -> None:
+        """A validation set is done; after the last one the checkpoint that waits for it is written."""
+        self._validated += 1
+        if self._waiting is not None and self._validated == self._validation_sets():
+            self._write(*self._waiting)
+
+    def interrupted(self) -> None:
+        """Whatever ends the run within a validation, the iteration's work is kept."""
+        if self._waiting is not None and not self.opt["dist"]:
+            self._write(*self._waiting)
 
     def _validation_sets(self) -> int:
         return sum(str(phase).startswith("val") for phase in self.opt["datasets"])
@@ -113,96 +123,106 @@ class ResumeMixin:
     def _write(self, epoch: int, iteration: int) -> None:
         """Writes a checkpoint on rank 0; every rank must call it, and raises what rank 0 raises."""
         self._waiting = None
-        own = {"random": random_state(), "engine": self.engine_state() if hasattr(self, "engine_state") else None}
-        ranks = gathered(own)
+        content = self.content()
+        ranks = gathered({"random": random_state(), "engine": content.engine})
         fault: str | None = None
         cause: GCFSRError | None = None
         if self.opt.get("rank", 0) == 0:
             try:
-                self._write_files(epoch, iteration, ranks)
+                self._write_files(epoch, iteration, content, ranks)
             except GCFSRError as error:
-                fault, cause = f"{error}; {self.last_sound()}", error
+                fault, cause = f"{error}; {self.last_valid()}", error
         if (fault := from_first_rank(fault)) is not None:
             raise GCFSRError(fault) from cause
         self._saved = max(self._saved, iteration)
 
-    def _write_files(self, epoch: int, iteration: int, ranks: list[dict[str, Any]]) -> None:
+    def _write_files(self, epoch: int, iteration: int, content: Content, ranks: list[dict[str, Any]]) -> None:
         models, states = Path(self.opt["path"]["models"]), Path(self.opt["path"]["training_states"])
         manifest = {}
-        for label, networks in self.networks().items():
+        for label, networks in content.networks.items():
             path = models / f"{label}_{'latest' if iteration == -1 else iteration}.pth"
-            bare = {key: self.get_bare_model(net) for key, net in networks.items()}
-            content: dict[str, Any] = {key: weights(net) for key, net in bare.items()}
-            for net in bare.values():  # a generator's arguments: `load_generator` need not infer them
-                if hasattr(net, "config"):
-                    content["config"] = json.dumps(net.config.to_dict())
-            checkpoints.save_atomic(content, path)
+            checkpoints.save_atomic(network_file(networks), path)
             manifest[path.name] = checkpoints.fingerprint(path)
         if iteration == -1:
             return
-        state = self._state(epoch, iteration, ranks) | {checkpoints.MANIFEST: manifest}
+        ours = {"ranks": ranks, "samples": self._position(iteration)[1], "best": plain(content.best)}
+        state = {
+            "epoch": epoch,
+            "iter": iteration,
+            "optimizers": [optimizer.state_dict() for optimizer in content.optimizers],
+            "schedulers": [],  # BasicSR's key; the learning rate is a function of the iteration
+            OURS: ours,
+            checkpoints.MANIFEST: manifest,
+        }
         checkpoints.save_atomic(state, states / f"{iteration}.state")
         self.last_checkpoint = str(states / f"{iteration}.state")
         keep = (self.opt.get("logger") or {}).get("keep_last")
         if keep:
             checkpoints.prune(states, int(keep))
 
-    def _state(self, epoch: int, iteration: int, ranks: list[dict[str, Any]]) -> dict[str, Any]:
-        """BasicSR's state and, under one key, what it forgets."""
-        ours = {
-            "ranks": ranks,
-            "samples": self._position(iteration)[1],
-            "best": plain(getattr(self, "best_metric_results", {})),
-        }
-        return {
-            "epoch": epoch,
-            "iter": iteration,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "schedulers": [plain(scheduler.state_dict()) for scheduler in self.schedulers],
-            OURS: ours,
-        }
-
     def _position(self, iteration: int) -> tuple[int, int]:
         """(epoch, samples used up in it) after an iteration; a model outside BasicSR's trainer has neither."""
         return self.schedule.after(iteration)[1:] if self.schedule else (0, 0)
 
-    def last_sound(self) -> str:
+    def last_valid(self) -> str:
         """The words for a message that stops a run."""
         if self.last_checkpoint is None:
             return "no checkpoint has been saved yet"
-        return f"the last sound checkpoint is {self.last_checkpoint}"
+        return f"the last valid checkpoint is {self.last_checkpoint}"
 
     # ---- reading -------------------------------------------------------------------------------------------------
 
-    def resume_training(self, resume_state: dict[str, Any]) -> None:
+    def resume(self, state: dict[str, Any], optimizers: list[torch.optim.Optimizer]) -> tuple[Any, Any]:
         """Takes over a state; the random generators follow when the first iteration begins.
+
+        Learning rates and the other arguments of the optimisers stay those of the option file.
+
+        Returns:
+            `Content.engine` and `Content.best` of this rank; None where the state has none.
 
         Raises:
             GCFSRError: the state belongs to another option file.
         """
         try:
-            super().resume_training(resume_state)
-        except (AssertionError, ValueError, KeyError) as error:
+            for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+                load_optimizer(optimizer, saved)
+        except (ValueError, KeyError) as error:
             raise GCFSRError(
-                f"path.resume_state: iteration {resume_state['iter']} was saved by another option file: {error}"
+                f"path.resume_state: iteration {state['iter']} was saved by another option file: {error}"
             ) from error
-        self._saved = resume_state["iter"]
+        self._saved = state["iter"]
         self.last_checkpoint = self.opt["path"].get("resume_state")
-        ours = resume_state.get(OURS)
+        ours = state.get(OURS)
         if ours is None:
             get_root_logger().warning("The state is BasicSR's own: the run goes on, but not bit by bit as it was.")
-            return
-        if ours["best"]:
-            self.best_metric_results = ours["best"]
-        ranks = ours["ranks"]
+            return None, None
+        ranks, rank = ours["ranks"], self.opt.get("rank", 0)
         if len(ranks) != self.opt.get("world_size", 1):
             message = f"The state is of {len(ranks)} process(es): the run goes on, but not bit by bit as it was."
             get_root_logger().warning(message)
-        mine = ranks[min(self.opt.get("rank", 0), len(ranks) - 1)]
-        if mine["engine"] is not None:
-            self.load_engine_state(mine["engine"])
-        if self.opt.get("rank", 0) < len(ranks):
+        mine = ranks[min(rank, len(ranks) - 1)]
+        if rank < len(ranks):
             self._random = mine["random"]
+        return mine["engine"], ours["best"] or None
+
+
+def network_file(networks: dict[str, nn.Module]) -> dict[str, Any]:
+    """What a network's file holds: parameter key -> state, and a generator's arguments for `load_generator`."""
+    nets = {key: bare(net) for key, net in networks.items()}
+    configs = [json.dumps(net.config.to_dict()) for net in nets.values() if hasattr(net, "config")]
+    return {key: weights(net) for key, net in nets.items()} | ({"config": configs[-1]} if configs else {})
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Takes over an optimiser's moments and step counts; its arguments stay as they are.
+
+    Raises:
+        ValueError: the state is of other parameters.
+    """
+    arguments = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(saved)
+    for group, kept in zip(optimizer.param_groups, arguments, strict=True):
+        group.update(kept)
 
 
 def weights(net: nn.Module) -> dict[str, torch.Tensor]:

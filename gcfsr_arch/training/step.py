@@ -5,12 +5,13 @@ from collections import OrderedDict
 from typing import Any
 
 import torch
-from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.training import engine as eng
 from gcfsr_arch.training.criteria import Criteria
-from gcfsr_arch.training.losses import dial_gain, draw_mismatch, per_head, r1_penalty, undo_dial
+from gcfsr_arch.training.losses import accuracy, dial_gain, draw_mismatch, per_head, r1_penalty, undo_dial
+from gcfsr_arch.training.options.schema import Optimizer, Train
 
 Logs = dict[str, Tensor]
 
@@ -19,14 +20,14 @@ SCALE_SEARCH = "fp16 gradient scale"  # overflows while the scaler looks for its
 
 @dataclasses.dataclass
 class Batch:
-    """One (micro-)batch on the device; pictures RGB in [-1, 1]."""
+    """One (micro-)batch on the device; images RGB in [-1, 1]."""
 
     lq: Tensor  # (N, 3, S, S), already resized to the output size
-    gt: Tensor  # (N, 3, S, S)
+    gt: Tensor | None  # (N, 3, S, S); None where a validation set has no ground truth
     s: Tensor | None  # (N,) the dials; None for a blind network
     factor: Tensor  # (N,) the true downscale ratios
-    matched: Tensor | None  # (N,) bool: the dial is the true one; None where all are
-    noise: Any  # as the generator takes it
+    matched: Tensor | None = None  # (N,) bool: the dial is the true one; None where all are
+    noise: Any = "random"  # as the generator takes it
     gain: Tensor | None = None  # (N,) what the dials do to the detail; None where the output is judged as it is
     base: Tensor | None = None  # (N, 3, S, S) what the dial leaves alone; None where that is lq
     valid: Tensor | None = None  # (N, 1, S, S) 1 inside the photograph, 0 on padding; None where all is valid
@@ -46,128 +47,158 @@ class Batch:
         return output if self.valid is None else output * self.valid
 
 
-class StepMixin:
-    """`feed_data`, `optimize_parameters` and `get_current_log` in SRModel's place."""
+@dataclasses.dataclass
+class Networks:
+    """The networks of a training; g and d may be wrapped for several ranks."""
 
-    opt: dict[str, Any]
-    device: torch.device
-    engine: eng.Engine
-    criteria: Criteria
-    net_g: nn.Module
-    net_d: nn.Module | None
-    net_g_ema: nn.Module
-    with_ema: bool
-    step_g: eng.GuardedStep
-    step_d: eng.GuardedStep
-    guard: eng.BadSteps
-    last_checkpoint: str | None
-    seen: int  # pictures so far, over all ranks
-    latest: Logs  # losses of the latest sound steps
+    g: nn.Module
+    d: nn.Module | None = None
+    ema: nn.Module | None = None  # the moving average of g
 
-    def feed_data(self, data: dict[str, Any]) -> None:
-        """Takes a batch of a data set: lq, gt, s, factor."""
-        self.lq = self.engine.picture(data["lq"].to(self.device, non_blocking=True))
-        if "gt" in data:
-            self.gt = self.engine.picture(data["gt"].to(self.device, non_blocking=True))
-        self.base, self.valid = (data[key].to(self.lq) if key in data else None for key in ("base", "valid"))
-        if self.valid is not None:
-            self.gt = self.gt * self.valid
-        blind = self.get_bare_model(self.net_g).blind
-        self.s = None if blind else data["s"].to(self.lq).flatten()
-        self.factor = torch.as_tensor(data.get("factor", 1.0)).expand(len(self.lq)).to(self.device)
 
-    def draw_noise(self, batch: int) -> Any:
-        """The generator's noise for a batch of that size."""
-        word = self.opt["train"].get("noise", "random")
-        if word != "zero":
-            return word
-        shapes = self.get_bare_model(self.net_g).noise_shapes(batch)
-        return [self.lq.new_zeros(shape) for shape in shapes]  # maps, so that DDP sees every parameter used
+class TrainingStep:
+    """One iteration after another: networks, losses, optimisers and counters, but neither data nor files.
 
-    def _draw_batch(self) -> Batch:
-        mismatch, s, matched, gain = self.opt["train"].get("mismatch"), self.s, None, None
+    Args:
+        options: the block `train`.
+        engine: how a step is computed, resolved for the device.
+        nets: the networks.
+        device: where they are.
+        world_size: number of ranks.
+
+    Raises:
+        GCFSRError: a discriminator without an optimiser, or losses that cannot be built.
+    """
+
+    def __init__(
+        self, options: Train, engine: eng.Engine, nets: Networks, device: torch.device, world_size: int = 1
+    ) -> None:
+        self.options, self.engine, self.nets, self.device, self.world_size = options, engine, nets, device, world_size
+        self.criteria = Criteria(options).to(device)
+        if nets.d is not None and options.optim_d is None:
+            raise GCFSRError("train.optim_d: the discriminator has no optimiser; add it as in optim_g")
+        self.g = self._guarded(options.optim_g, nets.g, engine.clip_grad_g)
+        self.d = None if nets.d is None else self._guarded(options.optim_d, nets.d, engine.clip_grad_d)
+        self.guard = eng.BadSteps(options.max_bad_steps)
+        self.seen = 0  # images so far, over all ranks
+        self.latest: Logs = {}  # losses of the latest steps that were taken
+        self.accuracy = 0.5  # D's, averaged over some tens of steps
+
+    def _guarded(self, options: Optimizer, net: nn.Module, clip: float | None) -> eng.GuardedStep:
+        optimizer = self.engine.optimizer(options, [p for p in net.parameters() if p.requires_grad])
+        return eng.GuardedStep(optimizer, self.device, self.engine.amp == "fp16", clip)
+
+    def optimizers(self) -> list[tuple[torch.optim.Optimizer, Optimizer]]:
+        """Each optimiser with its options."""
+        steps = [(self.g, self.options.optim_g), (self.d, self.options.optim_d)]
+        return [(step.optimizer, options) for step, options in steps if step is not None and options is not None]
+
+    def draw_noise(self, batch: Batch) -> Any:
+        """The generator's noise for a batch."""
+        if self.options.noise != "zero":
+            return self.options.noise
+        shapes = eng.bare(self.nets.g).noise_shapes(len(batch.lq))
+        return [batch.lq.new_zeros(shape) for shape in shapes]  # maps, so that DDP sees every parameter used
+
+    def drawn(self, batch: Batch) -> Batch:
+        """The batch with everything that is drawn for it: noise, and dials moved off their true place."""
+        mismatch, s, matched, gain = self.options.mismatch, batch.s, None, None
         if mismatch and s is not None:
-            net = self.get_bare_model(self.net_g)
-            s, matched = draw_mismatch(s, mismatch["prob"], mismatch["octaves"], net.min_factor / net.max_factor)
-            if mismatch.get("gain") is not None:  # every sample is then held by every loss
-                matched, gain = None, dial_gain(self.s, s, mismatch["gain"])
-        noise = self.draw_noise(len(self.lq))
-        return Batch(self.lq, self.gt, s, self.factor, matched, noise, gain, self.base, self.valid)
+            net = eng.bare(self.nets.g)
+            s, matched = draw_mismatch(s, mismatch.prob, mismatch.octaves, net.min_factor / net.max_factor)
+            if mismatch.gain is not None:  # every sample is then held by every loss
+                matched, gain = None, dial_gain(batch.s, s, mismatch.gain)
+        return dataclasses.replace(batch, s=s, matched=matched, gain=gain, noise=self.draw_noise(batch))
 
-    def optimize_parameters(self, current_iter: int) -> None:
+    def run(self, batch: Batch, iteration: int, last_checkpoint: str | None = None) -> str | None:
         """One iteration: G's step (Eq. 7 with D fixed), the EMA of G, then D's step on the same restored faces.
 
         With `net_d_first` D steps before, on restored faces of its own (with noise of their own), as the released code
         does. A step that is not finite is skipped, and so is the one after it; the one before it stays.
+
+        Args:
+            batch: the data.
+            iteration: from 1 on.
+            last_checkpoint: named where the run stops.
+
+        Returns:
+            A warning about a step that was skipped, or None.
+
+        Raises:
+            GCFSRError: too many steps in a row were not finite.
         """
-        train, batch = self.opt["train"], self._draw_batch()
-        its_turn = current_iter > train.get("net_d_init_iters", 0) and current_iter % train.get("net_d_iters", 1) == 0
-        step_g = its_turn or self.net_d is None
-        d_first = self.net_d is not None and train.get("net_d_first", False)
-        self.seen += len(self.lq) * self.opt.get("world_size", 1)
+        train, batch = self.options, self.drawn(batch)
+        its_turn = iteration > train.net_d_init_iters and iteration % train.net_d_iters == 0
+        step_g = its_turn or self.d is None
+        d_first = self.d is not None and train.net_d_first
+        self.seen += len(batch.lq) * self.world_size
         fakes, bad = [], None
         if d_first:
-            bad = self._discriminator_step(batch, self._restore(batch), current_iter)
+            bad = self._discriminator_step(batch, self._restored(batch), iteration)
         if step_g and bad is None:
             fakes, bad = self._generator_step(batch)
-        if self.net_d is not None and not d_first and bad is None:
-            bad = self._discriminator_step(batch, fakes or self._restore(batch), current_iter)
+        if self.d is not None and not d_first and bad is None:
+            bad = self._discriminator_step(batch, fakes or self._restored(batch), iteration)
         if bad is None:
             self.guard.good()
-        elif bad != SCALE_SEARCH:
-            get_root_logger().warning(self.guard.bad(current_iter, bad, self.last_checkpoint))
+        return self.guard.bad(iteration, bad, last_checkpoint) if bad not in (None, SCALE_SEARCH) else None
 
     @torch.no_grad()
-    def _restore(self, batch: Batch) -> list[Tensor]:
+    def _restored(self, batch: Batch) -> list[Tensor]:
         """The micro-batches' restored faces, without a graph."""
         parts = [batch.part(chosen) for chosen, _, _ in eng.micro_batches(len(batch.lq), self.engine.accumulate)]
         with self.engine.autocast(self.device):
-            return [part.judged(self.net_g(part.lq, part.s, noise=part.noise)) for part in parts]
+            return [part.judged(self.nets.g(part.lq, part.s, noise=part.noise)) for part in parts]
 
     def _generator_step(self, batch: Batch) -> tuple[list[Tensor], str | None]:
-        """G's step and its EMA; returns the restored faces, and what was not finite or None."""
-        logs, fakes, judge = _Sums(), [], self.get_bare_model(self.net_d) if self.net_d is not None else None
+        logs, fakes, judge = _Sums(), [], None if self.nets.d is None else eng.bare(self.nets.d)
         judge_params = [p for p in judge.parameters() if p.requires_grad] if judge is not None else []
         with eng.frozen(judge_params):  # D only judges: no gradients for it, no synchronisation
             for chosen, share, last in eng.micro_batches(len(batch.lq), self.engine.accumulate):
                 part = batch.part(chosen)
-                with eng.sync_only(last, self.net_g):
+                with eng.sync_only(last, self.nets.g):
                     with self.engine.autocast(self.device):
-                        output = self.net_g(part.lq, part.s, noise=part.noise)
+                        output = self.nets.g(part.lq, part.s, noise=part.noise)
                     output = part.judged(output)
                     losses = self.criteria.generator(output, part, judge, self.engine)
-                    self.step_g.backward(torch.stack(list(losses.values())).sum() * share)
+                    self.g.backward(torch.stack(list(losses.values())).sum() * share)
                 fakes.append(output.detach())
                 logs.add(losses, share)
-        bad = self._finish("generator", self.step_g, logs)
-        if self.with_ema and bad is None:
-            decay = eng.ema_decay(self.opt["train"], len(self.lq) * self.opt.get("world_size", 1), self.seen)
-            eng.update_ema(self.net_g_ema, self.get_bare_model(self.net_g), decay)
+        bad = self._finish("generator", self.g, logs)
+        if self.nets.ema is not None and bad is None:
+            decay = eng.ema_decay(self.options, len(batch.lq) * self.world_size, self.seen)
+            eng.update_ema(self.nets.ema, eng.bare(self.nets.g), decay)
         return fakes, bad
 
-    def _discriminator_step(self, batch: Batch, fakes: list[Tensor], current_iter: int) -> str | None:
-        every, weight = self.opt["train"].get("net_d_reg_every", 16), self.opt["train"].get("r1_reg_weight", 0)
+    def _discriminator_step(self, batch: Batch, fakes: list[Tensor], iteration: int) -> str | None:
+        if self.options.net_d_pause is not None and self._pauses(batch, fakes):
+            return None
+        every = self.options.net_d_reg_every
         logs = _Sums()
         for fake, (chosen, share, last) in zip(
             fakes, eng.micro_batches(len(batch.lq), self.engine.accumulate), strict=True
         ):
             real = batch.gt[chosen]
-            with eng.sync_only(last, self.net_d):
+            for name, weight, faces in self._penalties(real, fake) if iteration % every == 0 else ():
+                # alone, so that its second derivatives are computed in full precision too
+                with eng.full_float32(), eng.sync_only(False, self.nets.d):
+                    penalty = weight / 2 * every * self._r1(faces)
+                    self.d.backward(penalty * share)
+                logs.add({name: penalty}, share)
+            with eng.sync_only(last, self.nets.d):
                 losses, scores = self._judge(real, fake)
-                if weight and current_iter % every == 0:
-                    losses["l_d_r1"] = weight / 2 * every * self._r1(real)
-                self.step_d.backward(torch.stack(list(losses.values())).sum() * share)
+                self.d.backward(losses["l_d_gan"] * share)
             logs.add(losses, share)
             logs.add(scores, share)
-        return self._finish("discriminator", self.step_d, logs)
+        return self._finish("discriminator", self.d, logs)
 
     def _judge(self, real: Tensor, fake: Tensor) -> tuple[Logs, Logs]:
         """D's losses on real and restored faces, in one forward pass but where D compares the faces of a batch."""
         with self.engine.autocast(self.device):
-            if getattr(self.get_bare_model(self.net_d), "minibatch_std", False):
-                on_real, on_fake = per_head(self.net_d(real)), per_head(self.net_d(fake))
+            if getattr(eng.bare(self.nets.d), "minibatch_std", False):
+                on_real, on_fake = per_head(self.nets.d(real)), per_head(self.nets.d(fake))
             else:
-                heads = per_head(self.net_d(torch.cat([real, fake])))
+                heads = per_head(self.nets.d(torch.cat([real, fake])))
                 on_real, on_fake = zip(*(head.split([len(real), len(fake)]) for head in heads), strict=True)
         scores = {
             "out_d_real": torch.stack([x.detach().mean() for x in on_real]).mean(),
@@ -175,10 +206,24 @@ class StepMixin:
         }
         return {"l_d_gan": self.criteria.gan.discriminator(on_real, on_fake)}, scores
 
+    def _penalties(self, real: Tensor, fake: Tensor) -> list[tuple[str, float, Tensor]]:
+        """The gradient penalties that are asked for: name, weight, faces."""
+        asked = [("l_d_r1", self.options.r1_reg_weight, real), ("l_d_r2", self.options.r2_reg_weight, fake)]
+        return [(name, weight, faces) for name, weight, faces in asked if weight]
+
+    @torch.no_grad()
+    def _pauses(self, batch: Batch, fakes: list[Tensor]) -> bool:
+        """Whether D is so good that it pauses; measured in every iteration, on all ranks."""
+        with self.engine.autocast(self.device):
+            scores = [self.nets.d(faces) for faces in (batch.gt, torch.cat(fakes))]
+        found = eng.mean_over_ranks(accuracy(*scores, self.criteria.gan.relativistic)).item()
+        self.accuracy += 0.05 * (found - self.accuracy)
+        return self.accuracy > self.options.net_d_pause
+
     def _r1(self, real: Tensor) -> Tensor:
         """R1 in full precision. It calls the bare network's `forward`: compiled graphs have no second derivative."""
         real = real.detach().clone().requires_grad_(True)
-        return r1_penalty(self.get_bare_model(self.net_d).forward(real), real)
+        return r1_penalty(eng.bare(self.nets.d).forward(real), real)
 
     def _finish(self, who: str, step: eng.GuardedStep, logs: "_Sums") -> str | None:
         """Steps; returns what was not finite, or None."""
@@ -191,15 +236,72 @@ class StepMixin:
             return SCALE_SEARCH
         return f"{who}'s {', '.join(wrong) or 'gradient'}"
 
-    def get_current_log(self) -> "OrderedDict[str, float]":
-        """Losses of the latest sound steps, averaged over ranks; every rank must call it."""
+    def log(self) -> "OrderedDict[str, float]":
+        """Losses of the latest steps that were taken, averaged over ranks; every rank must call it."""
         if not self.latest:
             return OrderedDict()
-        values = torch.stack([v.detach().double() for v in self.latest.values()])
-        if self.opt["dist"]:
-            torch.distributed.all_reduce(values)
-            values /= self.opt["world_size"]
+        values = eng.mean_over_ranks(torch.stack([v.detach().double() for v in self.latest.values()]))
         return OrderedDict(zip(self.latest, values.tolist(), strict=True))
+
+    # ---- what a checkpoint holds of it -----------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Plain data: gradient scales, counters, and losses that are logged between their steps."""
+        return {
+            "scalers": [step.scaler.state_dict() for step in (self.g, self.d) if step is not None],
+            "bad_in_a_row": self.guard.in_a_row,
+            "bad_total": self.guard.total,
+            "seen": self.seen,
+            "accuracy": self.accuracy,
+            "latest": {name: value.item() for name, value in self.latest.items()},
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes back what `state` gave."""
+        steps = [step for step in (self.g, self.d) if step is not None]
+        for step, scaler in zip(steps, state["scalers"], strict=True):
+            if scaler:
+                step.scaler.load_state_dict(scaler)
+        self.guard.in_a_row, self.guard.total, self.seen = state["bad_in_a_row"], state["bad_total"], state["seen"]
+        self.accuracy = state.get("accuracy", self.accuracy)  # states before net_d_pause have none
+        self.latest = {name: torch.tensor(value, device=self.device) for name, value in state["latest"].items()}
+
+
+def batch_on(device: torch.device, data: dict[str, Any], net: nn.Module, engine: eng.Engine) -> Batch:
+    """A data set's batch (lq, gt, s, factor, base, valid) on the device.
+
+    Args:
+        net: the bare generator, whose size and dial it must fit.
+
+    Raises:
+        GCFSRError: the data set gives no s, or its images do not have the network's size.
+    """
+    check_batch(data, net.out_size, net.blind)
+
+    def moved(value: Tensor) -> Tensor:
+        return value.to(device, non_blocking=True)
+
+    lq = engine.image(moved(data["lq"]))
+    gt, base, valid = (moved(data[key]) if key in data else None for key in ("gt", "base", "valid"))
+    gt = gt if gt is None else engine.image(gt if valid is None else gt * valid)
+    s = None if net.blind else moved(data["s"]).to(lq.dtype).flatten()
+    factor = moved(torch.as_tensor(data.get("factor", 1.0)).expand(len(lq)))
+    return Batch(lq, gt, s, factor, base=base, valid=valid)
+
+
+def check_batch(data: dict[str, Any], size: int, blind: bool) -> None:
+    """Checks that a data set, which need not be ours, gives what the network takes.
+
+    Raises:
+        GCFSRError: it gives no s, or images of another size.
+    """
+    ours = "use MultiFactorDegradationDataset, or one that gives lq and gt at out_size in [-1, 1], s and factor"
+    for key in ("lq", "gt"):
+        if key in data and data[key].shape[-2:] != (size, size):
+            height, width = data[key].shape[-2:]
+            raise GCFSRError(f"datasets: {key} is {width}x{height}, network_g.out_size is {size}; {ours}")
+    if not blind and "s" not in data:
+        raise GCFSRError(f"datasets: the data set gives no s, the factor divided by network_g's max_factor; {ours}")
 
 
 class _Sums(dict[str, Tensor]):

@@ -4,7 +4,7 @@ Networks of metrics run on the device, a batch at a time; metrics of pixels in w
 the next batch is restored.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,14 @@ import torch
 from basicsr.metrics import calculate_metric
 from basicsr.utils import get_root_logger, tensor2img
 from basicsr.utils.registry import METRIC_REGISTRY
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.training.metrics import Metric, Value, frechet_of_pairs, measured, metric_of
+from gcfsr_arch.training.ranks import gathered
+from gcfsr_arch.training.step import Batch
 from gcfsr_datasets.image_io import write_bytes_atomic
 from gcfsr_measure.measures import Case
 from gcfsr_measure.workers import Workers
@@ -46,141 +48,120 @@ def score(task: Task, device: str = "cpu") -> dict[int, dict[str, Value]]:
     return {index: {**task.rows[index], **values} for index, values in added.items()}
 
 
-class ValidationMixin:
-    """`validation` in place of SRModel's; options under `val`: metrics, batch, workers, grid, grid_factors, pbar."""
+@dataclass(frozen=True)
+class View:
+    """What validation sees of a model.
 
-    def check_metrics(self, opt: dict[str, Any]) -> None:
-        """Finds metrics that cannot run before the run begins.
+    Args:
+        opt: BasicSR's options: `val` (metrics, batch, workers, grid, grid_factors, pbar), `path`, rank.
+        restore: (batch, s) -> restored images, (N, 3, S, S) in [-1, 1].
+        feed: a data set's batch on the device.
+    """
 
-        Raises:
-            GCFSRError: an unknown metric or key, or weights or a package that are missing.
-        """
-        for name, options in ((opt.get("val") or {}).get("metrics") or {}).items():
-            if options["type"] not in METRIC_REGISTRY:
-                raise GCFSRError(f"val:metrics:{name}:type: {options['type']} is not registered; see docs/training.md")
-            try:
-                metric_of(options)
-            except GCFSRError as error:
-                raise GCFSRError(f"val:metrics:{name}:{error}") from error
+    opt: dict[str, Any]
+    restore: Callable[[Batch, Any], Tensor]
+    feed: Callable[[dict[str, Any]], Batch]
 
-    @torch.no_grad()
-    def restore(self, lq: Tensor, s: Tensor | float | None) -> Tensor:
-        """Restores with the EMA network where there is one, with fixed noise. (N, 3, S, S) in [-1, 1]."""
-        net = getattr(self, "net_g_ema", None) or self.get_bare_model(self.net_g)
-        was_training = net.training
-        net.eval()
-        output = net(lq, s, noise="fixed", seed=0)
-        net.train(was_training)
-        return output
-
-    def test(self) -> None:
-        """Restores the batch that was fed last."""
-        self.output = self.restore(self.lq, self.s)
-
-    def validation(
-        self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool = False
-    ) -> None:
-        """Measures and saves; every rank must call it. Training's random numbers are left as they are.
-
-        Args:
-            dataloader: BasicSR's loader; its data set is split over the ranks.
-            current_iter: iteration, or the test's name.
-            tb_logger: TensorBoard's writer on rank 0, or None.
-            save_img: whether every restored image is written.
-        """
-        dataset, options = dataloader.dataset, self.opt["val"]
-        name = dataset.opt["name"]
-        rank, world = self.opt.get("rank", 0), self.opt.get("world_size", 1)
-        with kept_random_state(), Workers(options.get("workers", 0)) as workers:
-            batches = chunks(len(dataset), options.get("batch", BATCH))[rank::world]
-            tasks = self._tasks(dataset, batches, (name, current_iter) if save_img else None)
-            rows = gathered({index: row for scored in workers.map(score, tasks) for index, row in scored.items()})
-            if rank == 0 and options.get("grid", 0):
-                self._save_grid(dataset, current_iter, tb_logger)
-        if options.get("metrics"):
-            self._report(name, rows, current_iter, tb_logger)
-
-    def _tasks(self, dataset: Dataset, batches: Sequence[range], save: tuple[str, int | str] | None) -> Iterator[Task]:
-        """Restores batch by batch and computes what runs on the device; the rest is left to `score`.
-
-        Args:
-            dataset: the validation set.
-            batches: indices of the images of each batch.
-            save: name of the set and iteration, for writing the restored images; None writes none.
-        """
-        wanted = self.opt["val"].get("metrics") or {}
-        ours = {name: metric for name, options in wanted.items() if (metric := metric_of(options))}
-        networks = {name: metric for name, metric in ours.items() if metric.entry.on_device}
-        pixels = {name: metric for name, metric in ours.items() if name not in networks}
-        foreign = {name: options for name, options in wanted.items() if name not in ours}
-        for indices, data in self._batches(dataset, batches):
-            self.feed_data(data)
-            self.test()
-            results = images(self.output)
-            truths = images(self.gt) if "gt" in data else [None] * len(results)
-            if save is not None:
-                for path, result in zip(data["lq_path"], results, strict=True):
-                    self._save(Path(path).stem, result, *save)
-            pairs = dict(zip(indices, zip(results, truths, strict=True), strict=True))
-            rows = {
-                index: {name: foreign_value(pair, options) for name, options in foreign.items()}
-                for index, pair in pairs.items()
-            }
-            if truths[0] is None:
-                without = {name: NO_TRUTH for name, metric in ours.items() if metric.entry.reference}
-                rows = {index: {**row, **without} for index, row in rows.items()}
-            cases = {index: Case(result if gt is None else gt, result, result) for index, (result, gt) in pairs.items()}
-            possible = [name for name in ours if truths[0] is not None or not ours[name].entry.reference]
-            task = Task(cases, {name: metric for name, metric in networks.items() if name in possible}, rows)
-            rows = score(task, str(self.device))
-            yield Task(cases, {name: metric for name, metric in pixels.items() if name in possible}, rows)
-
-    def _batches(self, dataset: Dataset, batches: Sequence[range]) -> Iterator[tuple[range, dict[str, Any]]]:
+    def batches(self, dataset: Dataset, batches: Sequence[range]) -> Iterator[tuple[range, dict[str, Any], Batch]]:
+        """Indices, data, and the data on the device, batch by batch."""
         loader = DataLoader(dataset, batch_sampler=batches, generator=torch.Generator())
         show = self.opt["val"].get("pbar", False) and self.opt.get("rank", 0) == 0
-        yield from zip(batches, tqdm(loader, unit="batch", disable=not show), strict=True)
+        for indices, data in zip(batches, tqdm(loader, unit="batch", disable=not show), strict=True):
+            yield indices, data, self.feed(data)
 
-    def _save(self, stem: str, image: np.ndarray, name: str, current_iter: int | str) -> None:
-        suffix = current_iter if self.is_train else self.opt["val"].get("suffix") or self.opt["name"]
-        write_png(Path(self.opt["path"]["visualization"]) / name / f"{stem}_{suffix}.png", image)
 
-    def _report(self, name: str, rows: dict[int, dict[str, Value]], current_iter: int | str, tb_logger: Any) -> None:
-        """Reduces, keeps the best (BasicSR's records), logs to console and TensorBoard."""
-        self._initialize_best_metric_results(name)
-        self.metric_results: dict[str, float] = {}
-        lines = [f"Validation {name} ({len(rows)} images)"]
-        for metric, options in self.opt["val"]["metrics"].items():
-            value = reduced([rows[i][metric] for i in sorted(rows)], options)
-            if isinstance(value, str):
-                lines.append(f"\t # {metric}: {value}")
-                continue
-            self.metric_results[metric] = value
-            self._update_best_metric_result(name, metric, value, current_iter)
-            best = self.best_metric_results[name][metric]
-            so_far = f"\tBest: {best['val']:.4f} @ {best['iter']} iter" if self.is_train else ""
-            lines.append(f"\t # {metric}: {value:.4f}{so_far}")
-            if tb_logger is not None:
-                tb_logger.add_scalar(f"metrics/{name}/{metric}", value, current_iter)
-        get_root_logger().info("\n".join(lines))
+def check_metrics(opt: dict[str, Any]) -> None:
+    """Finds metrics that cannot run before the run begins.
 
-    def _save_grid(self, dataset: Dataset, current_iter: int | str, tb_logger: Any) -> None:
-        """One row per face: input | restored at several s | ground truth; goes to `visualization` and TensorBoard."""
-        name, rows = dataset.opt["name"], []
-        for _, data in self._batches(dataset, chunks(min(self.opt["val"]["grid"], len(dataset)), 1)):
-            self.feed_data(data)
-            restored = [self.restore(self.lq, s) for s in self._grid_dials()]
-            rows.append(torch.cat([self.lq, *restored, *([self.gt] if "gt" in data else [])], dim=3))
-        (grid,) = images(torch.cat(rows, dim=2))
-        write_png(Path(self.opt["path"]["visualization"]) / f"grid_{name}_{current_iter}.png", grid)
-        if tb_logger is not None:
-            tb_logger.add_image(f"grid/{name}", grid[..., ::-1].copy(), current_iter, dataformats="HWC")
+    Raises:
+        GCFSRError: an unknown metric or key, or weights or a package that are missing.
+    """
+    for name, options in ((opt.get("val") or {}).get("metrics") or {}).items():
+        if options["type"] not in METRIC_REGISTRY:
+            raise GCFSRError(f"val:metrics:{name}:type: {options['type']} is not registered; see docs/training.md")
+        try:
+            metric_of(options)
+        except GCFSRError as error:
+            raise GCFSRError(f"val:metrics:{name}:{error}") from error
 
-    def _grid_dials(self) -> list[float | None]:
-        net = self.get_bare_model(self.net_g)
-        if net.blind:
-            return [None]
-        factors = self.opt["val"].get("grid_factors") or np.geomspace(net.min_factor, net.max_factor, 5)
-        return [float(factor) / net.max_factor for factor in factors]
+
+def measured_rows(view: View, dataset: Dataset, save_as: int | str | None) -> dict[int, dict[str, Value]]:
+    """Image -> metric -> value, of all ranks, on all ranks.
+
+    Args:
+        view: the model.
+        dataset: the validation set, split over the ranks.
+        save_as: ending of the restored images' names; None writes none.
+    """
+    options = view.opt["val"]
+    rank, world = view.opt.get("rank", 0), view.opt.get("world_size", 1)
+    with Workers(options.get("workers", 0)) as workers:
+        batches = chunks(len(dataset), options.get("batch", BATCH))[rank::world]
+        scored = workers.map(score, tasks(view, dataset, batches, save_as))
+        parts = gathered({index: row for one in scored for index, row in one.items()})
+    return {index: row for part in parts for index, row in part.items()}
+
+
+def tasks(view: View, dataset: Dataset, batches: Sequence[range], save_as: int | str | None) -> Iterator[Task]:
+    """Restores batch by batch and computes what runs on the device; the rest is left to `score`."""
+    wanted = view.opt["val"].get("metrics") or {}
+    ours = {name: metric for name, options in wanted.items() if (metric := metric_of(options))}
+    networks = {name: metric for name, metric in ours.items() if metric.entry.on_device}
+    pixels = {name: metric for name, metric in ours.items() if name not in networks}
+    foreign = {name: options for name, options in wanted.items() if name not in ours}
+    folder = Path(view.opt["path"].get("visualization", "")) / dataset.opt["name"]
+    for indices, data, batch in view.batches(dataset, batches):
+        results = images(view.restore(batch, batch.s))
+        truths = [None] * len(results) if batch.gt is None else images(batch.gt)
+        if save_as is not None:
+            for path, result in zip(data["lq_path"], results, strict=True):
+                write_png(folder / f"{Path(path).stem}_{save_as}.png", result)
+        pairs = dict(zip(indices, zip(results, truths, strict=True), strict=True))
+        rows = {
+            index: {name: foreign_value(pair, options) for name, options in foreign.items()}
+            for index, pair in pairs.items()
+        }
+        if batch.gt is None:
+            without = {name: NO_TRUTH for name, metric in ours.items() if metric.entry.reference}
+            rows = {index: {**row, **without} for index, row in rows.items()}
+        cases = {index: Case(result if gt is None else gt, result, result) for index, (result, gt) in pairs.items()}
+        possible = [name for name in ours if batch.gt is not None or not ours[name].entry.reference]
+        task = Task(cases, {name: metric for name, metric in networks.items() if name in possible}, rows)
+        rows = score(task, str(batch.lq.device))
+        yield Task(cases, {name: metric for name, metric in pixels.items() if name in possible}, rows)
+
+
+def reduced_rows(rows: dict[int, dict[str, Value]], metrics: dict[str, dict[str, Any]]) -> dict[str, float | str]:
+    """Metric -> its value over the set, or why there is none."""
+    return {name: reduced([rows[i][name] for i in sorted(rows)], options) for name, options in metrics.items()}
+
+
+def lines(values: dict[str, float | str], best: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """The log's line of each metric; with BasicSR's record of the best so far where there is one."""
+    for metric, value in values.items():
+        record = best.get(metric)
+        so_far = f"\tBest: {record['val']:.4f} @ {record['iter']} iter" if record and not isinstance(value, str) else ""
+        yield f"\t # {metric}: {value if isinstance(value, str) else f'{value:.4f}'}{so_far}"
+
+
+def save_grid(view: View, dataset: Dataset, net: nn.Module, current_iter: int | str, tb_logger: Any) -> None:
+    """One row per face: input | restored at several s | ground truth; goes to `visualization` and TensorBoard."""
+    name, rows, dials = dataset.opt["name"], [], grid_dials(net, view.opt["val"].get("grid_factors"))
+    for _, _, batch in view.batches(dataset, chunks(min(view.opt["val"]["grid"], len(dataset)), 1)):
+        restored = [view.restore(batch, s) for s in dials]
+        rows.append(torch.cat([batch.lq, *restored, *([] if batch.gt is None else [batch.gt])], dim=3))
+    (grid,) = images(torch.cat(rows, dim=2))
+    write_png(Path(view.opt["path"]["visualization"]) / f"grid_{name}_{current_iter}.png", grid)
+    if tb_logger is not None:
+        tb_logger.add_image(f"grid/{name}", grid[..., ::-1].copy(), current_iter, dataformats="HWC")
+
+
+def grid_dials(net: nn.Module, factors: Sequence[float] | None) -> list[float | None]:
+    """The dials of the grid's columns."""
+    if net.blind:
+        return [None]
+    chosen = factors or np.geomspace(net.min_factor, net.max_factor, 5)
+    return [float(factor) / net.max_factor for factor in chosen]
 
 
 def chunks(count: int, size: int) -> list[range]:
@@ -220,15 +201,6 @@ def reduced(values: Sequence[Value], options: dict[str, Any]) -> float | str:
         return frechet_of_pairs(found)
     except GCFSRError as error:
         return f"not defined ({error})"
-
-
-def gathered(rows: dict[int, Any]) -> dict[int, Any]:
-    """The rows of all ranks, on all ranks."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return rows
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, rows)
-    return {index: row for part in parts for index, row in part.items()}
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def configuration_of_options(path: str) -> dict[str, Any]:
 
     from gcfsr_arch import GCFSR
     from gcfsr_arch.errors import GCFSRError, first_line
-    from gcfsr_arch.training.released_options import generator_options
+    from gcfsr_arch.training.options.released import generator_options
 
     try:
         opt = yaml.safe_load(Path(path).read_text(encoding="utf-8"))

@@ -1,6 +1,7 @@
 """Samples depend on seed, epoch and index alone; every source and every fault."""
 
 import logging
+import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -105,6 +106,36 @@ def test_multi_factor_samples(matlab: ModuleType, folder: Path):
     assert 25 < flips < 55
     assert {tuple(sample["lq"].shape) for sample in samples} == {(3, 32, 32)}
     assert float(make(folder, factor_range=None, factor=4)[0]["factor"]) == 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mean_and_std_are_basicsrs_normalization(folder: Path, kind: str):
+    """With stock models: [0, 1], or any other range; both 0.5 is our own range to the bit of rounding."""
+    plain, half = make(folder, kind), make(folder, kind, mean=[0.5] * 3, std=[0.5] * 3)
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    other = make(folder, kind, mean=mean, std=std)
+    for key in ("lq", "gt"):
+        torch.testing.assert_close(half[3][key], plain[3][key], atol=1e-6, rtol=0)
+        wanted = torch.stack([((x + 1) / 2 - m) / s for x, m, s in zip(plain[3][key], mean, std, strict=True)])
+        torch.testing.assert_close(other[3][key], wanted, atol=1e-5, rtol=0)
+    assert torch.equal(other[3]["s"], plain[3]["s"])
+
+
+def test_several_roots_are_drawn_in_their_proportions(folder: Path, tmp_path: Path):
+    """A small root with three quarters of the weight; validation and runs without weights see every image once."""
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("0.png", "1.png"):
+        shutil.copy(folder / name, other / f"other {name}")
+    plain = make(folder, extra_roots=[str(other)], repeats=2)
+    names = [plain.at(0, index)["gt_path"] for index in range(len(plain))]
+    assert len(plain) == 2 * (8 + 2)
+    assert sorted(names) == sorted(2 * [str(path) for path in [*folder.glob("*.png"), *other.glob("*.png")]])
+    weighted = make(folder, extra_roots=[str(other)], root_weights=[1, 3], repeats=100)
+    share = np.mean(["other" in weighted.at(0, index)["gt_path"] for index in range(len(weighted))])
+    assert abs(share - 0.75) < 4 * (0.75 * 0.25 / len(weighted)) ** 0.5
+    held = make(folder, phase="val", extra_roots=[str(other)], root_weights=[1, 3])
+    assert len({held.at(0, index)["gt_path"] for index in range(len(held))}) == 10
 
 
 def test_blind_samples(folder: Path):
@@ -224,6 +255,11 @@ def test_even_weights():
         ({"augment": {"gamma": [2, 1]}}, "augment: gamma"),
         ({"misplace": {"scale": [0, 1]}}, "misplace: scale"),
         ({"repeats": 0}, "repeats must be at least 1"),
+        ({"root_weights": [1]}, "root_weights must be one number above 0"),
+        ({"extra_roots": ["x"], "root_weights": [1, 0]}, "root_weights must be one number above 0"),
+        ({"extra_roots": ["/none/more"]}, "/none/more: no such folder"),
+        ({"mean": [0.5, 0.5, 0.5]}, "mean, std must be given together"),
+        ({"mean": [0, 0, 0], "std": [1, 1, 0]}, "mean, std must be three numbers each, std above 0"),
         ({"meta_info_file": "none.txt"}, r"none\.txt: No such file"),
         ({"dataroot_gt": "/none/faces"}, "/none/faces: no such folder"),
         ({"dataroot_gt": "/none/faces.lmdb", "io_backend": {"type": "lmdb"}}, r"meta_info\.txt: No such file"),

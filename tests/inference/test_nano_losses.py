@@ -12,6 +12,7 @@ from gcfsr_arch.training.criteria import Criteria
 from gcfsr_arch.training.engine import Engine
 from gcfsr_arch.training.features import FeatureDiscriminator
 from gcfsr_arch.training.losses import dial_gain, undo_dial
+from gcfsr_arch.training.options.schema import Losses
 from gcfsr_arch.training.step import Batch
 from gcfsr_datasets.degradation import draw_factor
 
@@ -64,7 +65,7 @@ def test_features_that_the_loss_and_d_share_give_the_same_losses_and_gradients(s
             "gan_opt": {"gan_type": "hinge", "loss_weight": 0.1},
         }
         x = output.clone().requires_grad_()
-        losses = Criteria(train).generator(x, SimpleNamespace(gt=gt, matched=None), judge, Engine())
+        losses = Criteria(Losses(**train)).generator(x, SimpleNamespace(gt=gt, matched=None), judge, Engine())
         found.append((losses, torch.autograd.grad(sum(losses.values()), x)[0]))
     (shared, shared_gradient), (apart, gradient) = found
     assert shared.keys() == apart.keys() == {"l_g_feature", "l_g_gan"}

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from gcfsr_arch import GCFSR, GCFSRDiscriminator, GCFSRError, load_generator
-from gcfsr_arch.training.released_options import EMA_DECAY, our_options
+from gcfsr_arch.training.options.released import EMA_DECAY, our_options
 
 needs_basicsr = pytest.mark.skipif(find_spec("basicsr") is None, reason="BasicSR is not installed")
 

@@ -11,7 +11,7 @@ import torch
 import torchvision
 import yaml
 
-from gcfsr_arch import load_generator
+from gcfsr_arch import GCFSR, load_generator, save_generator
 
 pytestmark = pytest.mark.skipif(find_spec("basicsr") is None, reason="BasicSR is not installed")
 
@@ -124,12 +124,29 @@ def test_every_option_file_trains(
 @pytest.mark.slow
 @pytest.mark.parametrize("option_file", option_files("test_*.yml"))
 def test_every_test_file_tests(option_file: str, faces: Path, tmp_path: Path, outside: dict[str, str]) -> None:
-    script = installed_basicsr() / "test.py"
-    done = program(str(script), shrunk(ROOT / "options" / option_file, faces, 20), tmp_path, outside)
+    script, file = installed_basicsr() / "test.py", ROOT / "options" / option_file
+    arguments = yaml.safe_load(text(option_file))["network_g"] | NETWORK
+    arguments.pop("type")
+    save_generator(GCFSR(**arguments), tmp_path / "g.safetensors")
+    words = [*shrunk(file, faces, 20), f"path:pretrain_network_g={tmp_path / 'g.safetensors'}"]
+    done = program(str(script), words, tmp_path, outside)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     assert list((tmp_path / "results" / name_in(option_file) / "visualization").rglob("*.png"))
     assert "Best" not in done.stdout + done.stderr, "a test has no best iteration"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["results"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["g.safetensors", "results"]
+
+
+@pytest.mark.parametrize("kind", ["gcfsr test", "test.py"])
+def test_testing_without_a_checkpoint_is_an_error(
+    kind: str, faces: Path, tmp_path: Path, outside: dict[str, str]
+) -> None:
+    """Random weights would be tested otherwise, with exit status 0."""
+    words = shrunk(ROOT / "options" / "test_gcfsr_demo.yml", faces, 20)  # leaves path:pretrain_network_g empty
+    script, first = ("-m gcfsr_inference.cli", ["test"]) if kind == "gcfsr test" else (installed_basicsr() / kind, [])
+    done = program(str(script), [*first, *words], tmp_path, outside)
+    assert done.returncode == 2
+    assert "path.pretrain_network_g: is missing, testing needs a checkpoint" in done.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
-"""Every engine option gives the plain step, exactly or within the tolerance that stands here."""
+"""Every engine option gives the plain step, exactly or within the tolerance that is stated here."""
 
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,8 @@ from torch import nn
 
 from gcfsr_arch import GCFSRError
 from gcfsr_arch.training.engine import BadSteps, Engine, GuardedStep, ema_decay, micro_batches, update_ema
+from gcfsr_arch.training.options import validated
+from gcfsr_arch.training.options.schema import Optimizer, Train
 
 
 @pytest.fixture
@@ -18,6 +21,21 @@ def double() -> Any:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+Flags = Callable[[], tuple[bool, bool]]
+
+
+@pytest.fixture
+def tf32_flags() -> Iterator[Flags]:
+    """Reads whether matrix products and convolutions may use TF32, and leaves both as they were."""
+
+    def read() -> tuple[bool, bool]:
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    before = read()
+    yield read
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def run(
@@ -67,10 +85,10 @@ def test_auto_is_bf16_where_the_processor_has_it(
 ) -> None:
     (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
     monkeypatch.setattr("gcfsr_arch.precision.CPUINFO", tmp_path / "cpuinfo")
-    engine, told = Engine.from_options({"amp": "auto"}).on(torch.device("cpu"))
+    engine, told = Engine(amp="auto").on(torch.device("cpu"))
     assert engine.amp == amp
     assert ("bf16 on" if amp else "float32") in told
-    given, told = Engine.from_options({"amp": "bf16"}).on(torch.device("cpu"))
+    given, told = Engine(amp="bf16").on(torch.device("cpu"))
     assert given.amp == "bf16"
     assert ("emulates" in told) == (amp is None)
 
@@ -86,13 +104,13 @@ def test_autocast_first_losses(tiny: ModuleType, amp: str, tolerance: float) -> 
 
 def test_fp16_finds_its_scale_and_trains(tiny: ModuleType) -> None:
     model = tiny.build(train__engine={"amp": "fp16"})
-    model.step_g.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)  # overflows for sure
+    model.step.g.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)  # overflows for sure
     before = [p.clone() for p in model.net_g.parameters()]
     tiny.train(model, 1)
     assert all(torch.equal(a, b) for a, b in zip(before, model.net_g.parameters(), strict=True))
-    assert model.step_g.scaler.get_scale() == 2.0**39
-    assert model.guard.total == 0  # a search for the scale is no fault
-    model.step_g.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
+    assert model.step.g.scaler.get_scale() == 2.0**39
+    assert model.step.guard.total == 0  # a search for the scale is no fault
+    model.step.g.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
     tiny.train(model, 1, first=2)
     assert not torch.equal(before[0], next(model.net_g.parameters()))
 
@@ -114,14 +132,14 @@ def test_cuda_first_losses(tiny: ModuleType, engine: dict[str, Any], tolerance: 
 
 
 def test_clipping_bounds_the_gradient(tiny: ModuleType) -> None:
-    model = tiny.build(train__engine={"clip_grad_g": 1e-3}, train__optim_g={"type": "Adam", "lr": 0.0})
-    norms, original = [], model.step_g.optimizer.step
+    model = tiny.build(train__engine={"clip_grad_g": 1e-3}, train__optim_g={"type": "Adam", "lr": 1e-12})
+    norms, original = [], model.step.g.optimizer.step
 
     def step(*args: Any) -> Any:
         norms.append(torch.stack([p.grad.norm() for p in model.net_g.parameters()]).norm().item())
         return original(*args)
 
-    model.step_g.optimizer.step = step
+    model.step.g.optimizer.step = step
     tiny.train(model, 2)
     assert norms == pytest.approx([1e-3, 1e-3], rel=1e-3)
 
@@ -137,16 +155,44 @@ def test_micro_batches_cover_the_batch() -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"amp": "fp8"}, "amp: 'fp8'"), ({"acumulate": 2}, "acumulate: unknown"), ({"accumulate": 0}, "below 1")],
+    [
+        ({"amp": "fp8"}, r"train\.engine\.amp: .*'fp8'"),
+        ({"acumulate": 2}, r"train\.engine\.acumulate: unknown key, did you mean 'accumulate'"),
+        ({"accumulate": 0}, r"train\.engine\.accumulate: .*greater than or equal to 1, got 0"),
+    ],
 )
 def test_wrong_engine_options_are_named(options: dict[str, Any], words: str) -> None:
     with pytest.raises(GCFSRError, match=words):
-        Engine.from_options(options)
+        validated(Engine, options, "train.engine")
 
 
-def test_unknown_optimizer_is_named() -> None:
-    with pytest.raises(GCFSRError, match="'SGD' is not one of"):
-        Engine().optimizer("SGD", [nn.Parameter(torch.zeros(1))], lr=1.0)
+def test_optimizers_take_their_arguments_from_the_section() -> None:
+    """`betas: [0, 0.99]`: torch refuses a whole number among them."""
+    section = validated(Optimizer, {"type": "AdamW", "lr": "1e-2", "betas": [0, 0.99]}, "train.optim_g")
+    optimizer = Engine().optimizer(section, [nn.Parameter(torch.zeros(1))])
+    assert type(optimizer) is torch.optim.AdamW
+    assert (optimizer.defaults["lr"], optimizer.defaults["betas"]) == (0.01, (0.0, 0.99))
+    with pytest.raises(GCFSRError, match=r"train\.optim_g\.type: .*'Adm'"):
+        validated(Optimizer, {"type": "Adm", "lr": 1}, "train.optim_g")
+
+
+@pytest.mark.parametrize("tf32", [None, True, False])
+def test_tf32_is_left_set_or_cleared(tf32: bool | None, tf32_flags: Flags) -> None:
+    for before in (True, False):
+        Engine(tf32=before).set_tf32()
+        Engine(tf32=tf32).set_tf32()
+        assert tf32_flags() == ((before, before) if tf32 is None else (tf32, tf32))
+
+
+def test_r1_is_computed_without_tf32_backward_included(tiny: ModuleType, tf32_flags: Flags) -> None:
+    """TF32 is off while R1's graph is made and while it is differentiated, and as it was everywhere else."""
+    model, seen = tiny.build(train__net_d_reg_every=1, train__engine={"tf32": True}), []
+    first, backward = model.step._r1, model.step.d.backward
+    model.step._r1 = lambda real: (seen.append(("r1", tf32_flags())), first(real))[1]
+    model.step.d.backward = lambda loss: (seen.append(("backward", tf32_flags())), backward(loss))[1]
+    tiny.train(model, 1)
+    off, on = (False, False), (True, True)
+    assert seen == [("r1", off), ("backward", off), ("backward", on)]
 
 
 def test_guarded_step_leaves_parameters_alone() -> None:
@@ -174,10 +220,13 @@ def test_bad_steps_in_a_row_stop_and_name_the_checkpoint() -> None:
 
 
 def test_half_life_is_stylegan2s_decay() -> None:
-    assert ema_decay({"ema_half_life": 10000}, 32, 0) == pytest.approx(0.5 ** (32 / 10000))
-    assert ema_decay({"ema_half_life": 10000}, 8, 0) ** 4 == pytest.approx(0.5 ** (32 / 10000))
-    assert ema_decay({"ema_decay": 0.999}, 8, 0) == 0.999
-    early, late = (ema_decay({"ema_half_life": 1000, "ema_rampup": 0.05}, 8, seen) for seen in (80, 10**6))
+    def decay(global_batch: int, seen: int, **options: float) -> float:
+        return ema_decay(Train(total_iter=1, optim_g={"type": "Adam", "lr": 1}, **options), global_batch, seen)
+
+    assert decay(32, 0, ema_half_life=10000) == pytest.approx(0.5 ** (32 / 10000))
+    assert decay(8, 0, ema_half_life=10000) ** 4 == pytest.approx(0.5 ** (32 / 10000))
+    assert decay(8, 0, ema_decay=0.999) == 0.999
+    early, late = (decay(8, seen, ema_half_life=1000, ema_rampup=0.05) for seen in (80, 10**6))
     assert early == pytest.approx(0.5 ** (8 / 4))
     assert late == pytest.approx(0.5 ** (8 / 1000))
 

@@ -104,10 +104,10 @@ def test_a_picture_that_fails_in_the_middle(runs: Any) -> None:
 
 
 def test_numbers_that_are_not_finite(runs: Any) -> None:
-    """Steps are skipped and told; several in a row stop the run and name the last sound checkpoint."""
+    """Steps are skipped and told; several in a row stop the run and name the last valid checkpoint."""
     changes = {"train__optim_g__lr": 1e30, "train__max_bad_steps": 4, "logger__save_checkpoint_freq": 1}
-    errors = fails(runs, "4 steps in a row", "last sound checkpoint is", val=None, datasets__val=None, **changes)
-    named = Path(errors.split("last sound checkpoint is ")[1].split(";")[0])
+    errors = fails(runs, "4 steps in a row", "last valid checkpoint is", val=None, datasets__val=None, **changes)
+    named = Path(errors.split("last valid checkpoint is ")[1].split(";")[0])
     assert named.is_file()
     assert "step skipped" in runs.text()
 
@@ -128,7 +128,7 @@ def test_a_full_disk(runs: Any, small_disk: Path) -> None:
     """The run stops, the checkpoint before is whole, and with more room the run goes on from it to the same end."""
     from gcfsr_arch.training.checkpoints import newest_valid
 
-    errors = fails(runs, "cannot be written: No space left", "last sound", path__experiments_root=str(small_disk))
+    errors = fails(runs, "cannot be written: No space left", "last valid", path__experiments_root=str(small_disk))
     states = small_disk / "tiny/training_states"
     found, state, faults = newest_valid(states)
     assert found is not None

@@ -56,10 +56,10 @@ def test_logistic_loss_is_binary_cross_entropy() -> None:
     real, fake = torch.randn(5, 1), torch.randn(5, 1)
     ones, zeros = torch.ones(5, 1), torch.zeros(5, 1)
     bce = F.binary_cross_entropy_with_logits
-    adversarial = losses.AdversarialLoss("wgan_softplus", 0.01)
-    torch.testing.assert_close(adversarial.generator(fake), 0.01 * bce(fake, ones))
+    adversarial = losses.AdversarialLoss("wgan_softplus", 0.01, scale_d=True)
+    torch.testing.assert_close(adversarial.generator(fake, list), 0.01 * bce(fake, ones))
     torch.testing.assert_close(adversarial.discriminator(real, fake), 0.01 * (bce(real, ones) + bce(fake, zeros)))
-    unscaled = losses.AdversarialLoss("logistic", 0.01, scale_d=False)
+    unscaled = losses.AdversarialLoss("logistic", 0.01)
     torch.testing.assert_close(unscaled.discriminator(real, fake), bce(real, ones) + bce(fake, zeros))
 
 
@@ -69,12 +69,49 @@ def test_hinge_loss_averages_heads_equally() -> None:
     hinge = losses.AdversarialLoss("hinge", 1.0)
     # head 1: real (0 + 0.5) / 2, fake (0 + 1) / 2; head 2: real 2, fake 2
     assert hinge.discriminator(real, fake).item() == pytest.approx((0.25 + 0.5 + 2 + 2) / 2)
-    assert hinge.generator(fake).item() == pytest.approx(-(-1 + 1) / 2)
+    assert hinge.generator(fake, list).item() == pytest.approx(-(-1 + 1) / 2)
+
+
+@pytest.mark.parametrize("kind", ["wgan_softplus", "vanilla", "lsgan", "wgan", "hinge"])
+def test_a_gan_type_means_what_it_means_in_basicsr(kind: str) -> None:
+    """Both sides, on patch maps; `loss_weight` is for the generator alone."""
+    theirs = pytest.importorskip("basicsr.losses.gan_loss").GANLoss(kind, loss_weight=0.3)
+    ours = losses.AdversarialLoss(kind, 0.3)
+    real, fake = torch.randn(3, 1, 5, 5), torch.randn(3, 1, 5, 5)
+    torch.testing.assert_close(ours.generator(fake, list), theirs(fake, True, is_disc=False))
+    both = theirs(real, True, is_disc=True) + theirs(fake, False, is_disc=True)
+    torch.testing.assert_close(ours.discriminator(real, fake), both)
+
+
+def test_the_relativistic_loss_compares_each_face_with_its_own() -> None:
+    """R3GAN's: softplus of the difference, so a shift of all scores changes nothing."""
+    real, fake = torch.randn(6, 1), torch.randn(6, 1)
+    paired = losses.AdversarialLoss("logistic", 0.3, relativistic=True)
+    torch.testing.assert_close(paired.discriminator(real, fake), torch.log1p(torch.exp(fake - real)).mean())
+    torch.testing.assert_close(paired.generator(fake, lambda: real), 0.3 * torch.log1p(torch.exp(real - fake)).mean())
+    torch.testing.assert_close(paired.discriminator(real + 5, fake + 5), paired.discriminator(real, fake))
+
+
+def test_accuracy_of_a_discriminator() -> None:
+    real, fake = torch.tensor([[1.0], [2.0], [-1.0], [3.0]]), torch.tensor([[-1.0], [3.0], [-2.0], [-1.0]])
+    assert losses.accuracy(real, fake, relativistic=False).item() == (3 / 4 + 3 / 4) / 2
+    assert losses.accuracy(real, fake, relativistic=True).item() == 3 / 4
+    assert losses.accuracy([real, real], [fake, -fake], False).item() == pytest.approx((6 / 8 + 4 / 8) / 2)
 
 
 def test_unknown_gan_type_is_named() -> None:
-    with pytest.raises(GCFSRError, match="gan_type: 'wgan' is not one of"):
-        losses.AdversarialLoss("wgan")
+    with pytest.raises(GCFSRError, match="gan_type: 'wgan_gp' is not one of"):
+        losses.AdversarialLoss("wgan_gp")
+
+
+def test_r1_of_a_patch_discriminator_is_that_of_its_mean_score() -> None:
+    """A map (N, 1, h, w), as BasicSR's UNet discriminator gives; its sum would be (h w)^2 times too large."""
+    net = nn.Conv2d(3, 1, 3, padding=1).double()
+    real = torch.randn(2, 3, 8, 8, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(net(real).mean((1, 2, 3)).sum(), real)
+    wanted = slope.square().sum((1, 2, 3)).mean()
+    torch.testing.assert_close(losses.r1_penalty(net(real), real), wanted)
+    torch.testing.assert_close(losses.r1_penalty([net(real).flatten(1)], real), wanted)
 
 
 def test_r1_of_a_linear_discriminator_is_its_squared_weight() -> None:

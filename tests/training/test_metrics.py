@@ -17,7 +17,8 @@ pytest.importorskip("basicsr")
 from basicsr.metrics import calculate_metric
 
 from gcfsr_arch import GCFSRError
-from gcfsr_arch.training import metrics, options_registry
+from gcfsr_arch.training import metrics
+from gcfsr_arch.training.options import registry
 from gcfsr_measure.catalogue import entry_of
 from gcfsr_measure.measures import Case
 
@@ -39,7 +40,7 @@ def squeezenet(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_every_name_is_known_to_the_option_checks() -> None:
-    assert set(options_registry.METRICS) == {*metrics.OURS, *metrics.THEIRS}
+    assert set(registry.METRICS) == {*metrics.OURS, *metrics.THEIRS}
 
 
 @pytest.mark.parametrize("crop", [0, 3])

@@ -63,19 +63,16 @@ def test_padding_counts_in_no_loss_and_d_does_not_see_it(tiny: ModuleType) -> No
 
 def test_lazy_r1_is_stronger_by_its_interval(tiny: ModuleType) -> None:
     every, lazy = (tiny.build(train__net_d_reg_every=n) for n in (1, 4))
-    for model in (every, lazy):
-        model.feed_data(tiny.batch())
-        model._draw_batch()
     tiny.train(every, 1, first=4)
     tiny.train(lazy, 1, first=4)
-    assert lazy.latest["l_d_r1"].item() == pytest.approx(4 * every.latest["l_d_r1"].item(), rel=1e-6)
+    assert lazy.step.latest["l_d_r1"].item() == pytest.approx(4 * every.step.latest["l_d_r1"].item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("changes", [{}, {"network_g__style_modulation": False}, {"network_g__blind": True}], ids=str)
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_every_parameter_receives_a_gradient(tiny: ModuleType, changes: dict[str, Any], variant: str) -> None:
     model = tiny.build(train__noise="random", network_g__variant=variant, **changes)
-    kept_g, kept_d = tiny.record_gradients(model.step_g), tiny.record_gradients(model.step_d)
+    kept_g, kept_d = tiny.record_gradients(model.step.g), tiny.record_gradients(model.step.d)
     tiny.train(model, 2)
     for net, kept in ((model.net_g, kept_g), (model.net_d, kept_d)):
         for number, (name, _) in enumerate(net.named_parameters()):
@@ -86,13 +83,13 @@ def test_the_generator_runs_once_per_iteration_and_d_judges_without_gradient(tin
     model, calls = tiny.build(), []
     model.net_g.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
     g_grads = []
-    original = model._discriminator_step
+    original = model.step._discriminator_step
 
     def spy(*args: Any) -> Any:
         g_grads.append([p.grad for p in model.net_d.parameters()])
         return original(*args)
 
-    model._discriminator_step = spy
+    model.step._discriminator_step = spy
     tiny.train(model, 1)
     assert calls == [True]
     assert all(grad is None for grad in g_grads[0])  # G's step left nothing in D
@@ -105,7 +102,7 @@ def test_the_discriminator_may_step_first_on_faces_of_its_own(tiny: ModuleType) 
     with torch.no_grad():
         restored = first.net_g(data["lq"], data["s"], noise="zero")
     first.net_g.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
-    learned = [tiny.record_gradients(model.step_d) for model in (after, first)]
+    learned = [tiny.record_gradients(model.step.d) for model in (after, first)]
     for model in (after, first):
         model.feed_data(data)
         model.optimize_parameters(2)
@@ -121,7 +118,7 @@ def test_the_discriminator_may_step_first_on_faces_of_its_own(tiny: ModuleType) 
 def test_the_generator_waits_for_a_discriminator_that_steps_first(tiny: ModuleType) -> None:
     model = tiny.build(train__net_d_first=True)
     before = [p.detach().clone() for p in (*model.net_g.parameters(), *model.net_g_ema.parameters())]
-    model._judge = lambda *_: ({"l_d_gan": torch.tensor(torch.nan, requires_grad=True)}, {})
+    model.step._judge = lambda *_: ({"l_d_gan": torch.tensor(torch.nan, requires_grad=True)}, {})
     tiny.train(model, 1)
     assert all(map(torch.equal, before, (*model.net_g.parameters(), *model.net_g_ema.parameters())))
 
@@ -159,9 +156,84 @@ def test_moved_dials_are_held_by_consistency_alone(tiny: ModuleType) -> None:
     assert log["l_g_consist"] > 0
 
 
+def test_the_average_stands_still_where_the_generators_step_is_skipped(tiny: ModuleType) -> None:
+    """It has to differ from the network first: an update with the same network would change nothing to be seen."""
+    model = tiny.build()
+    tiny.train(model, 2)
+    before = [p.clone() for p in model.net_g_ema.parameters()]
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.net_g.parameters(), strict=True))
+    data = tiny.batch()
+    data["gt"][0, 0, 0, 0] = float("nan")
+    model.feed_data(data)
+    model.optimize_parameters(3)
+    assert model.step.guard.in_a_row == 1
+    assert all(map(torch.equal, before, model.net_g_ema.parameters()))
+
+
+def test_d_s_loss_is_scaled_on_demand_alone(tiny: ModuleType) -> None:
+    """`type: GANLoss` as in BasicSR: loss_weight is the generator's."""
+    logs = []
+    for scale in ({}, {"scale_d": True}):
+        gan = {"type": "GANLoss", "gan_type": "wgan_softplus", "loss_weight": 0.01, **scale}
+        logs += tiny.train(tiny.build(train__gan_opt=gan), 1)
+    assert logs[0]["l_d_gan"] == pytest.approx(100 * logs[1]["l_d_gan"], rel=1e-5)
+    assert logs[0]["l_g_gan"] == pytest.approx(logs[1]["l_g_gan"], rel=1e-5)
+
+
+def test_the_relativistic_losses_by_hand(tiny: ModuleType) -> None:
+    model = tiny.build(
+        train__gan_opt={"type": "GANLoss", "loss_weight": 0.1, "relativistic": True}, train__r2_reg_weight=0.2,
+        train__net_d_reg_every=1, train__ssim_opt=None, train__consistency_opt=None,
+    )  # fmt: skip
+    data = tiny.batch()
+    with torch.no_grad():
+        y = model.net_g(data["lq"], data["s"], noise="zero")
+    fake = y.clone().requires_grad_(True)
+    on_real, on_fake = model.net_d(data["gt"]), model.net_d(fake)
+    (slope,) = torch.autograd.grad(on_fake.sum(), fake)
+    gap = (on_real - on_fake).detach()
+    wanted = {
+        "l_g_gan": 0.1 * torch.log1p(torch.exp(gap)).mean(),
+        "l_d_gan": torch.log1p(torch.exp(-gap)).mean(),
+        "l_d_r2": 0.2 / 2 * slope.square().sum() / 4,
+    }
+    model.feed_data(data)
+    model.optimize_parameters(1)
+    log = model.get_current_log()
+    assert {k: log[k] for k in wanted} == pytest.approx({k: v.item() for k, v in wanted.items()}, rel=1e-4)
+
+
+def test_a_discriminator_that_is_too_good_pauses(tiny: ModuleType) -> None:
+    """It goes on when it has fallen back; a resume continues with its accuracy."""
+    model = tiny.build(train__net_d_pause=0.8)
+    moved = []
+    for iteration, accuracy in enumerate([0.99, 0.99, 0.1], start=1):
+        model.step.accuracy = accuracy
+        before = next(model.net_d.parameters()).clone()
+        tiny.train(model, 1, first=iteration)
+        moved.append(not torch.equal(before, next(model.net_d.parameters())))
+        assert model.step.accuracy != accuracy, "not measured while it pauses"
+    assert moved == [False, False, True]
+    other = tiny.build(train__net_d_pause=0.8)
+    other.step.load_state(model.step.state())
+    assert other.step.accuracy == model.step.accuracy
+
+
+def test_a_stock_data_set_is_refused_in_one_line(tiny: ModuleType) -> None:
+    """PairedImageDataset gives a small lq and no s."""
+    model, data = tiny.build(), tiny.batch()
+    with pytest.raises(GCFSRError, match=r"lq is 8x8, network_g\.out_size is 32; use MultiFactorDegradationDataset"):
+        model.feed_data({"lq": data["lq"][..., :8, :8], "gt": data["gt"]})
+    with pytest.raises(GCFSRError, match="the data set gives no s"):
+        model.feed_data({"lq": data["lq"], "gt": data["gt"]})
+    blind = tiny.build(network_g__blind=True)
+    blind.feed_data({"lq": data["lq"], "gt": data["gt"]})
+    assert blind.batch.s is None
+
+
 def test_bad_numbers_skip_the_step_then_stop(tiny: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
     model = tiny.build(train__max_bad_steps=3)
-    model.last_checkpoint = "run/5.state"
+    model.saver.last_checkpoint = "run/5.state"
     logging.getLogger("basicsr").propagate = True
     before = [p.clone() for net in (model.net_g, model.net_d, model.net_g_ema) for p in net.parameters()]
     data = tiny.batch()
@@ -187,10 +259,10 @@ def test_bad_numbers_skip_the_step_then_stop(tiny: ModuleType, caplog: pytest.Lo
 def test_the_average_follows_every_step_of_the_generator(tiny: ModuleType) -> None:
     """Also where D's step is skipped, and where there is no D at all, whose pace then does not count."""
     model = tiny.build()
-    model._r1 = lambda real: real.new_tensor(float("nan")).requires_grad_()
+    model.step._r1 = lambda real: real.new_tensor(float("nan")).requires_grad_()
     before = [p.clone() for p in model.net_d.parameters()]
     tiny.train(model, 1, first=2)
-    assert (model.guard.in_a_row, all(map(torch.equal, before, model.net_d.parameters()))) == (1, True)
+    assert (model.step.guard.in_a_row, all(map(torch.equal, before, model.net_d.parameters()))) == (1, True)
     alone = tiny.build(train__gan_opt=None, network_d=None, train__net_d_iters=2)
     tiny.train(alone, 1)
     for each in (model, alone):
@@ -203,25 +275,34 @@ def test_the_average_follows_every_step_of_the_generator(tiny: ModuleType) -> No
 def test_engine_state_goes_and_comes_back(tiny: ModuleType) -> None:
     model, other = tiny.build(train__engine={"amp": "fp16"}), tiny.build(train__engine={"amp": "fp16"})
     tiny.train(model, 2)
-    state = model.engine_state()
-    other.load_engine_state(state)
-    assert other.engine_state() == state
+    state = model.step.state()
+    other.step.load_state(state)
+    assert other.step.state() == state
     assert state["seen"] == 8
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"network_d": None}, "network_d: train:gan_opt needs"),
-        ({"train__optim_d": None}, "train:optim_d: the discriminator has no optimiser"),
+        ({"network_d": None}, "network_d: train.gan_opt needs"),
+        ({"train__optim_d": None}, "train.optim_d: the discriminator has no optimiser"),
         ({f"train__{k}_opt": None for k in ("pixel", "ssim", "gan", "consistency")}, "no loss is set"),
-        ({"train__mismatch": {"prob": 1, "octaves": 1}, "train__consistency_opt": None}, "need train:consistency_opt"),
-        ({"train__ssim_opt": {"type": "L1Loss"}}, "train:ssim_opt:type: 'L1Loss' does not belong"),
-        ({"train__ssim_opt": {"windows": 3}}, "train:ssim_opt: .*windows"),
-        ({"train__perceptual_opt": {"type": "PerceptualLoss", "vgg_path": "no.pth"}}, "vgg_path: no.pth is not a file"),
+        ({"train__mismatch": {"prob": 1, "octaves": 1}, "train__consistency_opt": None}, "need train.consistency_opt"),
+        ({"train__ssim_opt": {"type": "L1Loss"}}, r"train\.ssim_opt\.type: .*'SSIMLoss', got 'L1Loss'"),
+        ({"train__ssim_opt": {"windows": 3}}, r"train\.ssim_opt\.windows: unknown key, did you mean 'window'"),
+        (
+            {
+                "train__perceptual_opt": {
+                    "type": "PerceptualLoss",
+                    "layer_weights": {"conv1_1": 1},
+                    "vgg_path": "no.pth",
+                }
+            },
+            "vgg_path: no.pth is not a file",
+        ),
         ({"val__metrics": {"x": {"type": "calculate_fun"}}}, "val:metrics:x:type: calculate_fun is not registered"),
-        ({"val__metrics": {"l": {"type": "calculate_lpips", "heads": "a.pth"}}}, "val:metrics:l:heads: a.pth"),
-        ({"train__engine": {"amp": "fp8"}}, "train:engine:amp"),
+        ({"val__metrics": {"l": {"type": "calculate_lpips", "heads": "a.pth"}}}, "heads: calculate_lpips takes"),
+        ({"train__engine": {"amp": "fp8"}}, r"train\.engine\.amp"),
     ],
 )
 def test_options_that_cannot_work_are_named(tiny: ModuleType, changes: dict[str, Any], words: str) -> None:
@@ -236,7 +317,7 @@ def test_vgg_that_cannot_be_downloaded(tiny: ModuleType, monkeypatch: pytest.Mon
         raise OSError("no network")
 
     monkeypatch.setattr(vgg_arch.vgg, "vgg19", no_network)
-    with pytest.raises(GCFSRError, match=r"could not be loaded \(no network\); set train:perceptual_opt:vgg_path"):
+    with pytest.raises(GCFSRError, match=r"could not be loaded \(no network\); set train.perceptual_opt.vgg_path"):
         tiny.build(train__perceptual_opt={"type": "PerceptualLoss", "layer_weights": {"conv1_1": 1.0}})
 
 

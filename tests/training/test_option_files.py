@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from gcfsr_arch.training.options import apply_force, check
-from gcfsr_arch.training.released_options import train_options
+from gcfsr_arch.training.options.released import train_options
 from gcfsr_inference.evaluation.published import PUBLISHED
 
 OPTIONS = Path(__file__).resolve().parents[2] / "options"

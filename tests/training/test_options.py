@@ -1,7 +1,7 @@
 """Option files: what is right is read, what is wrong is named with its place, all of it at once."""
 
 import inspect
-from dataclasses import MISSING, fields
+import sys
 from typing import Any
 
 import pytest
@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from gcfsr_arch.discriminator import GCFSRDiscriminator
 from gcfsr_arch.generator import GCFSR
 from gcfsr_arch.training.options import check
-from gcfsr_arch.training.options_data import BlindFace, MultiFactor, Placement, Tones
-from gcfsr_arch.training.options_names import known_keys
-from gcfsr_arch.training.options_networks import Discriminator, Generator
-from gcfsr_arch.training.options_registry import registered, typed_blocks
-from gcfsr_arch.training.options_schema import Engine, Options
-from gcfsr_datasets.color import ToneRanges
-from gcfsr_datasets.dataset_options import BlindOptions, MultiFactorOptions
-from gcfsr_datasets.placement import PlacementRanges
+from gcfsr_arch.training.options.data import BlindFace, MultiFactor
+from gcfsr_arch.training.options.names import known_keys
+from gcfsr_arch.training.options.networks import Discriminator, Generator
+from gcfsr_arch.training.options.registry import registered, typed_blocks
+from gcfsr_arch.training.options.schema import EngineOptions, Options
+
+BLIND = {"type": "BlindFaceDegradationDataset"}
+KEPT = ("name", "dataroot_gt", "out_size", "num_worker_per_gpu", "batch_size_per_gpu")  # of both kinds
+COSINE = {"type": "CosineAnnealingRestartLR", "periods": [20, 40], "restart_weights": [1, 1]}
 
 
 def changed(options: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -65,8 +66,8 @@ def test_text_numbers_become_numbers(good: dict[str, Any]) -> None:
         ("network_g.out_size", 96, "network_g.out_size", "power of two"),
         ("network_d.out_size", 128, "network_d.out_size", "network_g.out_size is 64"),
         ("datasets.train.out_size", 128, "datasets.train.out_size", "network_g.out_size is 64"),
-        ("datasets.train.factors", [4, 64], "datasets.train.factors", "between 1 and 32"),
-        ("datasets.train.factor_range", [4, 8], "datasets.train", "exactly one of factors"),
+        ("datasets.train.factors", [4, 64], "datasets.train", "factor must be from 1 to max_factor 32"),
+        ("datasets.train.factor_range", [4, 8], "datasets.train", "given exactly once"),
         ("datasets.train.max_factor", 64, "datasets.train.max_factor", "network_g's is 32"),
         ("datasets.train.type", "MultiFactorDataset", "datasets.train.type", "'MultiFactorDegradationDataset'"),
         ("datasets.train.batch_size_per_gpu", ..., "datasets.train.batch_size_per_gpu", "is missing"),
@@ -80,6 +81,12 @@ def test_text_numbers_become_numbers(good: dict[str, Any]) -> None:
         ("val", {"val_freq": 5, "grid_factors": [4, 33]}, "val.grid_factors", "must be at most 32"),
         ("model_type", "GCFSRModle", "model_type", "'GCFSRModel'"),
         ("train.gan_opt.scale_d", "maybe", "train.gan_opt.scale_d", "boolean"),
+        ("train.gan_opt.real_label_val", 0.9, "train.gan_opt.real_label_val", "equal to 1, got 0.9"),
+        ("train.engine", {"tf32": 2}, "train.engine.tf32", "boolean"),
+        ("train.scheduler", COSINE, "train.scheduler.periods", "end after 60 iterations, before train.total_iter 100"),
+        ("train.scheduler", {"type": "WarmupStableDecayLR", "decay": 101}, "train.scheduler.decay", "longer than"),
+        ("logger.wandb", {"project": "x"}, "logger.wandb", "pip install wandb"),
+        ("logger.wandb", {"project": "x"}, "logger.use_tb_logger", "must be true"),
     ],
 )
 def test_a_fault_is_named_with_its_place(good: dict[str, Any], path: str, value: Any, place: str, words: str) -> None:
@@ -88,11 +95,53 @@ def test_a_fault_is_named_with_its_place(good: dict[str, Any], path: str, value:
     assert all("\n" not in where + what for where, what in faults)
 
 
+@pytest.fixture(autouse=True)
+def no_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the package wandb is not installed."""
+    monkeypatch.setitem(sys.modules, "wandb", None)
+
+
+def test_cosine_periods_may_end_with_the_run(good: dict[str, Any]) -> None:
+    """BasicSR's scheduler counts from 0, so it needs total_iter - 1 iterations of periods."""
+    for total, faults in ((60, 0), (61, 0), (62, 1)):
+        options = changed(changed(good, "train.scheduler", dict(COSINE)), "train.total_iter", total)
+        assert len(check(options).faults) == faults, total
+
+
+def test_testing_needs_a_checkpoint(good: dict[str, Any]) -> None:
+    test = {key: good[key] for key in ("name", "model_type", "num_gpu", "network_g", "path")}
+    block = {key: value for key, value in good["datasets"]["train"].items() if "per_gpu" not in key}
+    test["datasets"] = {"test": {**block, "factors": [4]}}
+    for path, faults in (({}, 1), ({"pretrain_network_g": None}, 1), ({"pretrain_network_g": "g.pth"}, 0)):
+        report = check({**test, "path": path}, is_train=False)
+        assert len(report.faults) == faults, report.faults
+        assert all(place == "path.pretrain_network_g" for place, _ in report.faults)
+
+
+@pytest.mark.parametrize(
+    ("gan", "r1", "doubtful"),
+    [
+        ({"loss_weight": 0.01, "scale_d": True}, 10, True),
+        ({"loss_weight": 0.01, "scale_d": True}, 0.1, False),
+        ({"loss_weight": 0.01}, 10, False),
+        ({"loss_weight": 1, "scale_d": True}, 10, False),
+    ],
+)
+def test_r1_far_above_the_scaled_loss_is_warned_about(
+    good: dict[str, Any], gan: dict[str, Any], r1: float, doubtful: bool
+) -> None:
+    report = check(changed(changed(good, "train.gan_opt", gan), "train.r1_reg_weight", r1))
+    assert report.faults == []
+    warnings = [remark for remark in report.remarks() if remark.startswith("warning: train.r1_reg_weight: ")]
+    assert len(warnings) == doubtful
+    assert all("lower it to 0.1" in line for line in warnings)
+
+
 def test_all_faults_at_once(good: dict[str, Any]) -> None:
     options = changed(good, "train.totl_iter", 5)
     options["network_g"]["out_size"] = 100
     options["logger"]["print_freq"] = "often"
-    options["train"]["gan_opt"]["gan_type"] = "lsgan"
+    options["train"]["gan_opt"]["gan_type"] = "lsgam"
     places = [place for place, _ in check(options).faults]
     assert {"train.totl_iter", "network_g.out_size", "logger.print_freq", "train.gan_opt.gan_type"} <= set(places)
 
@@ -134,39 +183,35 @@ def test_schema_of_a_network_is_its_signature(kind: type, schema: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "schema"),
+    ("change", "place", "words"),
     [
-        (MultiFactorOptions, MultiFactor),
-        (BlindOptions, BlindFace),
-        (ToneRanges, Tones),
-        (PlacementRanges, Placement),
+        ({"seed": -1}, "datasets.train", "seed must be at least 0"),
+        ({"augment": {"gamma": [0, 1]}}, "datasets.train.augment", "augment: gamma: [0.0, 1.0] is no range from 0.001"),
+        ({"augment": {"gamma": [2, 1]}}, "datasets.train.augment.gamma", "should be [smallest, largest]"),
+        ({"mean": [0, 0, 0], "std": [1, 1, 1]}, "datasets.train.mean.0", "greater than or equal to 0.5"),
+        ({"quantize": "both"}, "datasets.train.quantize", "'enlarged'"),
+        ({"io_backend": {"type": "tape"}}, "datasets.train.io_backend.type", "'disk' or 'lmdb'"),
+        ({"max_bad_share": 2}, "datasets.train", "max_bad_share must be between 0 and 1"),
+        (BLIND | {"blur_kernel_size": 40}, "datasets.train", "blur_kernel_size: 40 must be odd"),
+        (BLIND | {"kernel_prob": [1]}, "datasets.train", "with a probability each"),
+        (BLIND | {"jpeg_range": [60, 101]}, "datasets.train", "jpeg_range: (60.0, 101.0) must be at most 100"),
     ],
+    ids=lambda value: str(value)[:40],
 )
-def test_schema_of_a_data_set_is_its_dataclass(kind: Any, schema: Any) -> None:
-    known = {spec.name: spec for spec in fields(kind)}
-    assert known.keys() - {"phase"} <= schema.model_fields.keys()
-    for name in known.keys() - {"phase", "name", "io_backend"}:
-        if known[name].default is not MISSING:
-            default = known[name].default
-            assert schema.model_fields[name].default == (list(default) if isinstance(default, tuple) else default), name
-
-
-def test_schema_of_the_engine_is_its_dataclass() -> None:
-    engine = pytest.importorskip("gcfsr_arch.training.engine")
-    assert {spec.name: spec.default for spec in fields(engine.Engine)} == {
-        name: info.default for name, info in Engine.model_fields.items()
-    }
+def test_a_data_set_is_checked_by_its_own_dataclass(
+    good: dict[str, Any], change: dict[str, Any], place: str, words: str
+) -> None:
+    """The schema of data sets is derived from it: keys, defaults, meanings, and the checks themselves."""
+    block = good["datasets"]["train"] | change
+    good["datasets"]["train"] = {k: v for k, v in block.items() if "type" not in change or k in KEPT or k in change}
+    assert any(where == place and words in what for where, what in check(good).faults), check(good).faults
 
 
 def test_every_key_says_what_it_is() -> None:
     """Keys of ours that are no plain name of BasicSR's have a description."""
-    described = {key for block in (MultiFactor, BlindFace, Generator, Engine, Options) for key in block.model_fields}
-    silent = {
-        key
-        for block in (MultiFactor, BlindFace, Generator, Engine, Options)
-        for key, info in block.model_fields.items()
-        if not info.description
-    }
+    blocks = (MultiFactor, BlindFace, Generator, EngineOptions, Options)
+    described = {key for block in blocks for key in block.model_fields}
+    silent = {key for block in blocks for key, info in block.model_fields.items() if not info.description}
     assert silent <= {"type", "model_type", "network_g", "network_d", "path", "train", "val", "logger", "dist_params"}
     assert described > silent
 

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.training.options import check, check_file, json_schema
+from gcfsr_arch.training.options import check, check_file, json_schema, reference
+from gcfsr_arch.training.options.names import known_keys
 from gcfsr_inference import cli
 
 
@@ -100,6 +101,14 @@ def test_the_option_files_of_the_package_are_valid(root: Path) -> None:
         assert report.ignored == [], path.name
         plain = json.loads(json.dumps(report.options))
         jsonschema.Draft202012Validator(json.loads(json_schema())).validate(plain)
+
+
+def test_the_reference_is_current_and_names_every_key(root: Path) -> None:
+    written = (root / "docs/options.md").read_text()
+    assert written == reference(), "run `gcfsr check-options --reference > docs/options.md`"
+    for place, keys in known_keys().items():
+        assert all(f"| `{key}` | " in written for key in keys if "other" not in place), place
+    assert all(line.count("|") == 4 for line in written.splitlines() if line.startswith("| `"))
 
 
 def test_json_schema_is_current_and_agrees(good: dict[str, Any], root: Path) -> None:

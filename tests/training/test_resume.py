@@ -6,8 +6,9 @@ import os
 import random
 import signal
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -19,11 +20,11 @@ pytest.importorskip("basicsr")
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import written_beside
-from gcfsr_arch.training import curves
+from gcfsr_arch.training import curves, loaders
 from gcfsr_arch.training.loaders import Keyed, Sampler, Schedule, TrainLoader
 from gcfsr_arch.training.loading import read_ahead, worker_death
 from gcfsr_arch.training.randomness import random_state, seeded, set_random_state
-from gcfsr_arch.training.resume import ResumeMixin, plain
+from gcfsr_arch.training.resume import Content, Saver, plain
 
 # ---------------------------------------------------------------- where in the data
 
@@ -157,16 +158,48 @@ def test_a_killed_worker_is_told_and_not_waited_for() -> None:
 
 
 def test_a_killed_worker_is_told_when_it_stops_a_checkpoint(tmp_path: Path) -> None:
-    class Interrupted(ResumeMixin):
-        opt: ClassVar[dict[str, Any]] = {"rank": 0}
-
-        def _write_files(self, epoch: int, iteration: int, ranks: list[dict[str, Any]]) -> None:
+    class Interrupted(Saver):
+        def _write_files(self, *_: Any) -> None:
             with written_beside(tmp_path / "15.state"):
                 raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
 
     with pytest.raises(GCFSRError, match=r"cannot be written: .*; no checkpoint has been saved yet") as caught:
-        Interrupted().save(0, 15)
+        Interrupted({"rank": 0}, lambda: Content({}, [], {}, {})).save(0, 15)
     assert "a worker died" in str(worker_death(caught.value))
+
+
+def test_samples_are_written_as_the_network_sees_them(faces: Path, tmp_path: Path) -> None:
+    block = {"name": "x", "type": "MultiFactorDegradationDataset", "dataroot_gt": str(faces), "out_size": 32}
+    block |= {"phase": "train", "factors": [4], "use_hflip": True, "batch_size_per_gpu": 2, "num_worker_per_gpu": 0}
+    made, _, _ = loaders.train_loader({"world_size": 1, "rank": 0, "manual_seed": 0}, block)
+    loaders.save_samples(made, 5, tmp_path / "run" / "samples.png")
+    image = cv2.imread(str(tmp_path / "run" / "samples.png")).astype(np.float32)
+    first = next(iter(made))
+    for n in range(2):
+        for row, key in enumerate(("lq", "gt")):
+            part = image[32 * row : 32 * row + 32, 32 * n : 32 * n + 32, ::-1].transpose(2, 0, 1)
+            assert np.abs(part - (first[key][n].numpy().clip(-1, 1) + 1) * 127.5).max() <= 0.51
+    assert image.shape == (64, 5 * 32, 3)
+
+
+class Threads(Numbers):
+    def at(self, epoch: int, index: int) -> tuple[int, int]:
+        import cv2
+
+        return cv2.getNumThreads(), os.getpid()
+
+
+@pytest.mark.parametrize("keep", [None, True, False])
+def test_workers_are_kept_and_leave_opencv_one_thread(keep: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loaders, "checked_dataset", lambda options: Threads(8))
+    block = {"name": "x", "batch_size_per_gpu": 4, "num_worker_per_gpu": 1}
+    block |= {} if keep is None else {"persistent_workers": keep}
+    made, _, _ = loaders.train_loader({"world_size": 1, "rank": 0, "manual_seed": 0}, block)
+    of_two_epochs = [one for _ in range(2) for one in made]
+    threads, processes = (set(torch.cat(parts).tolist()) for parts in zip(*of_two_epochs, strict=True))
+    assert threads == {1}
+    assert len(processes) == (2 if keep is False else 1)
+    assert os.getpid() not in processes
 
 
 # ---------------------------------------------------------------- randomness

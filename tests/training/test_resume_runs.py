@@ -1,6 +1,7 @@
 """Whole runs that are stopped by signals, or asked to resume from something odd."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -110,3 +111,34 @@ def test_tensorboard_and_metrics_go_on_without_doubles(runs: Any) -> None:
     assert steps == list(range(1, 13))
     state = torch.load(run / "training_states/12.state", weights_only=True)
     assert state["gcfsr"]["best"]["val"]["psnr"]["iter"] in (6, 12)
+
+
+def logged_rates(runs: Any) -> dict[int, float]:
+    """Iteration -> the learning rate that was logged last for it."""
+    lines = (runs.folder / "experiments/tiny" / curves.NAME).read_text().splitlines()
+    return {row["iter"]: row["lr"] for row in map(json.loads, lines) if "lr" in row}
+
+
+def test_a_finished_run_is_extended_and_follows_its_changed_options(runs: Any) -> None:
+    """The cases train_t1.yml and train_t1b_extended.yml, and another learning rate, weight decay and schedule."""
+    cosine = {"type": "CosineAnnealingRestartLR", "periods": [6], "restart_weights": [1], "eta_min": 1e-4}
+    short = {"val": None, "datasets__val": None, "train__scheduler": cosine}
+    assert runs.run(runs.options(train__total_iter=6, **short)) == 0, runs.text()[-2000:]
+
+    file = runs.options(train__total_iter=9, **{**short, "train__scheduler": {**cosine, "periods": [9]}})
+    assert runs.run(file, "--auto_resume", log="extended") == 0, runs.text("extended")[-2000:]
+    assert sorted(logged_rates(runs)) == list(range(1, 10))
+    expected = [1e-4 + (2e-3 - 1e-4) * 0.5 * (1 + math.cos(math.pi * done / 9)) for done in (6, 7, 8)]
+    assert [logged_rates(runs)[n] for n in (7, 8, 9)] == pytest.approx(expected)
+
+    changes = {"train__scheduler": None, "train__optim_g": {"type": "Adam", "lr": 5e-4, "weight_decay": 0.1}}
+    assert runs.run(runs.options(train__total_iter=12, **{**short, **changes}), "--auto_resume", log="changed") == 0
+    assert [logged_rates(runs)[n] for n in (10, 11, 12)] == pytest.approx([5e-4] * 3)
+    state = torch.load(runs.folder / "experiments/tiny/training_states/12.state", weights_only=True)
+    (group,) = state["optimizers"][0]["param_groups"]
+    assert (group["lr"], group["weight_decay"]) == (5e-4, 0.1)
+    assert state["optimizers"][0]["state"][0]["step"] == 12, "the moments were not taken over"
+
+    file = runs.options(train__total_iter=20, **{**short, "train__scheduler": cosine})
+    assert runs.run(file, "--auto_resume", log="too short") == 2
+    assert "train.scheduler.periods: end after 6 iterations, before train.total_iter 20" in runs.text("too short")

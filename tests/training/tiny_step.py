@@ -24,7 +24,7 @@ OPTIONS: dict[str, Any] = {
         "pixel_opt": {"type": "L1Loss", "loss_weight": 1.0},
         "ssim_opt": {"type": "SSIMLoss", "loss_weight": 0.1},
         "consistency_opt": {"type": "ConsistencyLoss", "loss_weight": 0.5},
-        "gan_opt": {"type": "GANLoss", "gan_type": "wgan_softplus", "loss_weight": 0.01},
+        "gan_opt": {"type": "GANLoss", "gan_type": "wgan_softplus", "loss_weight": 0.01, "scale_d": True},
         "r1_reg_weight": 0.1, "net_d_reg_every": 2,
     },
 }  # fmt: skip
@@ -101,7 +101,7 @@ class Faces(Dataset):
 def sample_noise(model: Any, chosen: slice, n: int) -> None:
     """Gives every sample a noise of its own, the same on any number of ranks."""
     shapes, rng = model.get_bare_model(model.net_g).noise_shapes(n), torch.Generator().manual_seed(5)
-    model.draw_noise = lambda _: [torch.randn(shape, generator=rng)[chosen] for shape in shapes]
+    model.step.draw_noise = lambda _: [torch.randn(shape, generator=rng)[chosen] for shape in shapes]
 
 
 def rank_main(out: str, rank: int, world: int, rendezvous: str, iterations: int, dtype: str) -> None:
@@ -118,7 +118,7 @@ def rank_main(out: str, rank: int, world: int, rendezvous: str, iterations: int,
     metrics, share = dict(model.metric_results), 4 // world
     chosen = slice(rank * share, (rank + 1) * share)
     sample_noise(model, chosen, 4)
-    gradients = record_gradients(model.step_g), record_gradients(model.step_d)
+    gradients = record_gradients(model.step.g), record_gradients(model.step.d)
     logs = train(model, iterations, chosen=chosen)
     networks = {"g": model.net_g, "ema": model.net_g_ema, "d": model.net_d}
     states = {name: dict(model.get_bare_model(net).state_dict()) for name, net in networks.items()}

@@ -33,9 +33,9 @@ from gcfsr_arch.training.hooks import table
 from gcfsr_arch.training.hooks.run import TrainRun
 from gcfsr_arch.training.loading import worker_death
 from gcfsr_arch.training.options import Report, apply_force, check, read_options
-from gcfsr_arch.training.options_data import DATASETS
+from gcfsr_arch.training.options.data import DATASETS
+from gcfsr_arch.training.options.released import our_options
 from gcfsr_arch.training.ranks import from_first_rank
-from gcfsr_arch.training.released_options import our_options
 
 Options = dict[str, Any]
 
@@ -130,7 +130,7 @@ def is_ours_misspelt(model_type: Any) -> bool:
 
 
 def without_faults(report: Report, file: str) -> Report:
-    """The report of an option file that has no faults; rank 0 prints which keys are ignored.
+    """The report of an option file that has no faults; rank 0 prints its remarks.
 
     Raises:
         GCFSRError: every fault, a line each; on the other ranks a SystemExit, so that nothing is printed twice.
@@ -140,8 +140,8 @@ def without_faults(report: Report, file: str) -> Report:
         raise SystemExit(2)
     if report.faults:
         raise GCFSRError("\ngcfsr: error: ".join(report.lines(file)))
-    for path, reason in report.ignored if first else ():
-        print(f"gcfsr: ignored: {path}: {reason}")
+    for remark in report.remarks() if first else ():
+        print(f"gcfsr: {remark}")
     return report
 
 
@@ -188,6 +188,8 @@ def data_options(block: Options, phase: str, manual_seed: int) -> None:
     for key in ("dataroot_gt", "dataroot_lq"):
         if block.get(key) is not None:
             block[key] = os.path.expanduser(block[key])
+    if block.get("extra_roots"):
+        block["extra_roots"] = [os.path.expanduser(root) for root in block["extra_roots"]]
     kind = DATASETS.get(block.get("type", ""))
     if phase == "train" and kind is not None and "seed" in kind.model_fields:
         block.setdefault("seed", manual_seed)

@@ -93,7 +93,7 @@ class TrainRun:
     def build_model(self, opt: Options) -> Any:
         """BasicSR's `build_model`; the model is told the run's schedule, from which its checkpoints take the place."""
         model = build_model(opt)
-        model.schedule = self.schedule
+        model.saver.schedule = self.schedule
         return model
 
 

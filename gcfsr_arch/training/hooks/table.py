@@ -20,7 +20,6 @@ PATCHED: dict[str, tuple[str, ...]] = {
     ),
     "basicsr.test": ("parse_options",),
     "basicsr.archs.vgg_arch": ("VGG_PRETRAIN_PATH",),
-    "basicsr.archs.inception": ("LOCAL_FID_WEIGHTS",),
 }
 # What `train_pipeline` calls on the model, in this order in every iteration: a checkpoint waits for its validation.
 LOOP = ("update_learning_rate", "feed_data", "optimize_parameters", "save", "validation")

@@ -11,18 +11,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.training.options_cross import cross_faults
-from gcfsr_arch.training.options_names import unknown_key
-from gcfsr_arch.training.options_registry import registry_faults
-from gcfsr_arch.training.options_schema import Options
-from gcfsr_arch.training.options_types import why_unused
-from gcfsr_arch.training.released_options import our_options
+from gcfsr_arch.training.options.cross import cross_faults, doubts
+from gcfsr_arch.training.options.names import blocks, unknown_key
+from gcfsr_arch.training.options.registry import registry_faults
+from gcfsr_arch.training.options.released import our_options
+from gcfsr_arch.training.options.schema import Options
+from gcfsr_arch.training.options.types import OpenSection, Section, why_unused
 
 Tree = dict[str, Any]
 Fault = tuple[str, str]
@@ -38,18 +39,25 @@ class Report:
     Args:
         faults: (path, what is wrong), in the file's order of sections.
         ignored: (path, why) of keys that are accepted and not used.
+        doubtful: (path, why) of values that work and are probably not meant.
         options: the options with numbers made numbers; as the user wrote them where there are faults.
         resolved: the same in our words where they are the authors', with every default filled in.
     """
 
     faults: list[Fault] = field(default_factory=list)
     ignored: list[tuple[str, str]] = field(default_factory=list)
+    doubtful: list[tuple[str, str]] = field(default_factory=list)
     options: Tree = field(default_factory=dict)
     resolved: Tree = field(default_factory=dict)
 
     def lines(self, source: str) -> list[str]:
         """One line per fault: FILE: path: what is wrong."""
         return [f"{source}: {path}: {message}" if path else f"{source}: {message}" for path, message in self.faults]
+
+    def remarks(self) -> list[str]:
+        """One line per key that is ignored or whose value is doubtful."""
+        ignored = [f"ignored: {path}: {reason}" for path, reason in self.ignored]
+        return ignored + [f"warning: {path}: {reason}" for path, reason in self.doubtful]
 
 
 def check_file(path: str | Path, force: Sequence[str] = (), is_train: bool | None = None) -> Report:
@@ -171,8 +179,32 @@ def check(options: Tree, is_train: bool | None = None, faults: Sequence[Fault] =
         report.options = _converted(options, model.model_dump(exclude_unset=True))
         report.resolved = Options.model_validate(our_options(report.options)).model_dump(exclude_none=True)
         report.ignored = list(_ignored(model))
+        report.doubtful = list(doubts(Options.model_validate(report.resolved)))
     report.faults = [*faults, *report.faults, *registry_faults(options), *cross_faults(options, is_train)]
     return report
+
+
+S = TypeVar("S", bound=Section)
+
+
+def validated(section: type[S], options: Any, place: str) -> S:
+    """A section of the schema from the options of its block, for whoever builds a model without an option file.
+
+    Args:
+        place: the block's path in an option file, for the message.
+
+    Raises:
+        GCFSRError: every fault, a line each.
+    """
+    try:
+        return section.model_validate(options if options is not None else {})
+    except ValidationError as error:
+        tree: Any = options
+        parents = place.split(".")
+        for parent in reversed(parents):
+            tree = {parent: tree}
+        faults = [_fault(tree, {**one, "loc": (*parents, *one["loc"])}) for one in error.errors(include_url=False)]
+        raise GCFSRError("; ".join(f"{path}: {message}" for path, message in faults)) from None
 
 
 def _converted(raw: Any, parsed: Any) -> Any:
@@ -192,6 +224,8 @@ def _fault(options: Tree, error: Any) -> Fault:
     message = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "should")
     if (path and path[-1] == "type") or kind == "literal_error":
         message += _nearest_choice(error)
+    if kind == "value_error" and isinstance(error["input"], dict):  # of several keys, which the message names
+        return ".".join([*_real_path(options, (*error["loc"], ""))][:-1]), message
     shown = repr(error["input"])
     return ".".join(path), f"{message[:1].lower()}{message[1:]}, got {shown if len(shown) < 60 else shown[:57] + '...'}"
 
@@ -228,6 +262,53 @@ def _ignored(model: BaseModel, place: tuple[str, ...] = ()) -> Iterator[tuple[st
         for key, member in members:
             if isinstance(member, BaseModel):
                 yield from _ignored(member, (*place, name, key) if key else (*place, name))
+
+
+def reference() -> str:
+    """Every key of the schema as Markdown tables: `docs/options.md`."""
+    return "\n".join(_reference_lines()) + "\n"
+
+
+def _reference_lines() -> Iterator[str]:
+    yield "# Option files"
+    yield ""
+    yield "Every key, written by `gcfsr check-options --reference` from the schema that checks option files. Keys of"
+    yield "BasicSR that nothing uses are accepted and reported as ignored; they are left out here."
+    seen: set[type[BaseModel]] = set()
+    for place, model in blocks():
+        keys = [name for name, info in model.model_fields.items() if why_unused(info) is None]
+        if model in seen or (issubclass(model, OpenSection) and len(keys) <= 2):  # somebody else's class
+            continue
+        seen.add(model)
+        yield from ("", f"## {': '.join(f'`{part}`' for part in place if part != '*') or 'The file'}", "")
+        yield from (" ".join((model.__doc__ or "").split()), "", "| key | type, default | meaning |", "|---|---|---|")
+        properties = model.model_json_schema()["properties"]
+        for name in keys:
+            meaning = model.model_fields[name].description or ""
+            kind = f"{_kind(properties[name])}{_default(model.model_fields[name])}"
+            yield f"| `{name}` | {kind} | {meaning.replace('|', 'or')} |".replace("|  |", "| |")
+
+
+def _kind(schema: Tree) -> str:
+    """A JSON schema's type in words."""
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    if "anyOf" in schema or "oneOf" in schema:
+        kinds = [_kind(one) for one in schema.get("anyOf", schema.get("oneOf")) if one.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
+    if schema.get("type") == "array":
+        return f"list of {_kind(schema.get('items', {}))}s"
+    words = {"number": "number", "integer": "whole number", "boolean": "true or false", "string": "text"}
+    return words.get(schema.get("type", ""), "block")
+
+
+def _default(info: FieldInfo) -> str:
+    if info.is_required():
+        return "; required"
+    value = info.get_default(call_default_factory=True)
+    if value is None or isinstance(value, BaseModel):
+        return ""
+    return f"; default `{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def json_schema() -> str:

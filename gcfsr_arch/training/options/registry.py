@@ -7,8 +7,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from gcfsr_arch.training.options_data import DATASETS
-from gcfsr_arch.training.options_networks import DISCRIMINATORS, GENERATORS
+from gcfsr_arch.training.options.data import DATASETS
+from gcfsr_arch.training.options.networks import DISCRIMINATORS, GENERATORS
 
 Fault = tuple[str, str]
 MODELS = ("GCFSRModel", "GCFSR_Model")

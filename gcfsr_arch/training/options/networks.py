@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gcfsr_arch.training.options_data import one_of
-from gcfsr_arch.training.options_types import (
+from gcfsr_arch.training.options.data import one_of
+from gcfsr_arch.training.options.types import (
     Count,
     Float,
     NaturalInt,
@@ -147,9 +147,16 @@ class GanLoss(Section):
     """The adversarial loss (Eq. 6)."""
 
     type: Literal["GANLoss", "AdversarialLoss"] = "AdversarialLoss"
-    gan_type: Literal["wgan_softplus", "logistic", "hinge"] = "wgan_softplus"
-    loss_weight: Weight = Field(0.01, description="lambda_adv of Eq. 7.")
-    scale_d: bool = Field(True, description="lambda_adv multiplies D's loss too, as Eq. 7 has it.")
+    gan_type: Literal["wgan_softplus", "logistic", "vanilla", "hinge", "lsgan", "wgan"] = Field(
+        "wgan_softplus", description="wgan_softplus, logistic and vanilla are names of Eq. 6."
+    )
+    loss_weight: Weight = Field(1.0, description="lambda_adv of Eq. 7, of the generator's loss.")
+    scale_d: bool = Field(
+        False, description="lambda_adv multiplies D's loss too, as Eq. 7 has it; in BasicSR it never does."
+    )
+    relativistic: bool = Field(False, description="Each restored face is judged against its ground truth (R3GAN).")
+    real_label_val: Annotated[Float, Field(ge=1, le=1)] = Field(1, description="Only 1: labels are not smoothed.")
+    fake_label_val: Annotated[Float, Field(ge=0, le=0)] = Field(0, description="Only 0: labels are not smoothed.")
 
 
 class Mismatch(Section):

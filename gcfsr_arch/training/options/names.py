@@ -7,8 +7,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, Tag
 
-from gcfsr_arch.training.options_schema import Options
-from gcfsr_arch.training.options_types import why_unused
+from gcfsr_arch.training.options.schema import Options
+from gcfsr_arch.training.options.types import why_unused
 
 Path_ = tuple[str, ...]
 
@@ -18,8 +18,13 @@ def known_keys() -> dict[Path_, frozenset[str]]:
     """Every block of the schema: its place (`*` for free names, a union member by its type) -> its keys in use."""
     return {
         place: frozenset(name for name, info in model.model_fields.items() if why_unused(info) is None)
-        for place, model in _blocks(Options, ())
+        for place, model in blocks()
     }
+
+
+def blocks() -> Iterator[tuple[Path_, type[BaseModel]]]:
+    """Every block of the schema with its place."""
+    return _blocks(Options, ())
 
 
 def _blocks(model: type[BaseModel], place: Path_) -> Iterator[tuple[Path_, type[BaseModel]]]:

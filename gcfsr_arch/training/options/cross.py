@@ -2,17 +2,25 @@
 
 from collections.abc import Iterator
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any
 
-from gcfsr_arch.training.options_schema import SCHEDULERS
+from gcfsr_arch.training.options.data import DATASETS
+from gcfsr_arch.training.options.schema import SCHEDULERS, Options
 
 Fault = tuple[str, str]
+DEFAULT_MAX_FACTOR = {
+    kind: section.model_fields["max_factor"].default
+    for kind, section in DATASETS.items()
+    if "max_factor" in section.model_fields
+}
+STYLEGAN2_R1 = 10.0  # its R1 weight, beside a discriminator's loss of weight 1
 LOSSES = ("pixel_opt", "ssim_opt", "perceptual_opt", "feature_opt", "consistency_opt", "gan_opt")
 
 
 def cross_faults(options: dict[str, Any], is_train: bool) -> list[Fault]:
     """Faults of keys against one another: (path, what is wrong)."""
-    checks = [_blocks, _sizes, _factors, _grid, _blind, _scheduler, _losses, _loaders]
+    checks = [_blocks, _sizes, _factors, _grid, _scheduler, _losses, _loaders, _checkpoint, _wandb]
     return [fault for check in checks for fault in check(options, is_train)]
 
 
@@ -80,28 +88,15 @@ def _sizes(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
 
 
 def _factors(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
-    size = _number(options, "network_g", "out_size")
-    own = _max_factor(options)
+    own = None if _get(options, "network_g", "blind") else _max_factor(options)
     for phase in _phases(options):
-        place, block = f"datasets.{phase}", options["datasets"][phase]
-        if _get(block, "type") != "MultiFactorDegradationDataset":
-            continue
-        given = [key for key in ("factors", "factor_range", "factor") if block.get(key) is not None]
-        if len(given) != 1:
+        block = options["datasets"][phase]
+        top = _number(block, "max_factor") or DEFAULT_MAX_FACTOR.get(str(_get(block, "type")))
+        if own and top and top != own:
             yield (
-                place,
-                f"needs exactly one of factors, factor_range and factor, it has {' and '.join(given) or 'none'}",
-            )
-        top = _number(block, "max_factor") or 64
-        if own and top != own:
-            yield (
-                f"{place}.max_factor",
+                f"datasets.{phase}.max_factor",
                 f"is {top:g} but network_g's is {own:g}; they must agree, s = factor / max_factor",
             )
-        for key in given:
-            values = _numbers(block, key) or [v for v in [_number(block, key)] if v is not None]
-            if values and not 1 <= min(values) <= max(values) <= min(top, size or top):
-                yield f"{place}.{key}", f"must lie between 1 and {min(top, size or top):g} (max_factor, out_size)"
 
 
 def _max_factor(options: dict[str, Any]) -> float | None:
@@ -118,21 +113,20 @@ def _grid(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
         yield "val.grid_factors", f"must be at most {top:g}, network_g's max_factor"
 
 
-def _blind(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
-    for phase in _phases(options):
-        place, block = f"datasets.{phase}", options["datasets"][phase]
-        if (_number(block, "blur_kernel_size") or 1) % 2 == 0:
-            yield f"{place}.blur_kernel_size", "must be odd"
-        kinds, probs = _get(block, "kernel_list"), _numbers(block, "kernel_prob")
-        if isinstance(kinds, list) and probs is not None and (len(kinds) != len(probs) or sum(probs) <= 0):
-            yield f"{place}.kernel_prob", "must hold one probability per kind of kernel_list, not all 0"
-
-
 def _scheduler(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
     kind = _get(options, "train", "scheduler", "type")
     if isinstance(kind, str) and kind not in SCHEDULERS:
         close = get_close_matches(kind, SCHEDULERS, n=1) or sorted(SCHEDULERS)
         yield "train.scheduler.type", f"unknown name {kind!r}, did you mean {' or '.join(map(repr, close))}?"
+    periods, total = _numbers(options, "train", "scheduler", "periods"), _number(options, "train", "total_iter")
+    if periods and total and total - 1 > sum(periods):
+        yield (
+            "train.scheduler.periods",
+            f"end after {sum(periods):g} iterations, before train.total_iter {total:g}; lengthen the last one",
+        )
+    fall = _number(options, "train", "scheduler", "decay")
+    if fall and total and fall > total:
+        yield "train.scheduler.decay", f"is {fall:g}, longer than train.total_iter {total:g}"
     for first, second in (("periods", "restart_weights"), ("restarts", "restart_weights")):
         left, right = _get(options, "train", "scheduler", first), _get(options, "train", "scheduler", second)
         if isinstance(left, list) and len(left) != len(right if isinstance(right, list) else [1]):
@@ -154,6 +148,20 @@ def _losses(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
         yield "train.consistency_opt", "is missing, train.mismatch needs it"
 
 
+def _checkpoint(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
+    if not is_train and _get(options, "path", "pretrain_network_g") is None:
+        yield "path.pretrain_network_g", "is missing, testing needs a checkpoint of the generator"
+
+
+def _wandb(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
+    if not is_train or not _get(options, "logger", "wandb", "project"):
+        return
+    if find_spec("wandb") is None:
+        yield "logger.wandb", "needs the package wandb, which is not installed: pip install wandb, or set project: ~"
+    if _get(options, "logger", "use_tb_logger") is not True:
+        yield "logger.use_tb_logger", "must be true for logger.wandb, which follows TensorBoard"
+
+
 def _loaders(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
     train = _get(options, "datasets", "train")
     if not is_train or not isinstance(train, dict):
@@ -165,3 +173,18 @@ def _loaders(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
         yield "datasets.train.pin_memory", "must be true for prefetch_mode cuda"
     if train.get("persistent_workers") is True and _number(train, "num_worker_per_gpu") == 0:
         yield "datasets.train.persistent_workers", "needs num_worker_per_gpu above 0"
+
+
+def doubts(options: Options) -> Iterator[Fault]:
+    """Values of valid options that work and are probably not meant: (path, why)."""
+    train = options.train
+    if train is None or train.gan_opt is None or not train.r1_reg_weight or not train.gan_opt.scale_d:
+        return
+    scale = train.gan_opt.loss_weight
+    relative = train.r1_reg_weight / scale if scale else float("inf")
+    if relative > 10 * STYLEGAN2_R1:
+        yield (
+            "train.r1_reg_weight",
+            f"is {train.r1_reg_weight:g} and D's loss is scaled by {scale:g}: relative to it R1 weighs {relative:g}; "
+            f"StyleGAN2 has {STYLEGAN2_R1:g}: lower it to {STYLEGAN2_R1 * scale:g} or set train.gan_opt.scale_d: false",
+        )

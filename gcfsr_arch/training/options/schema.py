@@ -1,11 +1,11 @@
-"""Schema of a whole option file: BasicSR's keys and ours. `options.py` reads it."""
+"""Schema of a whole option file: BasicSR's keys and ours. `report.py` reads it."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from gcfsr_arch.training.options_data import Dataset, one_of
-from gcfsr_arch.training.options_networks import (
+from gcfsr_arch.training.options.data import Dataset, one_of
+from gcfsr_arch.training.options.networks import (
     ConsistencyLoss,
     FeatureLoss,
     GanLoss,
@@ -16,7 +16,7 @@ from gcfsr_arch.training.options_networks import (
     PixelLoss,
     SsimLoss,
 )
-from gcfsr_arch.training.options_types import (
+from gcfsr_arch.training.options.types import (
     Count,
     Float,
     Gpus,
@@ -27,6 +27,7 @@ from gcfsr_arch.training.options_types import (
     Phase,
     Positive,
     Section,
+    Share,
     Weight,
     unused,
 )
@@ -65,8 +66,18 @@ class Cosine(Section):
     eta_min: Weight = 0.0
 
 
+class WarmupStableDecay(Section):
+    """The learning rate rises, stays, and falls over the last iterations of the run, however long that is."""
+
+    type: Literal["WarmupStableDecayLR"]
+    warmup: NaturalInt = Field(0, description="Iterations of the linear rise.")
+    decay: NaturalInt = Field(description="Iterations of the fall, the last ones before total_iter.")
+    shape: Literal["linear", "cosine", "sqrt"] = Field("sqrt", description="Of the fall; sqrt: 1 - sqrt(progress).")
+    eta_min: Weight = Field(0.0, description="Learning rate at the end.")
+
+
 class OtherScheduler(OpenSection):
-    """A scheduler that BasicSR does not have; `options_cross` says so."""
+    """An unknown scheduler; `cross.py` says so."""
 
     type: str
 
@@ -75,13 +86,14 @@ SCHEDULERS: dict[str, type[Section]] = {
     "MultiStepLR": MultiStep,
     "MultiStepRestartLR": MultiStep,
     "CosineAnnealingRestartLR": Cosine,
+    "WarmupStableDecayLR": WarmupStableDecay,
 }
 
 
 Scheduler = one_of(SCHEDULERS, OtherScheduler)
 
 
-class Engine(Section):
+class EngineOptions(Section):
     """How a step is computed; every default is the plain full-precision step."""
 
     amp: Literal["auto", "bf16", "fp16"] | None = Field(
@@ -90,21 +102,17 @@ class Engine(Section):
     accumulate: Count = Field(1, description="Micro-batches per step.")
     compile: bool = Field(False, description="torch.compile both networks in place.")
     channels_last: bool = Field(False, description="Memory format of networks and pictures.")
-    tf32: bool = Field(False, description="TF32 on CUDA.")
+    tf32: bool | None = Field(
+        None, description="TF32 on CUDA; without it torch's default. R1 is computed in full float32 in any case."
+    )
     fused: bool = Field(False, description="Fused Adam.")
     checkpointing: bool = Field(False, description="Recompute the generator's levels in the backward pass.")
     clip_grad_g: Positive | None = Field(None, description="Largest gradient norm of the generator.")
     clip_grad_d: Positive | None = Field(None, description="Largest gradient norm of the discriminator.")
 
 
-class Train(Section):
-    """The block `train`."""
-
-    total_iter: Count = Field(description="Iterations of the whole run.")
-    warmup_iter: Int = Field(-1, description="Iterations of linear warm-up, -1 for none.")
-    optim_g: Optimizer
-    optim_d: Optimizer | None = None
-    scheduler: Scheduler | None = None
+class Losses(Section):
+    """The losses of the block `train`, each of them optional."""
 
     pixel_opt: PixelLoss | None = None
     perceptual_opt: PerceptualLoss | None = None
@@ -113,9 +121,23 @@ class Train(Section):
     consistency_opt: ConsistencyLoss | None = None
     gan_opt: GanLoss | None = None
     mismatch: Mismatch | None = None
+
+
+class Train(Losses):
+    """The block `train`."""
+
+    total_iter: Count = Field(description="Iterations of the whole run.")
+    warmup_iter: Int = Field(-1, description="Iterations of linear warm-up, -1 for none.")
+    optim_g: Optimizer
+    optim_d: Optimizer | None = None
+    scheduler: Scheduler | None = None
     noise: Literal["random", "fixed", "zero"] = Field("random", description="The generator's noise while training.")
 
     r1_reg_weight: Weight | None = Field(None, description="R1 gradient penalty of D; 0 for none.")
+    r2_reg_weight: Weight | None = Field(None, description="The same penalty on restored faces (R3GAN); 0 for none.")
+    net_d_pause: Share | None = Field(
+        None, description="D pauses while it tells real from restored faces better than this share, on average."
+    )
     net_d_reg_every: Count = Field(16, description="Iterations between two R1 steps.")
     net_d_iters: Count = Field(1, description="Discriminator steps per generator step.")
     net_d_init_iters: NaturalInt = Field(0, description="Discriminator steps before the first generator step.")
@@ -123,7 +145,7 @@ class Train(Section):
     ema_decay: Annotated[Float, Field(ge=0, lt=1)] = Field(0, description="Decay of the moving average per step.")
     ema_half_life: Positive | None = Field(None, description="Half-life of the moving average in pictures instead.")
     ema_rampup: Positive | None = Field(None, description="Half-life at most this share of the pictures seen.")
-    engine: Engine | None = None
+    engine: EngineOptions | None = None
     max_bad_steps: Count = Field(10, description="Steps in a row that are not finite before the run stops.")
 
     path_batch_shrink: Any = unused(NO_PATH_LENGTH)
@@ -194,6 +216,7 @@ class Logger(Section):
 
     print_freq: Count = Field(description="Iterations between two lines.")
     save_checkpoint_freq: Count = Field(description="Iterations between two checkpoints.")
+    dump_samples: NaturalInt = Field(0, description="Training samples to write to samples.png: lq above gt.")
     keep_last: Count | None = Field(None, description="Checkpoints to keep; without it all.")
     use_tb_logger: bool = Field(False, description="Write TensorBoard's files.")
     wandb: Wandb | None = None

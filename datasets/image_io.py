@@ -6,7 +6,6 @@ nothing is decoded before its header was held against a limit in pixels.
 """
 
 import os
-import stat
 import struct
 import threading
 import warnings
@@ -23,6 +22,7 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from gcfsr_arch.errors import GCFSRError, first_line
+from gcfsr_arch.files import check_size, read_bytes
 from gcfsr_arch.files import write_atomic as write_bytes_atomic
 from gcfsr_datasets import metadata as meta
 from gcfsr_datasets import tiff
@@ -48,6 +48,7 @@ MAX_PIXELS = 100_000_000  # of one image
 MAX_FACE_PIXELS = 4096 * 4096  # of one aligned face
 DECODE_FAULTS = (*meta.FAULTS, EOFError, zlib.error, cv2.error, ImageCms.PyCMSError)
 _MOST_BYTES_PER_PIXEL, _MOST_BYTES_BESIDE = 8, 1 << 26  # RGBA of 16 bits, uncompressed, and profile and metadata
+ADVICE = "raise the limit (--max-pixels) or make the image smaller"
 _ORIENTATION = 0x0112  # EXIF tag
 _ENDS = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND"))  # how JPEG and PNG start and end
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -76,26 +77,6 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def read_bytes(path: str | os.PathLike, limit: int | None = None) -> bytes:
-    """The bytes of a regular file.
-
-    Raises:
-        GCFSRError: naming the file when it is missing, unreadable, empty, a device or pipe, or has over `limit` bytes.
-    """
-    try:
-        with open(path, "rb", opener=_open_at_once) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise GCFSRError(f"{path}: not a regular file; name one, or pipe its bytes into - where that is taken")
-            _check_bytes(status.st_size, os.fspath(path), limit)
-            data = file.read()
-    except OSError as error:
-        raise GCFSRError(f"{path}: {error.strerror or error}; check the path") from error
-    if not data:
-        raise GCFSRError(f"{path}: the file is empty; remove it or fetch it again")
-    return data
-
-
 def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Picture:
     """Reads an image of one of `FORMATS`.
 
@@ -103,7 +84,12 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Picture
         GCFSRError: the file is missing, empty, truncated, no image, over `max_pixels`, or of a pixel type that cannot
             be shown (float).
     """
-    return decode_image(read_bytes(path, most_bytes(max_pixels)), os.fspath(path), max_pixels)
+    return decode_image(read_file(path, max_pixels), os.fspath(path), max_pixels)
+
+
+def read_file(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> bytes:
+    """The bytes of an image file. Raises GCFSRError as `read_bytes`, and when it is larger than any such image."""
+    return read_bytes(path, _most_bytes(max_pixels), ADVICE)
 
 
 def read_stream(stream: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> bytes:
@@ -111,15 +97,10 @@ def read_stream(stream: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> by
     data = BytesIO()
     while block := stream.read(1 << 20):
         data.write(block)
-        _check_bytes(data.tell(), name, most_bytes(max_pixels))
+        check_size(data.tell(), name, _most_bytes(max_pixels), ADVICE)
     if not data.tell():
         raise GCFSRError(f"{name}: no bytes came in; pipe an image into it")
     return data.getvalue()
-
-
-def most_bytes(max_pixels: int) -> int:
-    """The size that a file of so many pixels is never above."""
-    return max_pixels * _MOST_BYTES_PER_PIXEL + _MOST_BYTES_BESIDE
 
 
 def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -231,14 +212,9 @@ def list_files(folder: str | os.PathLike, recursive: bool = False) -> list[Path]
     return [path for path in found if path.is_file() and not path.name.startswith(".")]
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    """Opens without waiting for the other end of a pipe."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _check_bytes(count: int, name: str, limit: int | None) -> None:
-    if limit is not None and count > limit:
-        raise GCFSRError(f"{name}: over {limit} bytes; raise the limit (--max-pixels) or make the file smaller")
+def _most_bytes(max_pixels: int) -> int:
+    """The size that a file of so many pixels is never above."""
+    return max_pixels * _MOST_BYTES_PER_PIXEL + _MOST_BYTES_BESIDE
 
 
 @contextmanager

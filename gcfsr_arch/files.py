@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -62,6 +63,37 @@ def cut_name(name: str, most: int = 255) -> str:
     return os.fsencode(name)[:most].decode(errors="ignore") if len(os.fsencode(name)) > most else name
 
 
+def read_bytes(path: str | os.PathLike[str], limit: int | None = None, advice: str = "name another file") -> bytes:
+    """The bytes of a regular file.
+
+    Args:
+        path: the file.
+        limit: bytes that it may have.
+        advice: what to do where it has more.
+
+    Raises:
+        GCFSRError: naming the file when it is missing, unreadable, empty, a device or pipe, or has over `limit` bytes.
+    """
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise GCFSRError(f"{path}: not a regular file; name one, or pipe its bytes into - where that is taken")
+            check_size(status.st_size, os.fspath(path), limit, advice)
+            data = file.read()
+    except OSError as error:
+        raise GCFSRError(f"{path}: {error.strerror or error}; check the path") from error
+    if not data:
+        raise GCFSRError(f"{path}: the file is empty; remove it or fetch it again")
+    return data
+
+
+def check_size(count: int, name: str, limit: int | None, advice: str) -> None:
+    """Raises GCFSRError where a file of `count` bytes is above the limit."""
+    if limit is not None and count > limit:
+        raise GCFSRError(f"{name}: over {limit} bytes; {advice}")
+
+
 def make_folder(folder: Path, key: str) -> None:
     """Makes a folder to write into, with its parents.
 
@@ -78,6 +110,11 @@ def make_folder(folder: Path, key: str) -> None:
         raise GCFSRError(f"{key}: {folder}: cannot be made ({error.strerror}); choose another folder") from error
     if not os.access(folder, os.W_OK):
         raise GCFSRError(f"{key}: {folder}: no permission to write there; choose another folder")
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Opens without waiting for the other end of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _lock(file: BinaryIO) -> None:

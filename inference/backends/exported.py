@@ -3,18 +3,22 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 import gcfsr_arch
 from gcfsr_arch import GCFSR, load_generator
+from gcfsr_arch.config import GCFSRConfig
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.files import make_folder
+from gcfsr_arch.files import make_folder, write_atomic
 from gcfsr_arch.generator import Noise, noise_maps
+from gcfsr_inference.documents import read_document
 
 CACHE = "~/.cache/gcfsr/exported"
 
@@ -33,8 +37,9 @@ class ExportedBackend:
     """
 
     def __init__(self, config: dict[str, Any], encoder: Run, decoder: Run, name: str, whole: Run | None = None) -> None:
+        known = GCFSRConfig.from_dict(config)
         with torch.device("meta"):  # for its sizes only
-            net = GCFSR(**config)
+            net = GCFSR(**known.to_dict())
         self.out_size, self.sizes, self.blind = net.out_size, net.sizes, net.blind
         self.min_factor, self.max_factor = net.min_factor, net.max_factor
         self.rounded_input = net.config.variant == "released"
@@ -103,12 +108,14 @@ def cached(path: Path, form: str, write: Callable[[GCFSR, Path], None], made: Se
         raise GCFSRError(f"{path}: cannot be read ({error.strerror})") from error
     folder = Path(CACHE).expanduser()
     stem, note = folder / f"{digest.hexdigest()[:24]}.{form}", folder / f"{digest.hexdigest()[:24]}.{form}.json"
-    if note.is_file() and all(stem.with_name(stem.name + suffix).is_file() for suffix in made):
-        return json.loads(note.read_text(encoding="utf-8")), stem
+    if all(file.is_file() for file in (note, *(stem.with_name(stem.name + suffix) for suffix in made))):
+        with suppress(GCFSRError):  # a note that is damaged is written anew
+            found = read_document(note, TypeAdapter(dict[str, Any]), "the arguments of a network")
+            return GCFSRConfig.from_dict(found).to_dict(), stem
     net = load_generator(path)
     make_folder(folder, "the cache of exports")
     write(net, stem)
-    note.write_text(json.dumps(net.config.to_dict()), encoding="utf-8")  # last: it says that the rest is whole
+    write_atomic(note, json.dumps(net.config.to_dict()).encode())  # last: it says that the rest is whole
     return net.config.to_dict(), stem
 
 

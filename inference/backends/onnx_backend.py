@@ -1,6 +1,5 @@
 """The network in ONNX Runtime, from a checkpoint (exported on first use) or from NAME.encoder.onnx and its decoder."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,13 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
+from pydantic import TypeAdapter, ValidationError
 
 from gcfsr_arch import GCFSR
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.backends.export import METADATA, export_onnx
 from gcfsr_inference.backends.exported import ExportedBackend, Run, cached
+from gcfsr_inference.documents import first_fault
 
 LOADING_FAULTS = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, RuntimeError)
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -62,8 +63,12 @@ def _session(path: Path, provider: str) -> onnxruntime.InferenceSession:
 
 
 def _config(decoder: onnxruntime.InferenceSession, path: Path) -> dict[str, Any]:
-    note = json.loads(decoder.get_modelmeta().custom_metadata_map.get(METADATA, "{}"))
-    if note.get("part") != "decoder" or note.get("noise") != "input":
+    text = decoder.get_modelmeta().custom_metadata_map.get(METADATA, "{}")
+    try:
+        note = TypeAdapter(dict[str, Any]).validate_json(text)
+    except ValidationError as error:
+        raise GCFSRError(f"{path}: its metadata are not what `gcfsr export` writes: {first_fault(error)}") from error
+    if note.get("part") != "decoder" or note.get("noise") != "input" or not isinstance(note.get("config"), dict):
         raise GCFSRError(f"{path}: not written by `gcfsr export --parts two --noise input`, which this backend needs")
     return note["config"]
 

@@ -72,16 +72,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluates, or compares two reports."""
     from gcfsr_arch.errors import GCFSRError
+    from gcfsr_inference.restore.dial import check_seed
 
     if args.compare:
         return _compare(args)
     for option in ("truth", "out"):
         if getattr(args, option) is None:
             raise GCFSRError(f"--{option}: is needed (or --compare A.json B.json)")
-    for option, least in (("batch", 1), ("jobs", 1), ("sheets", 0), ("limit", 1), ("out_size", 1), ("seed", 0)):
+    for option, least in (("batch", 1), ("jobs", 1), ("sheets", 0), ("limit", 1), ("out_size", 1)):
         value = getattr(args, option)
         if value is not None and value < least:
             raise GCFSRError(f"--{option.replace('_', '-')} {value}: must be at least {least}")
+    check_seed(args.seed)
     if not args.method:
         raise GCFSRError("--method: name at least one, for example --method bicubic")
     from gcfsr_arch.allocator import keep_freed_memory

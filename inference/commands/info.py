@@ -69,17 +69,13 @@ def configuration_of_options(path: str) -> dict[str, Any]:
     import inspect
     from pathlib import Path
 
-    import yaml
-
     from gcfsr_arch import GCFSR
-    from gcfsr_arch.errors import GCFSRError, first_line
+    from gcfsr_arch.errors import GCFSRError
+    from gcfsr_arch.training.options import read_options
     from gcfsr_arch.training.options.released import generator_options
 
-    try:
-        opt = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise GCFSRError(f"{path}: cannot be read as an option file ({first_line(error)})") from error
-    network = opt.get("network_g") if isinstance(opt, dict) else None
+    opt, _ = read_options(Path(path))
+    network = opt.get("network_g")
     if not isinstance(network, dict):
         raise GCFSRError(f"{path}: there is no block network_g, which describes the generator")
     network = generator_options(opt)

@@ -77,7 +77,7 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int:
     """Checks the options that exclude each other, then restores."""
     from gcfsr_arch.errors import GCFSRError
-    from gcfsr_inference.restore.dial import parse_factor
+    from gcfsr_inference.restore.dial import check_seed, parse_factor
 
     args.factor = parse_factor(str(args.factor))
     dials = {"--s": args.s, "-w": args.w, "--s-map": args.s_map, "--s-levels": args.s_levels}
@@ -86,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
         given.insert(0, "--factor")
     if len(given) > 1:
         raise GCFSRError(f"{given[0]} and {given[1]}: both set the dial; give one of them")
-    for name, value, least in (("--batch", args.batch, 1), ("--draws", args.draws, 0), ("--seed", args.seed, 0),
+    check_seed(args.seed)
+    for name, value, least in (("--batch", args.batch, 1), ("--draws", args.draws, 0),
                                ("--max-pixels", args.max_pixels, 1)):  # fmt: skip
         if value is not None and value < least:
             raise GCFSRError(f"{name} {value}: at least {least}")

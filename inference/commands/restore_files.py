@@ -25,8 +25,7 @@ from gcfsr_datasets.image_io import (
     decode_image,
     encode_image,
     list_files,
-    most_bytes,
-    read_bytes,
+    read_file,
     read_stream,
     write_bytes_atomic,
 )
@@ -63,7 +62,7 @@ class Source:
         if self.path is None:
             data = read_stream(sys.stdin.buffer, self.name, max_pixels)
         else:
-            data = read_bytes(self.path, most_bytes(max_pixels))
+            data = read_file(self.path, max_pixels)
         return decode_image(data, self.name, max_pixels), hashlib.sha256(data).hexdigest()
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import Picture
 from gcfsr_inference.commands.restore_aligned import write_beside
 from gcfsr_inference.commands.restore_context import Loaded, Restored, RestoreRun, photo_options
@@ -22,6 +23,8 @@ class KnownFaces:
     confidence = 0.0
 
     def __init__(self, faces: list[dict[str, Any]]) -> None:
+        if any(face["box"] is None or face["landmarks"] is None for face in faces):
+            raise GCFSRError("--from-sidecar: a face in it has no box or no landmarks, so it cannot be found again")
         self.faces = faces
 
     def detect(self, image: np.ndarray) -> list[Detection]:
@@ -45,6 +48,8 @@ def restore_whole(run: RestoreRun, loaded: Loaded) -> Restored:
     strengths = run.strengths(picture.bgr)
     faces = find_faces(picture.bgr, detector_for(run, source), options)
     if run.past:
+        if len(faces) != len(run.past["faces"]):
+            raise GCFSRError(f"the sidecar lists {len(run.past['faces'])} faces, and its options choose {len(faces)}")
         for face, known in zip(faces, run.past["faces"], strict=True):
             face.factor = known.get("factor")
     if not faces:

@@ -4,18 +4,83 @@ import json
 import os
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, model_validator
 
 from gcfsr_arch import __version__
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_inference.documents import MOST_FACES, Box, Landmarks, Name, Number, Part, Sha256, read_document
+from gcfsr_inference.restore.dial import MAX_SEED
 
-KIND = "gcfsr restore"
-# Options that decide the result's pixels or form; the rest (where to write, what to print) is not kept.
-KEPT = (
-    "checkpoint", "factor", "s", "w", "s_map", "s_levels", "device", "dtype", "backend", "compile", "noise", "seed",
-    "lock", "aligned", "upscale", "bg_upsampler", "bg_tile", "faces", "only_center_face", "min_face", "match_color",
-    "ext", "metadata", "batch", "suffix", "detector", "confidence", "landmarks",
-)  # fmt: skip
+
+class Options(Part):
+    """The options that decide the result's pixels or form; the rest (where to write, what to print) is not kept."""
+
+    checkpoint: Name | None = None
+    factor: Number | Literal["auto"] | None = None
+    s: Number | None = None
+    w: Number | None = None
+    s_map: Name | None = None
+    s_levels: str | None = None
+    device: str | None = None
+    dtype: Literal["fp32", "bf16"] | None = None
+    backend: str | None = None
+    compile: bool | None = None
+    noise: Literal["fixed", "random", "zero"] | None = None
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
+    lock: bool | None = None
+    aligned: bool
+    upscale: Number | None = None
+    bg_upsampler: str | None = None
+    bg_tile: Annotated[int, Field(ge=1, le=1 << 16)] | None = None
+    faces: str | None = None
+    only_center_face: bool | None = None
+    min_face: Number | None = None
+    match_color: bool | None = None
+    ext: str | None = None
+    metadata: Literal["keep", "no-gps", "none"] | None = None
+    batch: Annotated[int, Field(ge=1, le=4096)] | None = None
+    suffix: Name | None = None
+    detector: str | None = None
+    confidence: Number | None = None
+    landmarks: Name | None = None
+
+
+class FaceEntry(Part):
+    """A face of a sidecar: where it lies (in photographs), and in what batch it was restored (unless it was left)."""
+
+    box: Box | None = None
+    landmarks: Landmarks | None = None
+    score: Number | None = None
+    factor: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    batch: Annotated[int, Field(ge=1, le=4096)] | None = None
+
+
+class Input(Part):
+    path: Name | None = None
+    sha256: Literal[""] | Sha256
+
+
+class Sidecar(Part):
+    """What `read` returns as plain dicts."""
+
+    kind: Literal["gcfsr restore"]
+    version: str
+    input: Input
+    checkpoint_sha256: Sha256
+    options: Options
+    faces: Annotated[list[FaceEntry], Field(max_length=MOST_FACES)]
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Sidecar":
+        if self.options.aligned and (len(self.faces) != 1 or self.faces[0].batch is None):
+            raise ValueError("an aligned face's has one entry in faces, with its batch")
+        return self
+
+
+KEPT = tuple(Options.model_fields)
+SCHEMA = TypeAdapter(Sidecar)
 
 
 def build(
@@ -41,7 +106,7 @@ def build(
         if key in options and Path(options[key]).is_file():
             options[key] = _relative(Path(options[key]), home)
     return {
-        "kind": KIND,
+        "kind": "gcfsr restore",
         "version": __version__,
         "input": {"path": None if source is None else _relative(source, home), "sha256": input_hash},
         "checkpoint_sha256": checkpoint_hash,
@@ -55,23 +120,16 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     """Reads a sidecar and makes its paths usable from here.
 
     Raises:
-        GCFSRError: no such file, or not a sidecar.
+        GCFSRError: no such file, or not a sidecar; the line names the key.
     """
     path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["kind"] != KIND:
-            raise KeyError("kind")
-        options, source = content["options"], content["input"]
-        for holder, key in ((options, "checkpoint"), (options, "s_map"), (options, "landmarks"), (source, "path")):
-            if holder.get(key) and (path.parent / holder[key]).is_file():
-                holder[key] = os.path.normpath(path.parent / holder[key])
-        _ = content["checkpoint_sha256"], content["version"], source["sha256"], content["faces"]
-    except OSError as error:
-        raise GCFSRError(f"{path}: {error.strerror}; name the JSON that `gcfsr restore --sidecar` wrote") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise GCFSRError(f"{path}: not a sidecar of `gcfsr restore` ({error})") from error
-    return content
+    known = read_document(path, SCHEMA, "a sidecar of `gcfsr restore`")
+    content = known.model_dump()
+    options, source = known.options.model_dump(exclude_none=True), content["input"]
+    for holder, key in ((options, "checkpoint"), (options, "s_map"), (options, "landmarks"), (source, "path")):
+        if holder.get(key) and (path.parent / holder[key]).is_file():
+            holder[key] = os.path.normpath(path.parent / holder[key])
+    return {**content, "options": options}
 
 
 def adopt(args: Namespace, past: dict[str, Any]) -> Namespace:

@@ -32,7 +32,9 @@ def run(args: argparse.Namespace) -> int:
     from gcfsr_inference.commands.restore_files import Outputs, gather
     from gcfsr_inference.figures.sweep import animation, page, sheet, sweep
     from gcfsr_inference.restore.arrays import check_face
+    from gcfsr_inference.restore.dial import check_seed
 
+    check_seed(args.seed)
     kind = Path(args.output).suffix.lower()
     if kind not in KINDS:
         raise GCFSRError(f"-o {args.output}: the name must end in one of {', '.join(KINDS)}")

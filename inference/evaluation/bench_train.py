@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
-from gcfsr_arch.errors import GCFSRError, first_line
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import list_images, write_bytes_atomic
 from gcfsr_inference.evaluation.compare import compare, comparison_text
 from gcfsr_inference.evaluation.conditions import Protocol, parse_factors
@@ -60,13 +59,12 @@ def read_entries(paths: Sequence[str]) -> list[Entry]:
         GCFSRError: a file is missing, is not an option file of a GCFSR generator, or two share a
             name or differ in size.
     """
+    from gcfsr_arch.training.options import read_options
+
     entries: list[Entry] = []
     for path in map(Path, paths):
-        try:
-            options = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise GCFSRError(f"{path}: cannot be read as an option file ({first_line(error)})") from error
-        network = options.get("network_g") if isinstance(options, dict) else None
+        options, _ = read_options(path)
+        network = options.get("network_g")
         if not isinstance(network, dict) or network.get("type") != "GCFSR" or not options.get("name"):
             raise GCFSRError(f"{path}: needs a name and a network_g of type GCFSR")
         first = entries[0].options if entries else options

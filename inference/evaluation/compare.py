@@ -1,13 +1,14 @@
 """What differs significantly between two methods, in one report or in two over the same inputs."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import TypeAdapter, model_validator
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_inference.documents import Name, Number, Part, read_document
 from gcfsr_inference.evaluation.assemble import FORMAT
 from gcfsr_inference.evaluation.methods import INPUT
 from gcfsr_inference.evaluation.score import decode
@@ -16,19 +17,40 @@ from gcfsr_measure.statistics import holm, paired_test
 LEVEL = 0.05
 
 
+class _Metric(Part):
+    name: str
+    better: Literal["higher", "lower"]
+
+
+class _Report(Part):
+    """What a comparison uses of a report."""
+
+    format: str
+    seed: int
+    out_size: int | None
+    pictures: dict[Name, str]
+    input_sha256: dict[str, str]
+    metrics: dict[str, _Metric]
+    values: dict[str, dict[str, dict[str, dict[Name, Number | Literal["inf", "-inf", "nan"] | None]]]]
+
+    @model_validator(mode="after")
+    def _complete(self) -> "_Report":
+        if self.format != FORMAT:
+            raise ValueError(f"its format is {self.format!r}")
+        for conditions in self.values.values():
+            for condition, metrics in conditions.items():
+                if condition.partition("@")[0] not in self.input_sha256 or not metrics.keys() <= self.metrics.keys():
+                    raise ValueError(f"the condition {condition} has no inputs, or metrics that are not listed")
+        return self
+
+
 def load_report(path: str | Path) -> dict[str, Any]:
     """Reads report.json.
 
     Raises:
         GCFSRError: it is not a report of ours.
     """
-    try:
-        report = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise GCFSRError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(report, dict) or report.get("format") != FORMAT:
-        raise GCFSRError(f"{path}: is not a report of `gcfsr evaluate` ({FORMAT})")
-    return report
+    return read_document(path, TypeAdapter(_Report), f"a report of `gcfsr evaluate` ({FORMAT})").model_dump()
 
 
 def pairs_of(a: dict[str, Any], b: dict[str, Any], pair: list[str] | None) -> list[tuple[str, str]]:

@@ -41,15 +41,10 @@ def read_blind_ranges(path: str | Path) -> BlindRanges:
     Raises:
         GCFSRError: no such file, no YAML, no data set with the blind degradation in it, or a range that is none.
     """
-    import yaml
+    from gcfsr_arch.training.options import read_options
 
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise GCFSRError(f"{path}: {error.strerror}; name an option file") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise GCFSRError(f"{path}: no option file; it must be YAML") from error
-    sets = content.get("datasets") if isinstance(content, dict) else None
+    content, _ = read_options(Path(path))
+    sets = content.get("datasets")
     blocks = [block for block in sets.values() if isinstance(block, dict)] if isinstance(sets, dict) else []
     blind = [block for block in blocks if block.get("type") == "BlindFaceDegradationDataset"]
     if not blind:

@@ -92,17 +92,16 @@ def _flags(options: dict[str, str]) -> dict[str, bool]:
 
 def _basicsr(where: str, options: dict[str, str], device: str, seed: int) -> Network:
     """Builds `network_g` of a BasicSR option file, with its checkpoint ('params_ema', 'params' or bare)."""
-    import yaml
-
     gcfsr_autoload.install()  # BasicSR imports on today's torchvision only with it
     from basicsr.archs import build_network
 
     from gcfsr_arch.checkpoint import read_state
+    from gcfsr_arch.training.options import read_options
     from gcfsr_measure.squeezenet import fill
 
     file, _, checkpoint = where.rpartition(":")
     opt_path, path = _existing(file, "BasicSR option file"), _existing(checkpoint, "checkpoint")
-    config = (yaml.safe_load(opt_path.read_text()) or {}).get("network_g")
+    config = read_options(opt_path)[0].get("network_g")
     if not isinstance(config, dict):
         raise GCFSRError(f"{opt_path}: has no network_g; it gives the architecture's type and arguments")
     try:

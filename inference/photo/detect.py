@@ -1,15 +1,16 @@
 """Face detectors behind one small interface: facexlib's RetinaFace, OpenCV's YuNet, landmarks from a JSON file."""
 
-import json
 from copy import copy
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
+from pydantic import Field, TypeAdapter, model_validator
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_inference.documents import MOST_FACES, Box, Landmarks, Name, Number, Part, read_document
 from gcfsr_inference.photo.detection import Detection, Detector, detections
 from gcfsr_inference.restore.weights import find_file, missing
 
@@ -59,12 +60,7 @@ class LandmarkFile:
     confidence = 0.0
 
     def __init__(self, path: Path) -> None:
-        try:
-            self.content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise GCFSRError(f"{path}: cannot be read ({error.strerror}); give a JSON file of landmarks") from error
-        except ValueError as error:
-            raise GCFSRError(f"{path}: not a JSON file ({error})") from error
+        self.content = read_document(path, TypeAdapter(_LandmarkDocument), "a JSON file of landmarks")
         self.path = path
         self.image: str | None = None
 
@@ -76,23 +72,44 @@ class LandmarkFile:
 
     def detect(self, image: np.ndarray) -> list[Detection]:
         """The faces of the image that `of_image` named, or of the file's only list."""
-        faces = self.content
-        if isinstance(faces, dict):
-            if self.image not in faces:
-                raise GCFSRError(f"{self.path}: no entry for the image {self.image}; it has {', '.join(faces)}")
-            faces = faces[self.image]
-        if not isinstance(faces, list):
-            raise GCFSRError(f"{self.path}: expected a list of faces, got {type(faces).__name__}")
-        return [self._face(face, number) for number, face in enumerate(faces)]
+        faces, images = self.content.faces, self.content.images
+        if faces is None:
+            if self.image not in images:
+                raise GCFSRError(f"{self.path}: no entry for the image {self.image}; it has {', '.join(images)}")
+            faces = images[self.image]
+        return [_detection(np.array(face.landmarks), face.box, face.score) for face in faces]
 
-    def _face(self, face: Any, number: int) -> Detection:
-        entry = face if isinstance(face, dict) else {"landmarks": face}
-        try:
-            points = np.asarray(entry["landmarks"], dtype=np.float64).reshape(5, 2)
-            box = np.asarray(entry.get("box") or _box_around(points), dtype=np.float64).reshape(4)
-            return Detection(box, points, float(entry.get("score", 1.0)))
-        except (KeyError, TypeError, ValueError) as error:
-            raise GCFSRError(f"{self.path}: face {number} is not five [x, y] points, with a box of four") from error
+
+class _LandmarkFace(Part):
+    landmarks: Landmarks
+    box: Box | None = None
+    score: Number = 1.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _points_alone(cls, content: Any) -> Any:
+        return {"landmarks": content} if isinstance(content, list) else content
+
+
+_Faces = Annotated[list[_LandmarkFace], Field(max_length=MOST_FACES)]
+
+
+class _LandmarkDocument(Part):
+    """The faces of any image, or those of each image by its name."""
+
+    faces: _Faces | None = None
+    images: dict[Name, _Faces] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _either(cls, content: Any) -> Any:
+        return {"images": content} if isinstance(content, dict) else {"faces": content}
+
+
+def _detection(points: np.ndarray, box: list[float] | None, score: float) -> Detection:
+    return Detection(
+        np.array(_box_around(points) if box is None else box, np.float64), points.astype(np.float64), score
+    )
 
 
 def build_detector(

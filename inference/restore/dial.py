@@ -8,6 +8,8 @@ import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 
+MAX_SEED = 2**63 - 2**32 - 1  # torch takes 64 bits, and "random" noise adds 32 bits of the image's own
+
 
 class Range(Protocol):
     """What the dial needs to know of a network."""
@@ -37,6 +39,13 @@ def strength_of_fidelity(w: float, network: Range) -> float:
         raise GCFSRError(f"-w {w:g}: the fidelity must be in [0, 1] (1 = faithful, 0 = most is generated)")
     lowest = network.min_factor / network.max_factor
     return lowest + (1 - w) * (1 - lowest)
+
+
+def check_seed(seed: int) -> int:
+    """The seed itself, if torch takes it and what is added to it for each image."""
+    if not 0 <= seed <= MAX_SEED:
+        raise GCFSRError(f"--seed {seed}: a whole number from 0 to {MAX_SEED}")
+    return seed
 
 
 def check_strength(s: float) -> float:

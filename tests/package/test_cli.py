@@ -118,8 +118,8 @@ def test_info_reads_option_files_and_checkpoints(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (None, "cannot be read"),
-        ("name: [", "cannot be read"),
+        (None, "No such file"),
+        ("name: [", "is not valid YAML"),
         ("name: x\n", "network_g"),
         ("network_g: {type: RRDBNet}\n", "RRDBNet"),
         ("network_g: {type: GCFSR, out_size: 48}\n", "power of two"),

@@ -52,9 +52,10 @@ def test_a_file_is_read_and_forced_as_basicsr_does(good_text: str, tmp_path: Pat
     [
         ("a: [1", "is not valid YAML"),
         ("- a", "holds no options"),
-        ("", "holds no options"),
+        ("", "is empty"),
         (b"\xff\xfe\x00", "cannot be read"),
-        (None, "no such option file"),
+        (None, "No such file"),
+        ("a: " + "[" * 5000, "is not valid YAML"),
     ],
 )
 def test_unreadable_option_files(tmp_path: Path, content: str | bytes | None, words: str) -> None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import read_bytes
 from gcfsr_arch.training.options.cross import cross_faults, doubts
 from gcfsr_arch.training.options.names import blocks, unknown_key
 from gcfsr_arch.training.options.registry import registry_faults
@@ -83,20 +84,17 @@ def read_options(path: Path) -> tuple[Tree, list[Fault]]:
         GCFSRError: the file is missing, unreadable, too large, not valid YAML or not a mapping.
     """
     try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        content = read_bytes(path, MAX_BYTES, "that is too large for an option file")
         loader = _Loader(content.decode("utf-8"))
-        options = loader.get_single_data() if len(content) <= MAX_BYTES else None
-    except FileNotFoundError:
-        raise GCFSRError(f"{path}: there is no such option file") from None
-    except (OSError, UnicodeDecodeError) as error:
+        options = loader.get_single_data()
+    except UnicodeDecodeError as error:
         raise GCFSRError(f"{path}: cannot be read: {error}") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1})" if mark else ""
         raise GCFSRError(f"{path}: is not valid YAML: {getattr(error, 'problem', None) or error}{place}") from None
-    if len(content) > MAX_BYTES or count_values(options, {}) > MAX_VALUES:
-        raise GCFSRError(f"{path}: is too large for an option file (over {MAX_BYTES >> 20} MB or {MAX_VALUES} values)")
+    if count_values(options, {}) > MAX_VALUES:
+        raise GCFSRError(f"{path}: is too large for an option file (over {MAX_VALUES} values)")
     if not isinstance(options, dict):
         raise GCFSRError(f"{path}: holds no options (a mapping of keys was expected)")
     return options, loader.duplicates

@@ -54,7 +54,7 @@ def test_option_files_that_cannot_be_compared_are_refused(files: list[str], tmp_
     same.write_text(yaml.safe_dump({**options, "name": "x", "network_g": {"type": "GCFSR", "out_size": 64}}))
     with pytest.raises(GCFSRError, match="compare one size"):
         bench.read_entries([files[0], str(same)])
-    for text, what in (("{", "cannot be read"), ("name: x", "network_g of type GCFSR")):
+    for text, what in (("{", "is not valid YAML"), ("name: x", "network_g of type GCFSR")):
         same.write_text(text)
         with pytest.raises(GCFSRError, match=what):
             bench.read_entries([str(same)])

@@ -228,7 +228,7 @@ def test_compare_refuses_other_inputs(tmp_path: Path) -> None:
         compare(a, b, ["a", "z"])
     write_json(tmp_path / "other.json", {"format": "x"})
     (tmp_path / "no.json").write_text("{")
-    for name, what in (("other.json", "no report"), ("no.json", "cannot be read"), ("none.json", "cannot be read")):
+    for name, what in (("other.json", "not a report"), ("no.json", "not a report"), ("none.json", "No such file")):
         with pytest.raises(GCFSRError, match=what):
             load_report(tmp_path / name)
 

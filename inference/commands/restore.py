@@ -64,7 +64,10 @@ def _add_photo(group: argparse._ArgumentGroup) -> None:
     add("--confidence", type=float, help="least score of a face in [0, 1]")
     add("--landmarks", metavar="JSON", help="faces given by hand instead of a detector: five points each")
     add("--weights-dir", metavar="FOLDER", help="where weights lie, of detectors and your own; also $GCFSR_WEIGHTS")
-    add("--match-color", action="store_true", help="give each restored face the colours of its input")
+    add("--match-color", action=argparse.BooleanOptionalAction, default=True,
+        help="give each restored face the colours of its input, and its tone [on]")  # fmt: skip
+    add("--always", action="store_true", help="paste restored faces also where they gain nothing")
+    add("--grain", type=float, default=0.0, help="how much grain stays in restored faces, 0 to 1 [0]")
 
 
 def _add_engine(group: argparse._ArgumentGroup) -> None:

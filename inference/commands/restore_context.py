@@ -165,6 +165,8 @@ def photo_options(args: Namespace) -> PhotoOptions:
         faces="center" if args.only_center_face else args.faces,
         min_face=args.min_face,
         match_color=args.match_color,
+        only_gains=not args.always,
+        grain=args.grain,
         upscale=args.upscale,
         background=args.bg_upsampler,
         weights=args.weights_dir,

@@ -52,6 +52,8 @@ def restore_whole(run: RestoreRun, loaded: Loaded) -> Restored:
             raise GCFSRError(f"the sidecar lists {len(run.past['faces'])} faces, and its options choose {len(faces)}")
         for face, known in zip(faces, run.past["faces"], strict=True):
             face.factor = known.get("factor")
+            if known.get("status", "restored") not in (None, "restored"):
+                face.status = known["status"]
     if not faces:
         run.say(f"{source.name}: no face found, the image is kept as it is (--aligned takes it as one aligned face)")
     canvas = enlarge_background(picture.bgr, options)

@@ -38,6 +38,8 @@ class Options(Part):
     only_center_face: bool | None = None
     min_face: Number | None = None
     match_color: bool | None = None
+    always: bool | None = None
+    grain: Number | None = None
     ext: str | None = None
     metadata: Literal["keep", "no-gps", "none"] | None = None
     batch: Annotated[int, Field(ge=1, le=4096)] | None = None
@@ -53,6 +55,7 @@ class FaceEntry(Part):
     box: Box | None = None
     landmarks: Landmarks | None = None
     score: Number | None = None
+    status: str | None = None
     factor: Annotated[float, Field(gt=0, le=1e6)] | None = None
     batch: Annotated[int, Field(ge=1, le=4096)] | None = None
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.resize import resize
+from gcfsr_inference.photo.tone import grain_level, grain_of, lost_grain
 
 # The five landmarks in an FFHQ-aligned face, as shares of its side (facexlib's 512 pixel template).
 TEMPLATE = np.array(
@@ -16,6 +17,7 @@ TEMPLATE = np.array(
 WORST_FIT = 0.1  # root mean square distance from the template, as a share of the face's side, that still is a face
 FEATHER = 0.12  # width of the mask's soft edge as a share of the face's side
 BAND = 256  # rows pasted at a time
+GRAIN_FADE = 0.3  # share of the face's side over which its grain fades out
 PARTING = 4  # how abruptly overlapping faces part: about 8% of the side at equal sizes
 LEAST_SPAN = 2.0  # pixels between landmarks below which nothing can be aligned
 
@@ -90,12 +92,14 @@ def paste_face(
     keep_detail: bool = True,
     others: Sequence[np.ndarray] = (),
     before: np.ndarray | None = None,
+    grain: float = 0.0,
 ) -> tuple[int, int, int, int]:
     """Puts a restored face back into the image, in place, under a soft mask.
 
     Where the face has more pixels in the image than in `restored`, what the network did is added as a difference, so
     that detail above its resolution stays (`keep_detail`); elsewhere the restored face replaces what was there. Where
-    faces overlap each gets its share of a pixel (`share_of`), so that no pixel is corrected twice.
+    faces overlap each gets its share of a pixel (`share_of`), so that no pixel is corrected twice. Where the face lost
+    grain and its surrounding has some, the grain fades out towards the face's middle instead of at the mask's edge.
 
     Args:
         image: (H, W, 3) uint8 or uint16, changed in the face's region only.
@@ -104,6 +108,7 @@ def paste_face(
         keep_detail: see above.
         others: the alignments of the image's other faces, which are or will be pasted as well.
         before: the image before any face was pasted; it may be left out where no faces overlap.
+        grain: how much of the grain that the face lost stays in its middle, 0 to 1.
 
     Returns:
         Left, top, right, bottom of the region that was written.
@@ -113,6 +118,9 @@ def paste_face(
     back = invert(matrix)
     left, top, right, bottom = _region(back, side, image.shape[:2])
     add = keep_detail and scale_of(back) > 1
+    lost = 0.0 if add else lost_grain(crop, restored)
+    around = before[top:bottom, left:right]
+    noise = lost * grain_of(around, grain_level(around)) if lost else None
     layer = restored.astype(np.float32) - (crop.astype(np.float32) if add else 0)
     layer = np.concatenate([layer, soft_mask(side)[..., None]], axis=2)  # (S, S, 4), warped as one
     if scale_of(back) < 1:
@@ -128,6 +136,9 @@ def paste_face(
         if others:
             mask *= share_of(matrix, others, side, (left, row), window.shape[:2])[..., None]
         change = warped[..., :3] if add else warped[..., :3] - before[row : row + len(window), left:right]
+        if noise is not None:
+            inside = np.clip(_depth(matrix, side, (left, row), window.shape[:2]) / GRAIN_FADE, 0, 1)[..., None]
+            change += (1 - (1 - grain) * inside) * noise[row - top : row - top + len(window)]
         window[:] = np.clip(np.rint(window + mask * change), 0, limit).astype(image.dtype)
     return left, top, right, bottom
 
@@ -167,25 +178,22 @@ def neighbours(matrices: Sequence[np.ndarray], side: int) -> list[list[np.ndarra
 
 
 def _middleness(matrix: np.ndarray, side: int, corner: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
-    """(height, width) float32: 1 in the middle of an aligned face, 0 at its edge and outside."""
+    """(height, width) float32: 1 in the middle of an aligned face, 0 at its edge and outside; see `share_of`."""
+    across, down = _ramps(matrix, side, corner, shape)
+    return (across * down) ** PARTING
+
+
+def _depth(matrix: np.ndarray, side: int, corner: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
+    """(height, width) float32: distance to an aligned face's edge as a share of its side, 0 outside."""
+    return np.minimum(*_ramps(matrix, side, corner, shape)) / 2
+
+
+def _ramps(matrix: np.ndarray, side: int, corner: tuple[int, int], shape: tuple[int, int]) -> list[np.ndarray]:
+    """1 in the middle of an aligned face, falling to 0 at its left and right; the same towards its top and bottom."""
     x = np.arange(shape[1], dtype=np.float32) + corner[0]
     y = np.arange(shape[0], dtype=np.float32)[:, None] + corner[1]
-    planes = [1 - np.abs(2 * (row[0] * x + row[1] * y + row[2] + 0.5) / side - 1) for row in matrix.astype(np.float32)]
-    return np.clip(planes[0], 0, 1) ** PARTING * np.clip(planes[1], 0, 1) ** PARTING
-
-
-def match_color(restored: np.ndarray, crop: np.ndarray, share: float = 1 / 16) -> np.ndarray:
-    """Gives a restored face the low frequencies of its input: restored - blur(restored) + blur(crop).
-
-    Args:
-        restored, crop: (S, S, 3) of one dtype.
-        share: the blur's standard deviation as a share of the side.
-    """
-    sigma = share * restored.shape[0]
-    shift = crop.astype(np.float32) - restored.astype(np.float32)
-    low = cv2.GaussianBlur(shift, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
-    top_value = np.iinfo(restored.dtype).max
-    return np.clip(np.rint(restored + low), 0, top_value).astype(restored.dtype)
+    places = [(row[0] * x + row[1] * y + row[2] + 0.5) / side for row in matrix.astype(np.float32)]
+    return [np.clip(1 - np.abs(2 * place - 1), 0, 1) for place in places]
 
 
 @lru_cache(maxsize=4)

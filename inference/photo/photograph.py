@@ -12,7 +12,9 @@ from gcfsr_inference.photo.background import TILE, check_enlargement, enlarge
 from gcfsr_inference.photo.detect import build_detector, find_detector
 from gcfsr_inference.photo.detection import Detector
 from gcfsr_inference.photo.face_choice import choose, parse_numbers
-from gcfsr_inference.photo.paste import align, crop_face, match_color, neighbours, paste_face, scale_matrix, scale_of
+from gcfsr_inference.photo.gain import reason_to_leave
+from gcfsr_inference.photo.paste import align, crop_face, neighbours, paste_face, scale_matrix, scale_of
+from gcfsr_inference.photo.tone import match_color
 from gcfsr_inference.photo.turned import find
 from gcfsr_inference.restore.restorer import Restorer
 from gcfsr_inference.restore.runner import Draws, FaceInput, FaceRecord, FaceResult, FaceRunner
@@ -40,14 +42,18 @@ class PhotoOptions:
         faces: `all`, `largest`, `center` or numbers such as `0,2`; faces are numbered from left to right, from 0.
         min_face: least longer side of a face's box in pixels.
         max_faces: the largest ones are restored, the others are left and reported.
-        match_color: give each restored face its input's low frequencies.
+        match_color: give each restored face its input's low frequencies, and its tone if that is monochrome or sepia.
+        only_gains: leave faces as they are that gain nothing (see `gain.reason_to_leave`); a dial that is given by hand
+            is obeyed all the same.
+        grain: how much of a photograph's grain stays in the middle of a restored face, 0 to 1; it always fades out
+            softly towards it.
         keep_detail: keep the detail of a face that has more pixels than the network gives (see `paste.paste_face`).
-        upscale: the result's size over the picture's.
+        upscale: the result's size over the image's.
         background: how the rest is enlarged, see `background.enlarge`.
         weights: folder of the background network's weights.
         tile: side in pixels of what the background network enlarges at a time.
         batch: faces restored at a time.
-        keep_crops: keep every face's pictures in the result (else they only pass through `on_face`).
+        keep_crops: keep every face's images in the result (else they only pass through `on_face`).
 
     Raises:
         GCFSRError: one of them is out of range.
@@ -56,7 +62,9 @@ class PhotoOptions:
     faces: str = "all"
     min_face: float = 20.0
     max_faces: int = 1000
-    match_color: bool = False
+    match_color: bool = True
+    only_gains: bool = True
+    grain: float = 0.0
     keep_detail: bool = True
     upscale: float = 1.0
     background: str = "none"
@@ -70,6 +78,8 @@ class PhotoOptions:
             parse_numbers(self.faces)
         if not 0 <= self.min_face < float("inf"):
             raise GCFSRError(f"min-face {self.min_face:g}: pixels, 0 or more")
+        if not 0 <= self.grain <= 1:
+            raise GCFSRError(f"grain {self.grain:g}: between 0 (none) and 1 (all of it)")
         if self.batch < 1:
             raise GCFSRError(f"batch {self.batch}: at least 1")
         check_enlargement(self.upscale, self.background, self.tile)
@@ -81,11 +91,11 @@ class Face:
 
     Attributes:
         number: its number from left to right.
-        box: (4,) left, top, right, bottom and landmarks: (5, 2) x, y in the picture's pixels.
+        box: (4,) left, top, right, bottom and landmarks: (5, 2) x, y in the image's pixels.
         score: the detector's confidence.
         status: `restored`, `not chosen`, or `left as it was: ...` with the reason.
         factor: the factor used, None unless restored.
-        matrix: (2, 3) from the picture's pixels to the aligned face's.
+        matrix: (2, 3) from the image's pixels to the aligned face's.
         record: what the restorer did, None unless restored.
         crop, restored, draws: (S, S, 3) aligned face before and after, and its noise draws; only in `on_face` or with
             `keep_crops`.
@@ -134,7 +144,7 @@ def restore_photo(
             landmarks given by hand); None takes the best whose weights are available.
         options: see `PhotoOptions`.
         on_face: called with each face once it is restored or left, with its crops.
-        strengths: (H, W) in [0, 1] over the picture instead of a factor for each face.
+        strengths: (H, W) in [0, 1] over the image instead of a factor for each face.
 
     Raises:
         GCFSRError: missing weights of the detector that is named, a face number that does not exist, or strengths of
@@ -145,7 +155,7 @@ def restore_photo(
     detector = detector or find_detector()
     detector = build_detector(detector) if isinstance(detector, str) else detector
     if strengths is not None and strengths.shape != image.shape[:2]:
-        raise GCFSRError(f"s: a map of {strengths.shape}; the picture's height and width are {image.shape[:2]}")
+        raise GCFSRError(f"s: a map of {strengths.shape}; the image's height and width are {image.shape[:2]}")
     faces = find_faces(image, detector, options)
     canvas = enlarge_background(image, options)
     restore_into(canvas, image, faces, restorer, options, on_face, strengths=strengths)
@@ -153,12 +163,12 @@ def restore_photo(
 
 
 def enlarge_background(image: np.ndarray, options: PhotoOptions) -> np.ndarray:
-    """A copy of the picture, or of its alpha channel, enlarged as the options say."""
+    """A copy of the image, or of its alpha channel, enlarged as the options say."""
     return enlarge(image, options.upscale, options.background, options.weights, options.tile)
 
 
 def find_faces(image: np.ndarray, detector: Detector, options: PhotoOptions) -> list[Face]:
-    """Finds the faces of a picture and marks the chosen ones `to restore`; numbers run from left to right."""
+    """Finds the faces of a image and marks the chosen ones `to restore`; numbers run from left to right."""
     found = find(image, detector, options.min_face)
     faces = [Face(number, face.box, face.landmarks, face.score) for number, face in enumerate(found)]
     chosen = choose(found, options.faces, image.shape[:2])
@@ -194,17 +204,32 @@ def restore_into(
     before = canvas.copy() if any(near.values()) else canvas
     for batch in _batches(wanted, options.batch):
         cuts = [cut for face in batch if (cut := cut_face(face, image, restorer, dial, strengths)) is not None]
+        cuts = [cut for cut in cuts if _gains(cut, options)]
         results = restorer.restore_faces([cut.input for cut in cuts]) if cuts else []
-        for (face, matrix, given), (output, record, draws) in zip(cuts, results, strict=True):
-            restored = match_color(output, given.crop) if options.match_color else output
-            matrix = scale_matrix(matrix, ratio)
-            paste_face(canvas, restored, given.crop, matrix, options.keep_detail, near[face.number], before)
+        for cut, (output, record, draws) in zip(cuts, results, strict=True):
+            face, crop, matrix = cut.face, cut.input.crop, scale_matrix(cut.matrix, ratio)
+            restored = match_color(output, crop) if options.match_color else output
+            if not _gains(cut, options, restored):
+                continue
+            others = near[face.number]
+            paste_face(canvas, restored, crop, matrix, options.keep_detail, others, before, options.grain)
             face.restored, face.record, face.draws, face.status = restored, record, draws, "restored"
         for face in batch:
             if on_face is not None:
                 on_face(face)
             if not options.keep_crops:
                 face.crop = face.restored = face.draws = None
+
+
+def _gains(cut: "Cut", options: PhotoOptions, restored: np.ndarray | None = None) -> bool:
+    """Whether a face may gain by being restored, or gained; otherwise it is marked as left."""
+    face, given = cut.face, cut.input
+    if not options.only_gains or given.least_factor is None:
+        return True
+    reason = reason_to_leave(given.crop, given.input_factor, given.least_factor, restored)
+    if reason is not None:
+        face.status, face.factor = f"left as it was: {reason}", None
+    return reason is None
 
 
 class Cut(NamedTuple):
@@ -231,9 +256,9 @@ def cut_face(
         return None
     given = restorer.prepare(crop, scale_of(matrix), face.factor)
     if face.factor is None and dial is not None:
-        given = given._replace(factor=dial(face, given.factor))
+        given = given._replace(factor=dial(face, given.factor), least_factor=None)  # a clip must not flicker
     if strengths is not None:
-        given = given._replace(strengths=_part(strengths, matrix, restorer.out_size))
+        given = given._replace(strengths=_part(strengths, matrix, restorer.out_size), least_factor=None)
     face.matrix, face.crop, face.factor = matrix, crop, given.factor
     return Cut(face, matrix, given)
 

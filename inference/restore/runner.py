@@ -15,6 +15,8 @@ from gcfsr_inference.restore.dial import clip_factor, strength_of_factor
 from gcfsr_inference.restore.hashes import image_seed
 from gcfsr_inference.restore.restorer import Restorer, Strength
 
+BLIND_LEAST = 1.25  # a blind network states no least factor; below this it worsens clean faces and worn ones
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -43,15 +45,18 @@ class FaceInput(NamedTuple):
 
     Attributes:
         crop: (S, S[, 3 or 4]) of uint8 or uint16, BGR.
-        input_factor: how many times fewer pixels than the result it really has (`estimate_factor`), at least 1.
+        input_factor: how many times fewer pixels than the result it really has, at least 1: estimated from the
+            image, or by how much its alignment enlarged it if that is more.
         factor: where the dial is set for it.
         strengths: (S, S) in [0, 1] instead of the factor.
+        least_factor: the least input factor at which the network helps; None where the dial was given by hand.
     """
 
     crop: np.ndarray
     input_factor: float
     factor: float
     strengths: np.ndarray | None = None
+    least_factor: float | None = None
 
 
 @dataclass
@@ -127,6 +132,7 @@ class FaceRunner:
     def __init__(self, restorer: Restorer, settings: Settings | None = None) -> None:
         self.restorer, self.settings = restorer, settings or Settings()
         self.out_size = restorer.out_size
+        self.least_factor = BLIND_LEAST if restorer.blind else restorer.min_factor
         if restorer.blind and (self.settings.factor != "auto" or self.settings.s is not None):
             restorer.strength(np.empty(0), self.settings.factor, self.settings.s)  # raises: a blind one has no dial
 
@@ -138,12 +144,13 @@ class FaceRunner:
             scale: how many times its alignment enlarged it (1 for an image as it is).
             factor: a known factor for this face; otherwise the settings decide.
         """
-        input_factor = estimate_factor(crop, self.out_size)
+        input_factor = max(estimate_factor(crop, self.out_size), scale)
         if factor is None and self.settings.factor != "auto":
             factor = float(self.settings.factor)
+        least = self.least_factor if factor is None and self.settings.s is None else None
         if factor is None:
-            factor = clip_factor(max(input_factor, scale), self.restorer)
-        return FaceInput(crop, input_factor, factor)
+            factor = clip_factor(input_factor, self.restorer)
+        return FaceInput(crop, input_factor, factor, least_factor=least)
 
     def restore_faces(self, faces: Sequence[FaceInput]) -> list[FaceResult]:
         """Restores a batch, each face at its own factor or by its own map of strengths."""

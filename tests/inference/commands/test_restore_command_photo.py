@@ -28,8 +28,9 @@ def photo(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def restore(tiny, tmp_path, capsys):
-    def call(*args, out=tmp_path / "out", landmarks=True, checkpoint=tiny):
-        given = ["--landmarks", str(tmp_path / "faces.json")] if landmarks else []
+    def call(*args, out=tmp_path / "out", landmarks=True, checkpoint=tiny, always=True):
+        given = ["--always"] if always else []
+        given += ["--landmarks", str(tmp_path / "faces.json")] if landmarks else []
         given += [] if checkpoint is None else ["--checkpoint", str(checkpoint)]
         status = main(["restore", *map(str, args), "-o", str(out), *given])
         return status, *capsys.readouterr()
@@ -79,6 +80,21 @@ def test_no_face_keeps_the_picture_and_says_so(restore, photo, tmp_path):
     assert status == 0
     assert "no face found" in out
     assert np.array_equal(pixels(tmp_path / "out/restored_imgs/astro naut.png"), pixels(photo))
+
+
+def test_a_sharp_face_is_left_and_reported(restore, photo, tmp_path):
+    """And the same again from its sidecar; a factor given by hand restores it."""
+    status, out, err = restore("-i", photo, "--sidecar", always=False)
+    assert status == 0, err
+    assert "left as it was: already sharper than this network's output" in out
+    result = tmp_path / "out/restored_imgs/astro naut.png"
+    assert np.array_equal(pixels(result), pixels(photo))
+    again = tmp_path / "again.png"
+    side = result.with_suffix(".json")
+    status, _, err = restore("--from-sidecar", side, out=again, landmarks=False, checkpoint=None, always=False)
+    assert status == 0, err
+    assert again.read_bytes() == result.read_bytes()
+    assert "factor 4" in restore("-i", photo, "--factor", 4, always=False)[1]
 
 
 def test_a_face_that_cannot_be_aligned_is_left_and_reported(restore, photo, tmp_path):

@@ -1,0 +1,50 @@
+"""Does a face gain by being restored? The one rule by which a photograph's face is pasted or left as it was."""
+
+import cv2
+import numpy as np
+
+from gcfsr_datasets.resize import resize
+
+AGREEMENT = 27.0  # least PSNR in dB between result and input, both reduced; faces restored as they should be reach 30
+SHARPER = 1.0  # least ratio of the strongest edges, result over input
+EDGE_SHARE = 0.2  # of the pixels of the face's inner part whose edges count: its features, not its grain
+INNER = np.s_[1 / 4 : 7 / 8, 1 / 4 : 3 / 4]  # rows, columns of an aligned face from the brows to the chin
+
+
+def reason_to_leave(
+    crop: np.ndarray, input_factor: float, least_factor: float, restored: np.ndarray | None = None
+) -> str | None:
+    """Why a face is better left as it was, or None where it gains.
+
+    A network worsens a face that is sharper than the least factor it serves. A result is only used if its features are
+    sharper than the input's, and if it agrees with the input once both are reduced to half the pixels that the input
+    really has, where grain and JPEG count little.
+
+    Args:
+        crop: (S, S, 3) the aligned face, uint8 or uint16 BGR.
+        input_factor: how many times fewer pixels than `crop` it really has (`estimate_factor`).
+        least_factor: the least factor that the network serves.
+        restored: (S, S, 3) the result, in the input's colours; None asks before restoring, from the factors alone.
+    """
+    if input_factor < least_factor:
+        return "already sharper than this network's output"
+    if restored is None:
+        return None
+    side = max(4, round(len(crop) / input_factor / 2))
+    small = [resize(image / np.iinfo(image.dtype).max, (side, side)) for image in (restored, crop)]
+    error = float(np.square(small[0] - small[1]).mean())
+    if error > 10 ** (-AGREEMENT / 10):
+        return f"the result does not agree with it ({-10 * np.log10(error):.0f} dB at {side} pixels)"
+    if edge_strength(restored) < SHARPER * edge_strength(crop):
+        return "the result is not sharper"
+    return None
+
+
+def edge_strength(image: np.ndarray) -> float:
+    """Mean gradient, in 8-bit steps a pixel, of the strongest edges of an aligned face (S, S, 3) of uint8 or uint16."""
+    rows, columns = (slice(int(part.start * len(image)), int(part.stop * len(image))) for part in INNER)
+    luma = cv2.cvtColor((image / (np.iinfo(image.dtype).max / 255)).astype(np.float32), cv2.COLOR_BGR2GRAY)
+    smooth = cv2.GaussianBlur(luma, (0, 0), 1.0)
+    gradient = np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(smooth, cv2.CV_32F, 0, 1) / 8)
+    values = np.sort(gradient[rows, columns], axis=None)
+    return float(values[-max(1, int(EDGE_SHARE * values.size)) :].mean())

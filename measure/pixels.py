@@ -22,11 +22,11 @@ def luma(image: NDArray) -> NDArray[np.float64]:
 
 
 def psnr(result: NDArray, truth: NDArray, peak: float = 255.0) -> float:
-    """Peak signal-to-noise ratio in dB over all channels at once; infinite for equal pictures.
+    """Peak signal-to-noise ratio in dB over all channels at once; infinite for equal images.
 
     Args:
         result: (H, W, C) in [0, peak].
-        truth: of the same shape.
+        truth: the ground truth, of the same shape.
         peak: the largest possible value.
     """
     error = np.mean((result.astype(np.float64) - truth.astype(np.float64)) ** 2)
@@ -38,11 +38,11 @@ def ssim(result: NDArray, truth: NDArray, peak: float = 255.0) -> float | None:
 
     Args:
         result: (H, W, C) in [0, peak].
-        truth: of the same shape.
+        truth: the ground truth, of the same shape.
         peak: the largest possible value.
 
     Returns:
-        The mean in [-1, 1], or None for a picture smaller than the window.
+        The mean in [-1, 1], or None for an image smaller than the window.
     """
     if min(result.shape[:2]) < SSIM_WINDOW:
         return None
@@ -70,7 +70,7 @@ def niqe_is_defined(height: int, width: int) -> bool:
 def niqe(result: Image) -> float | None:
     """BasicSR's NIQE on Y (no reference, lower is better), or None where it is not defined.
 
-    That is where `niqe_is_defined` says so, and in a flat picture, whose features have no distribution.
+    That is where `niqe_is_defined` says so, and in a flat image, whose features have no distribution.
     """
     if not niqe_is_defined(*result.shape[:2]):
         return None
@@ -79,7 +79,7 @@ def niqe(result: Image) -> float | None:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing, where a picture is flat
+            warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing, where an image is flat
             value = float(calculate_niqe(result, crop_border=0, input_order="HWC", convert_to="y"))
     except np.linalg.LinAlgError:
         return None
@@ -94,7 +94,7 @@ def sharpness(image: Image) -> float:
 def sharpness_match(result: Image, truth: Image) -> float | None:
     """The smaller over the larger of the two sharpnesses, in [0, 1]; None where both are flat.
 
-    A blurred result has the share of the truth's energy that it kept; an oversharpened one falls below 1 as well.
+    A blurred result has the share of the energy that it kept; an oversharpened one falls below 1 as well.
     """
     low, high = sorted((sharpness(result), sharpness(truth)))
     return low / high if high > 0 else None

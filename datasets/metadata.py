@@ -145,7 +145,7 @@ def _rebuilt(exif: Image.Exif, place: bool = True) -> bytes | None:
     """A directory of the descriptive tags and the EXIF and (unless not `place`) GPS directories; None if empty."""
     kept = Image.Exif()
     for tag in _DESCRIPTIVE:
-        if tag in exif:
+        if tag in exif and not str(exif[tag]).startswith('{"shape"'):  # tifffile's note on how pixels are stored
             kept[tag] = exif[tag]
     for tag in (_EXIF, _GPS) if place else (_EXIF,):
         directory = dict(exif.get_ifd(tag)) if tag in exif else {}

@@ -54,7 +54,7 @@ def test_a_file_is_read_and_forced_as_basicsr_does(good_text: str, tmp_path: Pat
         ("- a", "holds no options"),
         ("", "is empty"),
         (b"\xff\xfe\x00", "cannot be read"),
-        (None, "No such file"),
+        (None, r"yml: No such file"),
         ("a: " + "[" * 5000, "is not valid YAML"),
     ],
 )

@@ -83,8 +83,8 @@ def read_options(path: Path) -> tuple[Tree, list[Fault]]:
     Raises:
         GCFSRError: the file is missing, unreadable, too large, not valid YAML or not a mapping.
     """
+    content = read_bytes(path, MAX_BYTES, "that is too large for an option file")
     try:
-        content = read_bytes(path, MAX_BYTES, "that is too large for an option file")
         loader = _Loader(content.decode("utf-8"))
         options = loader.get_single_data()
     except UnicodeDecodeError as error:

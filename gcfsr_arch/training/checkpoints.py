@@ -35,7 +35,7 @@ def save_atomic(content: Any, path: Path | str) -> None:
         GCFSRError: the file cannot be written (disk full, no permission); nothing new is left behind.
     """
     path = Path(path)
-    with suppress(OSError):  # what is wrong with the folder is told by writing into it
+    with suppress(OSError):  # writing into it reports what is wrong
         path.parent.mkdir(parents=True, exist_ok=True)
     with written_beside(path) as file:
         torch.save(content, file)

@@ -45,7 +45,7 @@ class TrainLine:
         speed, memory = 1 / max(per_iter, 1e-9), memory_gb()
         get_root_logger().info(
             f"{self.name} {iteration:,}/{self.total:,} | {losses_text(values)} | lr {rates[0]:.2e} | "
-            f"{speed:.2f} it/s, {speed * self.batch:.1f} pictures/s, data {per_data / max(per_iter, 1e-9):.0%} | "
+            f"{speed:.2f} it/s, {speed * self.batch:.1f} images/s, data {per_data / max(per_iter, 1e-9):.0%} | "
             f"{memory:.2f} GB | {left} left"
         )
         if self.tb_logger is not None:

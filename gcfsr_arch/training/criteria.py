@@ -77,8 +77,8 @@ class Criteria(nn.Module):
     def generator(self, output: Tensor, batch: "Batch", judge: nn.Module | None, engine: Engine) -> dict[str, Tensor]:
         """Every weighted term of the generator's loss (Eq. 7), each a mean over the samples.
 
-        Pixel losses hold only where the dial is the true one; for a moved dial the picture may differ from the truth
-        and is held by what it shows when reduced again, by features and by the discriminator.
+        Pixel losses apply only where the dial is the true one. With a moved dial the image may differ from the ground
+        truth; the consistency loss, features and the discriminator still apply.
 
         Args:
             output: (N, 3, S, S) restored, full precision.
@@ -119,5 +119,5 @@ def on_matched(loss: nn.Module, output: Tensor, batch: "Batch") -> Tensor:
     """The loss of the samples whose dial is the true one, times their share, so that parts of a batch add up."""
     if batch.matched is None:
         return loss(output, batch.gt)
-    near, truth = output[batch.matched], batch.gt[batch.matched]
-    return loss(near, truth) * (len(near) / len(output)) if len(near) else output.sum() * 0
+    near, wanted = output[batch.matched], batch.gt[batch.matched]
+    return loss(near, wanted) * (len(near) / len(output)) if len(near) else output.sum() * 0

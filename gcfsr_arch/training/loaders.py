@@ -46,7 +46,7 @@ BEGINNING = Position()
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """Where in the data an iteration stands.
+    """The place in the data of each iteration.
 
     Args:
         batch: samples of one iteration over all ranks.
@@ -157,7 +157,7 @@ def create_train_val_dataloader(
     per_epoch = schedule.epoch_samples // schedule.batch
     epochs = math.ceil(total / per_epoch)
     logger.info(
-        f"Training set {train['name']}: {len(sampler.dataset):,} pictures, {schedule.batch} per iteration over "
+        f"Training set {train['name']}: {len(sampler.dataset):,} images, {schedule.batch} per iteration over "
         f"{opt['world_size']} process(es), {per_epoch:,} iterations per epoch, {total:,} iterations in all."
     )
     if opt["num_gpu"] > 1 and not opt["dist"]:
@@ -168,7 +168,7 @@ def create_train_val_dataloader(
             val_loaders.append(
                 build_dataloader(dataset, options, opt["num_gpu"], opt["dist"], None, opt["manual_seed"])
             )
-            logger.info(f"Validation set {options['name']}: {len(dataset):,} pictures.")
+            logger.info(f"Validation set {options['name']}: {len(dataset):,} images.")
     return loader, sampler, val_loaders, epochs, total, schedule
 
 
@@ -182,10 +182,10 @@ def save_samples(loader: TrainLoader, count: int, path: Path) -> None:
 
 
 def checked_dataset(options: Options) -> Any:
-    """BasicSR's `build_dataset`; of one of ours a look at the headers of some pictures too.
+    """BasicSR's `build_dataset`; for ours it also reads the headers of some images.
 
     Raises:
-        GCFSRError: a folder that is missing or empty, pictures that cannot be read or have the wrong size.
+        GCFSRError: a folder that is missing or empty, images that cannot be read or have the wrong size.
     """
     dataset = build_dataset(options)
     if isinstance(dataset, FaceDataset):

@@ -119,7 +119,7 @@ def ssim(x: Tensor, y: Tensor, window: int = 11, sigma: float = 1.5, data_range:
 
 
 def consistency(output: Tensor, gt: Tensor, factor: Tensor) -> Tensor:
-    """L1 between output and truth after each is reduced by the sample's true factor: what the input did show.
+    """L1 between output and ground truth after each is reduced by the sample's true factor: what the input did show.
 
     Args:
         output, gt: (N, 3, S, S).
@@ -163,7 +163,7 @@ def dial_gain(s: Tensor, used: Tensor, power: float) -> Tensor:
 
 
 def undo_dial(output: Tensor, base: Tensor, gain: Tensor) -> Tensor:
-    """The picture that a dial at its true place would give: base + (output - base) / gain.
+    """The image that a dial at its true place would give: base + (output - base) / gain.
 
     With the losses on this, a moved dial learns to give base + gain * detail: nothing deforms, and detail grows with s.
 

@@ -40,7 +40,7 @@ def StyleGAN2Discriminator_no_std(out_size: int, **arguments: Any) -> GCFSRDiscr
 class FFHQ_control_Dataset(MultiFactorDegradationDataset):
     """`type: FFHQ_control_Dataset`: factors drawn from `downsample_list`, s = factor / `cond_norm`.
 
-    The authors' blocks name no `out_size`; a training gives it the network's, elsewhere the first picture's counts.
+    The authors' blocks name no `out_size`; a training gives it the network's, elsewhere the first image's.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -48,33 +48,33 @@ class FFHQ_control_Dataset(MultiFactorDegradationDataset):
 
 
 def first_side(opt: dict[str, Any]) -> int:
-    """The side in pixels of a data set's first picture."""
-    source = pictures(opt, opt["dataroot_gt"])
+    """The side in pixels of a data set's first image."""
+    source = images_of(opt, opt["dataroot_gt"])
     return decode_bgr(source.read(0), source.names[0]).shape[0]
 
 
-def pictures(opt: dict[str, Any], root: str) -> PictureSource:
-    """The pictures of a block of `datasets:`."""
+def images_of(opt: dict[str, Any], root: str) -> PictureSource:
+    """The images of a block of `datasets:`."""
     backend = opt.get("io_backend") or {"type": "disk"}
     return open_source(FaceOptions(root, 1, io_backend=backend, meta_info_file=opt.get("meta_info_file")))
 
 
 class SingleImage_GT_Dataset(Dataset[dict[str, Any]]):
-    """`type: SingleImage_GT_Dataset`: small pictures without a truth, for validation.
+    """`type: SingleImage_GT_Dataset`: small images without ground truth, for validation.
 
     Args:
-        opt: `dataroot_lq` (a folder or LMDB of square pictures), `out_size`, `cond_norm`; optional `io_backend` and
-            `meta_info_file` (one name a line). Each picture is resized to `out_size` and rounded to 8 bits; its factor
+        opt: `dataroot_lq` (a folder or LMDB of square images), `out_size`, `cond_norm`; optional `io_backend` and
+            `meta_info_file` (one name a line). Each image is resized to `out_size` and rounded to 8 bits; its factor
             is out_size / its size, s = factor / cond_norm.
 
     Raises:
-        GCFSRError: the folder or list is missing or empty; on reading, a picture is damaged, not square or too large.
+        GCFSRError: the folder or list is missing or empty; on reading, an image is damaged, not square or too large.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt
         self.out_size, self.max_factor = int(opt["out_size"]), float(opt["cond_norm"])
-        self.source = pictures(opt, opt["dataroot_lq"])
+        self.source = images_of(opt, opt["dataroot_lq"])
 
     def __len__(self) -> int:
         return len(self.source.names)

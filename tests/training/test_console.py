@@ -37,7 +37,7 @@ def test_one_line_says_what_one_wants_to_know(monkeypatch: pytest.MonkeyPatch) -
     (message,) = messages
     pattern = (
         r"tiny 100/300 \| G pix 0.1234 \| D gan 0.01 real \+0.50 \| lr 2.00e-03 \| "
-        r"2.00 it/s, 16.0 pictures/s, data 10% \| [\d.]+ GB \| 0:03:\d\d left"
+        r"2.00 it/s, 16.0 images/s, data 10% \| [\d.]+ GB \| 0:03:\d\d left"
     )
     assert re.fullmatch(pattern, message)
     assert board["losses/l_g_pix"] == (0.1234, 100)

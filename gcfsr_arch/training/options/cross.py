@@ -100,7 +100,7 @@ def _factors(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
 
 
 def _max_factor(options: dict[str, Any]) -> float | None:
-    """The network's factor of s = 1: its own, the released data sets' `cond_norm`, or what its size stands for."""
+    """The network's factor of s = 1: its own, the released data sets' `cond_norm`, or its size's default."""
     norms = [_number(options, "datasets", phase, "cond_norm") for phase in _phases(options)]
     size = _number(options, "network_g", "out_size")
     usual = size and (64 if size >= 1024 else 32)

@@ -23,7 +23,7 @@ Taps = Annotated[list[Float], Field(min_length=1)]
 class Network(Section):
     """Arguments that both networks share."""
 
-    out_size: Size = Field(description="Side of the pictures in pixels, a power of two.")
+    out_size: Size = Field(description="Side of the images in pixels, a power of two.")
     channel_multiplier: Positive = Field(2, description="Width above 32 pixels, m of StyleGAN2's table.")
     narrow: Positive = Field(1, description="Multiplies every width; 1/16 makes a tiny network.")
     resample_kernel: Taps = Field([1, 3, 3, 1], description="Taps of the resampling filter.")
@@ -112,7 +112,7 @@ class PerceptualLoss(Section):
     vgg_type: Literal["vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"] = "vgg19"
     vgg_path: str | None = Field(None, description="Weights of the VGG; without it BasicSR downloads them.")
     use_input_norm: bool = True
-    range_norm: bool = Field(False, description="True for pictures in [-1, 1], as ours are.")
+    range_norm: bool = Field(False, description="True for images in [-1, 1], as ours are.")
     perceptual_weight: Weight = 1.0
     style_weight: Weight = 0.0
     criterion: Literal["l1", "l2", "fro"] = "l1"
@@ -137,7 +137,7 @@ class FeatureLoss(Section):
 
 
 class ConsistencyLoss(Section):
-    """L1 between output and truth, both reduced by the sample's factor."""
+    """L1 between output and ground truth, both reduced by the sample's factor."""
 
     type: Literal["ConsistencyLoss"] = "ConsistencyLoss"
     loss_weight: Weight = 1.0

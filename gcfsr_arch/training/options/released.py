@@ -39,7 +39,7 @@ def train_options(train: Options) -> Options:
         if train.get(key):
             train[key].setdefault("betas", [0.0, 0.99 ** (every / (every + 1))])
     if train.get("gan_opt"):
-        train["gan_opt"].setdefault("scale_d", False)  # R1's weight of 10 stands beside D's whole loss
+        train["gan_opt"].setdefault("scale_d", False)  # R1's weight of 10 is for D's whole loss
     return train
 
 
@@ -67,7 +67,7 @@ def discriminator_options(network: Options) -> Options:
 def dataset_options(block: Options, out_size: int | None = None) -> Options:
     """One block of `datasets` in our words: a repeated factor of `downsample_list` is drawn as often as it is listed.
 
-    The released data set takes images as large as they are; ours is told the network's `out_size` and checks them.
+    The released data set takes images as large as they are; ours is given the network's `out_size` and checks them.
     """
     if block.get("type") != CONTROL:
         return block

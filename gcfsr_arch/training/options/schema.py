@@ -101,7 +101,7 @@ class EngineOptions(Section):
     )
     accumulate: Count = Field(1, description="Micro-batches per step.")
     compile: bool = Field(False, description="torch.compile both networks in place.")
-    channels_last: bool = Field(False, description="Memory format of networks and pictures.")
+    channels_last: bool = Field(False, description="Memory format of networks and images.")
     tf32: bool | None = Field(
         None, description="TF32 on CUDA; without it torch's default. R1 is computed in full float32 in any case."
     )
@@ -143,15 +143,15 @@ class Train(Losses):
     net_d_init_iters: NaturalInt = Field(0, description="Discriminator steps before the first generator step.")
     net_d_first: bool = Field(False, description="D steps before G, on restored faces of its own (the released code).")
     ema_decay: Annotated[Float, Field(ge=0, lt=1)] = Field(0, description="Decay of the moving average per step.")
-    ema_half_life: Positive | None = Field(None, description="Half-life of the moving average in pictures instead.")
-    ema_rampup: Positive | None = Field(None, description="Half-life at most this share of the pictures seen.")
+    ema_half_life: Positive | None = Field(None, description="Half-life of the moving average in images instead.")
+    ema_rampup: Positive | None = Field(None, description="Half-life at most this share of the images seen.")
     engine: EngineOptions | None = None
     max_bad_steps: Count = Field(10, description="Steps in a row that are not finite before the run stops.")
 
     path_batch_shrink: Any = unused(NO_PATH_LENGTH)
     path_reg_weight: Any = unused(NO_PATH_LENGTH)
     net_g_reg_every: Any = unused(NO_PATH_LENGTH)
-    mixing_prob: Any = unused("style mixing is StyleGAN2's, GCFSR takes its styles from the picture")
+    mixing_prob: Any = unused("style mixing is StyleGAN2's, GCFSR takes its styles from the image")
     ldl_opt: Any = unused(OTHER_MODEL)
     feature_matching_opt: Any = unused(OTHER_MODEL)
     fix_flow: Any = unused(OTHER_MODEL)
@@ -176,15 +176,15 @@ class Val(Section):
     """The block `val`."""
 
     val_freq: Count | None = Field(None, description="Iterations between two validations.")
-    save_img: bool = Field(False, description="Write the pictures of each validation.")
+    save_img: bool = Field(False, description="Write the images of each validation.")
     pbar: bool = Field(False, description="Show a progress bar.")
-    suffix: str | None = Field(None, description="Testing: ending of the pictures' names.")
+    suffix: str | None = Field(None, description="Testing: ending of the images' names.")
     metrics: dict[str, Metric] | None = Field(None, description="Name: metric.")
     batch: Count = Field(4, description="Images restored and measured at once.")
     workers: NaturalInt = Field(0, description="Worker processes for the metrics of pixels (PSNR, SSIM, NIQE).")
-    grid: NaturalInt = Field(0, description="Faces of the grid input | several s | truth; 0 for no grid.")
+    grid: NaturalInt = Field(0, description="Faces of the grid input, several s, ground truth; 0 for no grid.")
     grid_factors: list[Positive] | None = Field(None, description="Factors of the grid's columns.")
-    num_val_samples: Any = unused("every picture of the validation set is used")
+    num_val_samples: Any = unused("every image of the validation set is used")
     center_frame_only: Any = unused(OTHER_MODEL)
     flip_seq: Any = unused(OTHER_MODEL)
 
@@ -238,7 +238,7 @@ class Options(Section):
     model_type: str = Field(description="GCFSRModel, GCFSR_Model (the released code's), or a model derived from them.")
     num_gpu: Gpus = Field(description="0 for the CPU; a process uses one GPU, torchrun starts one for each.")
     manual_seed: NaturalInt | None = Field(None, description="Seed of everything; without it a random one.")
-    scale: Any = unused("pictures come at output size")
+    scale: Any = unused("images come at output size")
     datasets: dict[Phase, Dataset] = Field(description="train, val, val_2, ..., test, test_2, ...")
     network_g: NetworkG
     network_d: NetworkD | None = None

@@ -5,12 +5,14 @@ zero-inserting filter, every gain, bias and sigma an operation of its own, NCHW.
 and of it only plain forms that are tested against other libraries.
 """
 
+from collections.abc import Sequence
+from typing import Any, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gcfsr_arch.discriminator import GCFSRDiscriminator
-from gcfsr_arch.encoder import Encoder
 from gcfsr_arch.generator import GCFSR
 from gcfsr_arch.layers import EqualConv2d, EqualLinear, ModulatedConv2d, StyleConv
 from gcfsr_arch.modulation import GRID, LinearModulation, MLPModulation
@@ -53,7 +55,7 @@ def noisy(layer: StyleConv, x: Tensor, code: Tensor | None, noise: Tensor) -> Te
     return modulated(layer.conv, x, code) + layer.noise_strength * noise
 
 
-def encode(encoder: Encoder, x: Tensor) -> tuple[Tensor, dict[int, Tensor], list[Tensor | None]]:
+def encode(encoder: Any, x: Tensor) -> tuple[Tensor, dict[int, Tensor], list[Tensor | None]]:
     """Eq. 1-2: where generation starts, {size: Conv(f)}, and the latent codes."""
     f = conv(encoder.first, x)
     conv_f = {x.shape[-1]: conv(encoder.skip[str(x.shape[-1])], f)}
@@ -69,15 +71,17 @@ def encode(encoder: Encoder, x: Tensor) -> tuple[Tensor, dict[int, Tensor], list
 
 def sigmas(net: GCFSR, s: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Eq. 4 at the level of `size`: s (M,) -> sigma_enc, sigma_gen (M, C)."""
-    modulation = net.modulation
+    modulation: Any = net.modulation
     if isinstance(modulation, MLPModulation):
-        sigma = linear(modulation.out, linear(modulation.hidden[1], linear(modulation.hidden[0], s[:, None])))
+        first, second = cast("Sequence[Any]", modulation.hidden)
+        sigma = linear(modulation.out, linear(second, linear(first, s[:, None])))
         widths = {level: net.config.channels(level) for level in net.sizes}
         start = 2 * sum(width for level, width in widths.items() if level < size)
         sigma_1, sigma_2 = sigma[:, start : start + 2 * widths[size]].abs().chunk(2, dim=1)
     elif isinstance(modulation, LinearModulation):  # the sign is kept
-        sigma_1 = linear(modulation.enc[str(size)], s[:, None])
-        sigma_2 = linear(modulation.gen[str(size)], s[:, None])
+        enc: Any = modulation.enc[str(size)]
+        gen: Any = modulation.gen[str(size)]
+        sigma_1, sigma_2 = linear(enc, s[:, None]), linear(gen, s[:, None])
     else:  # the ablation h = Conv(f) + g
         return s.new_ones(len(s), 1), s.new_ones(len(s), 1)
     length = torch.sqrt(sigma_1**2 + sigma_2**2 + 1e-8)
@@ -118,7 +122,8 @@ def generate(net: GCFSR, x: Tensor, s: float | Tensor, noise: list[Tensor]) -> T
     h, conv_f, codes = encode(net.encoder, x)
     rgb, noise = None, list(noise)
     for i, size in enumerate(net.sizes):
-        level, f = net.levels[str(size)], conv_f[size]
+        level: Any = net.levels[str(size)]
+        f = conv_f[size]
         if level.up is not None:
             h = activate(noisy(level.up, h, codes[2 * i - 1], noise.pop(0)), level.up.bias)
         g = noisy(level.conv, h, codes[2 * i], noise.pop(0))
@@ -134,7 +139,7 @@ def generate(net: GCFSR, x: Tensor, s: float | Tensor, noise: list[Tensor]) -> T
 
 def discriminate(net: GCFSRDiscriminator, x: Tensor) -> Tensor:
     """`net(x)` of a discriminator without the standard deviation over the batch: (N, 3, S, S) -> (N, 1)."""
-    y = conv(net.first, x)
-    for block in net.blocks:
+    y, blocks = conv(net.first, x), cast("Sequence[Any]", net.blocks)
+    for block in blocks:
         y = (conv(block.conv2, conv(block.conv1, y)) + conv(block.skip, y)) / SQRT2
     return linear(net.linear2, linear(net.linear1, conv(net.final_conv, y).flatten(1)))

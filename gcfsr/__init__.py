@@ -10,12 +10,13 @@ from gcfsr_arch import __version__
 
 if TYPE_CHECKING:
     from gcfsr_arch import GCFSR, GCFSRError, load_generator, save_generator
-    from gcfsr_inference import PhotoOptions, Restorer, estimate_factor, restore_photo
+    from gcfsr_inference import PhotoOptions, RestoreBatch, Restorer, estimate_factor, restore_photo
 
 _HOMES = {
     "GCFSR": "gcfsr_arch",
     "GCFSRError": "gcfsr_arch",
     "PhotoOptions": "gcfsr_inference",
+    "RestoreBatch": "gcfsr_inference",
     "Restorer": "gcfsr_inference",
     "estimate_factor": "gcfsr_inference",
     "load_generator": "gcfsr_arch",
@@ -27,6 +28,7 @@ __all__ = [
     "GCFSR",
     "GCFSRError",
     "PhotoOptions",
+    "RestoreBatch",
     "Restorer",
     "__version__",
     "estimate_factor",

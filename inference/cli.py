@@ -11,6 +11,7 @@ from gcfsr_inference import console
 # name: one-line help; the module is gcfsr_inference.commands.NAME (dashes become underscores)
 COMMANDS = {
     "restore": "restore faces in images, folders, photographs or videos",
+    "merge-manifests": "join the manifests of the shares of a large run",
     "sweep": "one face at several strengths: sheet, animation or page with a slider",
     "evaluate": "compare restorers with the paper's metrics and write a report",
     "figures": "the paper's tables and figures from checkpoints and logs",

@@ -9,7 +9,8 @@ DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "yunet")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options; GFPGAN's and CodeFormer's names where they have one."""
     add, group = parser.add_argument, parser.add_argument_group
-    add("-i", "--input", nargs="+", metavar="IN", help="images, folders, a video, or - for standard input")
+    add("-i", "--input", nargs="+", metavar="IN",
+        help="images, folders, videos, patterns, @list.txt with one input a line, or - for standard input")  # fmt: skip
     add("-o", "--output", default="results", help="folder, an image's file name (one input), or - [results]")
     add("-v", "--version", "--checkpoint", dest="checkpoint", metavar="CHECKPOINT",
         help="checkpoint: a file, a bundled name, or a name in the weights folder [gcfsr-nano]")  # fmt: skip
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_dial(group("the dial"))
     _add_outputs(group("what is measured and stored"))
     _add_photo(group("photographs"))
+    _add_bulk(group("many images"))
     _add_engine(group("how it runs"))
 
 
@@ -70,6 +72,14 @@ def _add_photo(group: argparse._ArgumentGroup) -> None:
     add("--grain", type=float, default=0.0, help="how much grain stays in restored faces, 0 to 1 [0]")
 
 
+def _add_bulk(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--skip-existing", action="store_true",
+        help="leave out what an earlier run into this folder made of the same bytes by the same settings")  # fmt: skip
+    add("--jobs", type=int, default=1, metavar="N", help="processes, each with its part of the threads or its GPU [1]")
+    add("--shard", metavar="I/N", help="only the I-th of N shares; also from a launcher's RANK and WORLD_SIZE")
+
+
 def _add_engine(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--dtype", choices=["fp32", "bf16"], default="fp32", help="bf16 is faster where the device has it [fp32]")
@@ -94,6 +104,11 @@ def run(args: argparse.Namespace) -> int:
                                ("--max-pixels", args.max_pixels, 1)):  # fmt: skip
         if value is not None and value < least:
             raise GCFSRError(f"{name} {value}: at least {least}")
+
+    if args.jobs > 1:
+        from gcfsr_inference.commands.restore_jobs import restore_jobs
+
+        return restore_jobs(args)
 
     from gcfsr_inference.commands.restore_run import restore
 

@@ -5,8 +5,9 @@ import os
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from glob import glob
 from itertools import count
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from gcfsr_datasets.image_io import (
     decode_image,
     encode_image,
     list_files,
+    read_bytes,
     read_file,
     read_stream,
     write_bytes_atomic,
@@ -37,6 +39,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 NAMES_FILE = IMAGE_SUFFIXES | VIDEO_SUFFIXES  # an output so named is meant as a file, written or refused
 STDIN = "-"
+LONGEST_LIST = 1 << 28  # bytes
 LONGEST_NAME = 250  # bytes; file systems take 255, and a sidecar's .json is longer than .png
 
 
@@ -82,7 +85,7 @@ def gather(inputs: Sequence[str], recursive: bool = False, out: str = STDIN) -> 
     """
     found: list[tuple[Path | None, Path]] = []
     skipped: list[str] = []
-    for item in inputs:
+    for item in expanded(inputs):
         path = Path(item)
         if item == STDIN:
             if (None, Path("stdin")) in found:
@@ -103,6 +106,30 @@ def gather(inputs: Sequence[str], recursive: bool = False, out: str = STDIN) -> 
             stem = stem.with_name(f"{stem.name}_{relative.suffix[1:]}")
         sources.append(Source(path, _distinct(stem, taken)))
     return sources, skipped
+
+
+def expanded(inputs: Sequence[str]) -> Iterator[str]:
+    """Inputs with `@FILE` replaced by that file's lines and patterns (`*`, `**`, `?`, `[...]`) by what they match.
+
+    A file of that very name comes before a list or a pattern.
+
+    Raises:
+        GCFSRError: a list that cannot be read or is empty, or a pattern that matches nothing.
+    """
+    for item in inputs:
+        if item.startswith("@") and not Path(item).exists():
+            text = read_bytes(Path(item[1:]), LONGEST_LIST).decode("utf-8", "surrogateescape")
+            lines = [line for line in text.splitlines() if line.strip()]
+            if not lines:
+                raise GCFSRError(f"{item}: the list is empty; write one input a line")
+            yield from lines
+        elif set(item) & set("*?[") and not Path(item).exists():
+            matches = sorted(glob(item, recursive=True))
+            if not matches:
+                raise GCFSRError(f"{item}: no file matches this pattern")
+            yield from matches
+        else:
+            yield item
 
 
 def _files_of(folder: Path, recursive: bool, out: str) -> tuple[list[Path], str]:

@@ -19,10 +19,16 @@ class Report:
     Args:
         write: stores the report's bytes; None where no report is wanted.
         debug: print the traceback of unexpected errors.
+        on_entry: called with each entry.
     """
 
-    def __init__(self, write: Callable[[bytes], None] | None, debug: bool) -> None:
-        self._write, self._debug = write, debug
+    def __init__(
+        self,
+        write: Callable[[bytes], None] | None,
+        debug: bool,
+        on_entry: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        self._write, self._debug, self._on_entry = write, debug, on_entry
         self._entries: list[dict[str, Any]] = []
         self._failures: list[str] = []
         self._stored = -math.inf  # when it was written
@@ -45,6 +51,8 @@ class Report:
     def add(self, entry: dict[str, Any]) -> None:
         """Adds an entry; the file is written at most every few seconds, so that it costs little in a large run."""
         self._entries.append(entry)
+        if self._on_entry is not None:
+            self._on_entry(entry)
         if time.monotonic() - self._stored > EVERY:
             self.store()
 

@@ -2,9 +2,12 @@
 
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.commands import sidecar
+from gcfsr_inference.commands.manifest import Manifest, settings_hash, share, share_of
 from gcfsr_inference.commands.restore_aligned import load_aligned, restore_together, write_aligned
 from gcfsr_inference.commands.restore_context import Restored, RestoreRun, load, open_run
 from gcfsr_inference.commands.restore_files import Source
@@ -19,18 +22,38 @@ def restore(args: Namespace) -> int:
     Raises:
         GCFSRError: an option is invalid, or the only input failed.
     """
+    part = share(args)
     run = open_run(args)
-    report = Report(report_writer(run), run.args.debug)
+    sources = share_of(run.sources, part)
+    manifest = open_manifest(run, part, len(sources))
+    report = Report(report_writer(run, part), run.args.debug, manifest and manifest.add)
+    left = iter(manifest.remaining(sources) if manifest else sources)
     size = run.args.batch if run.args.aligned else 1
     try:
-        with progress(len(run.sources)) as advance:
-            for start in range(0, len(run.sources), size):
-                group = run.sources[start : start + size]
+        with progress(len(sources)) as advance:
+            while group := list(islice(left, size)):
                 (restore_aligned if run.args.aligned else restore_each)(run, group, report)
                 advance(len(group))
     finally:
         report.store()
+        if manifest:
+            manifest.close()
     return report.close(len(run.sources))
+
+
+def open_manifest(run: RestoreRun, part: tuple[int, int] | None, total: int) -> Manifest | None:
+    """The manifest of a run that may be resumed or is one of several; None for others.
+
+    Raises:
+        GCFSRError: the output is not a folder, or a manifest cannot be read or written.
+    """
+    args, outputs = run.args, run.outputs
+    if not (args.skip_existing or part):
+        return None
+    if outputs.single or outputs.to_stdout:
+        raise GCFSRError(f"-o {args.output}: --skip-existing, --jobs and --shard want a folder")
+    settings = settings_hash(args, run.runner.restorer.checkpoint_hash)
+    return Manifest(outputs.root, part, settings, args.skip_existing, total, announce=args.jobs == 1)
 
 
 def restore_each(run: RestoreRun, sources: Sequence[Source], report: Report) -> None:
@@ -73,10 +96,11 @@ def finish(run: RestoreRun, done: Restored) -> dict[str, Any]:
     return {"input": done.source.name, "output": str(done.output or "-"), "faces": done.faces}
 
 
-def report_writer(run: RestoreRun) -> Callable[[bytes], None] | None:
+def report_writer(run: RestoreRun, part: tuple[int, int] | None) -> Callable[[bytes], None] | None:
     """Writes report.json (beside a single result NAME.report.json); None where none is wanted."""
     outputs = run.outputs
     if not run.args.report or outputs.to_stdout:
         return None
     single = outputs.single and outputs.beside(run.sources[0], outputs.single, ".report.json")
-    return lambda data: outputs.write_bytes(single or outputs.root / "report.json", data)
+    name = f"report.{part[0]}-of-{part[1]}.json" if part else "report.json"
+    return lambda data: outputs.write_bytes(single or outputs.root / name, data)

@@ -1,0 +1,192 @@
+"""The manifest of a large run: a line of JSON for each input, written as the run goes, by which another run goes on."""
+
+import hashlib
+import json
+import os
+import re
+import time
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import write_atomic
+from gcfsr_inference.commands import sidecar
+from gcfsr_inference.commands.restore_files import Source
+from gcfsr_inference.console import say
+from gcfsr_inference.restore.hashes import file_hash
+
+NAME = "manifest.jsonl"
+SHARE = re.compile(r"manifest\.(\d+)-of-(\d+)\.jsonl")
+EVERY = 10.0  # seconds between two lines about the speed
+
+
+class Manifest:
+    """Appends a line for each input to a folder's manifest, and knows which inputs need no work.
+
+    A line holds `input`, `sha256` of its bytes, `settings` (a hash of all that decides the result), `seconds`, and
+    either `output` (seen from the folder) and `faces` (each with its factor and, if measured, consistency) or `error`.
+
+    Args:
+        folder: where results and manifests are.
+        share: (i, n): this run does the i-th of n shares and has a manifest of its own.
+        settings: of `settings_hash`.
+        skip: an input is done whose output is there and was last made from the same bytes with the same settings.
+        total: inputs of this run.
+        announce: print a line about the speed every few seconds.
+
+    Raises:
+        GCFSRError: a manifest cannot be read or written.
+    """
+
+    def __init__(
+        self, folder: Path, share: tuple[int, int] | None, settings: str, skip: bool, total: int, announce: bool
+    ) -> None:
+        self.folder, self.settings, self.total, self.announce = folder, settings, total, announce
+        made = {line["output"]: line for line in read_all(folder) if "output" in line} if skip else {}
+        self.done = {(line["input"], line["sha256"], line["settings"]): line["output"] for line in made.values()}
+        self.digests: dict[str, str] = {}
+        self.images = self.faces = self.skipped = 0
+        self.started = self.last = self.said = time.monotonic()
+        self.file = _opened(folder / (NAME if share is None else f"manifest.{share[0]}-of-{share[1]}.jsonl"))
+
+    def remaining(self, sources: Iterable[Source]) -> Iterator[Source]:
+        """The inputs that are to be restored; each is hashed when its turn comes."""
+        for source in sources:
+            digest = file_hash(source.path) if source.path is not None and source.path.is_file() else ""
+            output = self.done.get((source.name, digest, self.settings))
+            if digest and output and (self.folder / output).is_file():
+                self.skipped += 1
+                continue
+            self.digests[source.name] = digest
+            yield source
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Writes the line of one input, given its entry of the report."""
+        now = time.monotonic()
+        more = {"sha256": self.digests.pop(entry["input"], ""), "settings": self.settings}
+        if "output" in entry:
+            more["output"] = os.path.relpath(entry["output"], self.folder)
+        line = {**entry, **more, "seconds": round(now - self.last, 3)}
+        self.file.write(json.dumps(line, ensure_ascii=True).encode() + b"\n")
+        self.file.flush()
+        self.last = now
+        self.images += 1
+        self.faces += restored_faces(entry)
+        if self.announce and now - self.said > EVERY:
+            self.said = now
+            say(speed(self.images, self.faces, self.total - self.skipped, now - self.started), error=True)
+
+    def close(self) -> None:
+        """Closes the file and says how fast the run was."""
+        self.file.close()
+        if self.announce:
+            line = speed(self.images, self.faces, self.images, time.monotonic() - self.started)
+            say(f"{line}; {self.skipped} skipped" if self.skipped else line, error=True)
+
+
+def restored_faces(entry: dict[str, Any]) -> int:
+    """How many faces of one input were restored; only a photograph's faces have a status."""
+    return sum(face.get("status", "restored") == "restored" for face in entry.get("faces", ()))
+
+
+def speed(images: int, faces: int, total: int, seconds: float) -> str:
+    """One line about how fast a run is, and how long it still takes."""
+    rate = images / max(seconds, 1e-9)
+    line = f"{images} of {total} images: {rate:.2f} images/s, {faces / max(seconds, 1e-9):.2f} faces/s"
+    left = (total - images) / rate if rate > 0 else 0.0
+    return f"{line}, {left:.0f} s left" if total > images and rate > 0 else line
+
+
+def settings_hash(args: Namespace, checkpoint_hash: str) -> str:
+    """A hash of everything but the input that decides a result: options, and the contents of the files they name."""
+    options = {key: getattr(args, key, None) for key in (*sidecar.KEPT, "report", "draws", "metadata")}
+    for key in ("s_map", "landmarks"):
+        if options.get(key):
+            options[key] = file_hash(options[key])
+    options["checkpoint"] = checkpoint_hash
+    return hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def read_all(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a folder's manifests, those of shares last."""
+    shares = sorted(path for path in folder.glob("manifest.*.jsonl") if SHARE.fullmatch(path.name))
+    return [line for path in (folder / NAME, *shares) if path.is_file() for line in read(path)]
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of one manifest; what a killed run left of a last line is passed over.
+
+    Raises:
+        GCFSRError: naming the line that is not one of a manifest.
+    """
+    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            line = json.loads(text)
+            valid = all(isinstance(line[key], str) for key in ("input", "sha256", "settings"))
+            valid = valid and isinstance(line.get("output", ""), str)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            valid = False
+        if not valid:
+            raise GCFSRError(f"{path}: line {number} is not one of a manifest; remove the file to begin anew")
+        yield line
+
+
+def merge(folder: Path) -> tuple[int, int]:
+    """Joins the manifests of all shares into one, with the last line of each input; returns inputs and failures.
+
+    Raises:
+        GCFSRError: a share has no manifest yet, or there is none.
+    """
+    shares = {path: SHARE.fullmatch(path.name) for path in folder.glob("manifest.*.jsonl")}
+    found = {(int(match[1]), int(match[2])): path for path, match in shares.items() if match}
+    if not found and not (folder / NAME).is_file():
+        raise GCFSRError(f"{folder}: no manifest here; name the folder that `gcfsr restore --shard` wrote into")
+    for count in {count for _, count in found}:
+        missing = [str(index) for index in range(1, count + 1) if (index, count) not in found]
+        if missing:
+            raise GCFSRError(f"{folder}: no manifest of share {', '.join(missing)} of {count}; restore it first")
+    lines = {line["input"]: line for line in read_all(folder)}
+    text = "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines.values())
+    write_atomic(folder / NAME, text.encode())
+    for path in found.values():
+        path.unlink()
+    return len(lines), sum("error" in line for line in lines.values())
+
+
+def share(args: Namespace, environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
+    """(i, n): the share of the list that this process does, from `--shard i/n` or a launcher's RANK and WORLD_SIZE.
+
+    Raises:
+        GCFSRError: it is not i/n with 1 <= i <= n.
+    """
+    text, source = args.shard, "--shard"
+    if text is None and environment.get("WORLD_SIZE", "1") != "1":
+        rank = environment.get("RANK", "")
+        text = f"{int(rank) + 1 if rank.isdigit() else rank}/{environment['WORLD_SIZE']}"
+        source = "RANK and WORLD_SIZE"
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise GCFSRError(f"{source}: {text} is no share; write i/n with i from 1 to n")
+    return int(match[1]), int(match[2])
+
+
+def share_of(sources: Sequence[Source], share: tuple[int, int] | None) -> Sequence[Source]:
+    """The i-th of n shares, (1, n) to (n, n): every n-th input."""
+    return sources if share is None else sources[share[0] - 1 :: share[1]]
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A manifest to append to, without what a killed run left of its last line."""
+    try:
+        file = open(path, "a+b")  # noqa: SIM115 - as long as the run
+        file.seek(0)
+        data = file.read()
+        if data and not data.endswith(b"\n"):
+            file.truncate(data.rfind(b"\n") + 1)
+    except OSError as error:
+        raise GCFSRError(f"{path}: cannot be written: {error.strerror}") from error
+    return file

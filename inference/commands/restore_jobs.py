@@ -1,0 +1,69 @@
+"""`gcfsr restore` in several processes: shares of one list, on this machine (`--jobs`) or on several (`--shard`)."""
+
+import multiprocessing
+import os
+import threading
+import time
+from argparse import Namespace
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import make_folder
+from gcfsr_inference import console
+from gcfsr_inference.commands import manifest
+from gcfsr_inference.commands.restore_files import gather
+
+
+def restore_jobs(args: Namespace) -> int:
+    """Restores in `args.jobs` processes, each with its share of the list, of the CPUs' threads, and of the GPUs.
+
+    Raises:
+        GCFSRError: what one of them raised, or one of them died.
+    """
+    first, count = manifest.share(args) or (1, 1)
+    total = len(manifest.share_of(gather(args.input or [], args.recursive, args.output)[0], (first, count)))
+    folder = Path(args.output)
+    make_folder(folder, "-o")
+    threads = max(1, len(os.sched_getaffinity(0)) // args.jobs) if hasattr(os, "sched_getaffinity") else 1
+    shares = [f"{(first - 1) * args.jobs + job + 1}/{count * args.jobs}" for job in range(args.jobs)]
+    before, started = len(manifest.read_all(folder)), time.monotonic()
+    with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool:
+        tasks = [
+            pool.submit(_restore_share, Namespace(**{**vars(args), "shard": text}), threads, job)
+            for job, text in enumerate(shares)
+        ]
+        left = set(tasks)
+        while left:
+            done, left = wait(left, timeout=manifest.EVERY, return_when=FIRST_EXCEPTION)
+            lines = manifest.read_all(folder)[before:]
+            faces = sum(map(manifest.restored_faces, lines))
+            if lines:
+                console.say(manifest.speed(len(lines), faces, total, time.monotonic() - started), error=True)
+            failed = next((task for task in done if task.exception()), None)
+            if failed is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
+                if isinstance(failed.exception(), BrokenProcessPool):
+                    raise GCFSRError("a process of --jobs was killed; go on with --skip-existing, or with fewer jobs")
+    if count == 1:
+        manifest.merge(folder)
+    return max(task.result() for task in tasks)
+
+
+def _restore_share(args: Namespace, threads: int, job: int) -> int:
+    """One process: its threads, its GPU, and its end when the one that started it dies."""
+    import cv2
+    import torch
+
+    from gcfsr_inference.commands.restore_run import restore
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    console.prepare()
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    if args.device == "cuda" and torch.cuda.is_available():
+        args.device = f"cuda:{job % torch.cuda.device_count()}"
+    return restore(args)

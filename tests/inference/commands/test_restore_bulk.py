@@ -1,0 +1,165 @@
+"""Large runs: lists and patterns, manifests, what is skipped, kills, shares of several processes."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_inference.cli import main
+from gcfsr_inference.commands.manifest import share
+
+pytestmark = pytest.mark.usefixtures("no_weights")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six faces of 20x20 pixels of smooth noise."""
+    return write_faces(tmp_path / "in", 6)
+
+
+def write_faces(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        noise = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{number:03d}.png"), cv2.GaussianBlur(noise, (5, 5), 0))
+    return folder
+
+
+def lines(folder: Path) -> list[dict]:
+    return [
+        json.loads(line) for path in sorted(folder.glob("manifest*.jsonl")) for line in path.read_text().splitlines()
+    ]
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "restored_faces").iterdir()}
+
+
+def names(folder: Path) -> list[str]:
+    return [Path(line["input"]).name for line in lines(folder)]
+
+
+def test_lists_and_patterns_are_their_inputs(restore, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_text("in/001.png\n\nin/00[34].png\n")
+    assert restore("-i", "@list.txt", "--aligned")[0] == 2  # a line is a name, not a pattern
+    assert restore("-i", "in/00[34].png", "in/**/005.png", "--aligned", out=tmp_path / "b")[0] == 0
+    assert sorted(results(tmp_path / "out")) == ["001_00.png"]
+    assert sorted(results(tmp_path / "b")) == ["003_00.png", "004_00.png", "005_00.png"]
+    Path("empty.txt").write_text("\n")
+    assert "list is empty" in restore("-i", "@empty.txt")[2]
+    assert "no file matches" in restore("-i", "in/*.jpg")[2]
+    assert "missing.txt" in restore("-i", "@missing.txt")[2]
+
+
+def test_what_is_restored_is_skipped(restore, folder, tmp_path):
+    (folder / "bad.png").write_bytes(b"no image")
+    call = ("-i", folder, "--aligned", "--skip-existing")
+    assert restore(*call)[0] == 2
+    out = tmp_path / "out"
+    assert names(out) == [*(f"{number:03d}.png" for number in range(6)), "bad.png"]
+    assert "error" in lines(out)[-1]
+    assert {"input", "sha256", "settings", "output", "faces", "seconds"} <= lines(out)[0].keys()
+    assert lines(out)[0]["faces"][0]["factor"] >= 2
+
+    def again(*more) -> list[str]:
+        count = len(lines(out))
+        restore(*call, *more)
+        return names(out)[count:]
+
+    assert again() == ["bad.png"]  # what failed is tried again
+    (out / "restored_faces" / "002_00.png").unlink()
+    assert again() == ["002.png", "bad.png"]
+    (folder / "003.png").write_bytes((folder / "004.png").read_bytes())
+    assert again() == ["003.png", "bad.png"]
+    assert len(again("--seed", 1)) == 7
+    assert again("--seed", 1) == ["bad.png"]
+    assert len(again()) == 7  # the results are those of the other seed
+
+
+def test_a_killed_run_goes_on_with_nothing_twice_and_nothing_half(tiny, tmp_path):
+    folder, out = write_faces(tmp_path / "in", 40), tmp_path / "out"
+    command = [sys.executable, "-m", "gcfsr_inference.cli", "restore", "-i", folder, "-o", out, "--aligned"]
+    command += ["--skip-existing", "--checkpoint", tiny]
+    for wanted in (5, 15):
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while len(list(out.glob("restored_faces/*.png"))) < wanted:
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.kill()
+        running.wait()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert sorted(names(out)) == [f"{number:03d}.png" for number in range(40)]  # each has one line: done once
+    assert len(results(out)) == 40
+    assert all(cv2.imread(str(path)) is not None for path in (out / "restored_faces").iterdir())
+    assert not [path for path in out.rglob("*") if "partial" in path.name]
+
+
+def test_what_a_kill_left_of_a_line_is_dropped(restore, folder, tmp_path):
+    assert restore("-i", folder, "--aligned", "--skip-existing")[0] == 0
+    path = tmp_path / "out" / "manifest.jsonl"
+    path.write_bytes(path.read_bytes()[:-30])
+    assert restore("-i", folder, "--aligned", "--skip-existing")[0] == 0
+    assert names(tmp_path / "out") == [f"{number:03d}.png" for number in range(6)]
+    path.write_text('{"input": 3}\n')
+    assert "line 1 is not one of a manifest" in restore("-i", folder, "--aligned", "--skip-existing")[2]
+
+
+def test_shares_are_the_whole(restore, folder, tmp_path, capsys):
+    assert restore("-i", folder, "--aligned", out=tmp_path / "whole")[0] == 0
+    for number in (1, 3):
+        assert restore("-i", folder, "--aligned", "--shard", f"{number}/3")[0] == 0
+    out = tmp_path / "out"
+    assert names(out) == ["000.png", "003.png", "002.png", "005.png"]
+    assert main(["merge-manifests", str(out)]) == 2
+    assert "no manifest of share 2 of 3" in capsys.readouterr().err
+    assert restore("-i", folder, "--aligned", "--shard", "2/3")[0] == 0
+    assert main(["merge-manifests", str(out)]) == 0
+    assert sorted(names(out)) == [f"{number:03d}.png" for number in range(6)]
+    assert [path.name for path in out.glob("*.jsonl")] == ["manifest.jsonl"]
+    assert results(out) == results(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "expected"),
+    [("2/8", {}, (2, 8)), (None, {}, None), (None, {"RANK": "0", "WORLD_SIZE": "1"}, None),
+     (None, {"RANK": "3", "WORLD_SIZE": "4"}, (4, 4)), ("1/2", {"RANK": "3", "WORLD_SIZE": "4"}, (1, 2))],
+)  # fmt: skip
+def test_a_share_comes_from_the_option_or_the_launcher(given, environment, expected):
+    class Args:
+        shard = given
+
+    assert share(Args, environment) == expected
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "a/b", "1", "1/0", "-1/2"])
+def test_what_is_no_share_is_named(text):
+    class Args:
+        shard = text
+
+    with pytest.raises(GCFSRError, match="is no share"):
+        share(Args, {})
+    with pytest.raises(GCFSRError, match="RANK and WORLD_SIZE"):
+        share(type("None_", (), {"shard": None}), {"WORLD_SIZE": "2"})
+
+
+def test_two_processes_give_the_bytes_of_one(restore, folder, tmp_path):
+    (folder / "bad.png").write_bytes(b"no image")
+    assert restore("-i", folder, "--aligned", out=tmp_path / "one")[0] == 2
+    status, _, err = restore("-i", folder, "--aligned", "--jobs", 2, "--skip-existing", out=tmp_path / "two")
+    assert (status, "images/s" in err) == (2, True)
+    assert results(tmp_path / "two") == results(tmp_path / "one")
+    assert sorted(names(tmp_path / "two")) == [*(f"{number:03d}.png" for number in range(6)), "bad.png"]
+
+
+def test_large_runs_want_a_folder(restore, folder, tmp_path):
+    assert (
+        "want a folder" in restore("-i", folder / "000.png", "--aligned", "--skip-existing", out=tmp_path / "a.png")[2]
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ from gcfsr_datasets.image_io import Picture
 from gcfsr_inference.commands.restore_context import Loaded, Restored, RestoreRun, load
 from gcfsr_inference.commands.restore_files import Source
 from gcfsr_inference.commands.restore_messages import describe
+from gcfsr_inference.photo.detect import build_detector
+from gcfsr_inference.photo.paste import align, crop_face, scale_of
+from gcfsr_inference.photo.turned import find
 from gcfsr_inference.restore.arrays import alpha_at, check_face, network_view
 from gcfsr_inference.restore.runner import FaceResult
 
@@ -24,9 +28,33 @@ def load_aligned(run: RestoreRun, source: Source) -> Loaded:
     if source.is_video:
         raise GCFSRError(f"{source.name}: --aligned: is not for videos; leave it out")
     loaded = load(run, source)
-    check_face(loaded.picture.bgr, source.name)
     run.strengths(loaded.picture.bgr)  # raises where the mask has another size
+    height, width = loaded.picture.bgr.shape[:2]
+    if height != width and run.mask is None:
+        loaded = replace(loaded, picture=squared(run, source, loaded.picture))
+    check_face(loaded.picture.bgr, source.name)
+    size = run.runner.out_size
+    if min(loaded.picture.bgr.shape[:2]) > size:
+        run.say(f"{source.name}: {width}x{height} is returned at {size}x{size} pixels, this network's size")
     return loaded
+
+
+def squared(run: RestoreRun, source: Source, picture: Picture) -> Picture:
+    """The FFHQ square around the face of an image that is not square (CelebA's are 178x218), at its own resolution.
+
+    Without it the image would be squeezed; where no face is found it is, and a line says so.
+    """
+    height, width = picture.bgr.shape[:2]
+    found = [face for face in find(picture.bgr, build_detector("yunet"), min_face=0) if face.confirmed]
+    if not found:
+        run.say(f"{source.name}: {width}x{height} is not square and no face is found to crop; it is squeezed")
+        return picture
+    landmarks = max(found, key=lambda face: face.size).landmarks
+    side = ceil(1 / scale_of(align(landmarks, 1)))
+    matrix = align(landmarks, side)
+    run.say(f"{source.name}: {width}x{height} is not square; cropped to the {side}x{side} square of an aligned face")
+    alpha = None if picture.alpha is None else crop_face(picture.alpha, matrix, side)
+    return replace(picture, bgr=crop_face(picture.bgr, matrix, side), alpha=alpha)
 
 
 def restore_together(run: RestoreRun, faces: Sequence[Loaded]) -> list[FaceResult | Exception]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gcfsr_inference.cli import main
+from gcfsr_inference.photo.detect import build_detector
 from gcfsr_inference.photo.paste import TEMPLATE
 from gcfsr_inference.photo.photograph import PhotoOptions
 
@@ -231,3 +232,25 @@ def test_thousands_of_faces(restore, photo, tmp_path, monkeypatch):
     assert "3 further faces left as they were: more than 2 faces" in out
     side = json.loads((tmp_path / "out/restored_imgs/astro naut.json").read_text())
     assert [face["status"][:8] for face in side["faces"]] == ["left as "] * 3 + ["restored"] * 2
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_aligned_images_that_are_not_square_are_cropped(restore, tmp_path, turned):
+    """As CelebA's 178x218: the face is neither squeezed nor moved; its eyes lie where FFHQ's do."""
+    image = np.ascontiguousarray(pytest.importorskip("skimage.data").astronaut()[10:228, 130:308, ::-1])
+    path = tmp_path / "celeba.png"
+    cv2.imwrite(str(path), np.ascontiguousarray(np.rot90(image)) if turned else image)
+    status, out, err = restore("-i", path, "--aligned", landmarks=False, always=False)
+    assert status == 0, err
+    assert ("218x178" if turned else "178x218") + " is not square; cropped to the" in out
+    assert "is returned at 32x32 pixels" in out
+    crop = pixels(tmp_path / "out/cropped_faces/celeba_00.png")
+    (seen,) = build_detector("yunet").detect(cv2.resize(crop, (128, 128), interpolation=cv2.INTER_CUBIC))
+    assert np.abs(seen.landmarks / 128 - TEMPLATE).max() < 0.05  # squeezed, it would be off by 0.1
+
+
+def test_an_aligned_image_without_a_face_is_squeezed_and_says_so(restore, tmp_path):
+    cv2.imwrite(str(tmp_path / "gray.png"), np.full((40, 36, 3), 90, np.uint8))
+    status, out, err = restore("-i", tmp_path / "gray.png", "--aligned", landmarks=False, always=False)
+    assert status == 0, err
+    assert "36x40 is not square and no face is found to crop; it is squeezed" in out

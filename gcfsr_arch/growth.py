@@ -4,6 +4,8 @@ Channels and levels that exist are copied. New channels start as in a new networ
 widening keeps the function. A new output level starts with the enlarged output of the level below.
 """
 
+from typing import Any, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -70,12 +72,13 @@ def _gain_ratio(key: str, small: GCFSR, large: GCFSR) -> float:
     layer, _, kind = key.rpartition(".")
     if kind != "weight":
         return 1.0
-    return float(small.get_submodule(layer).gain) / float(large.get_submodule(layer).gain)
+    of_small, of_large = cast(Any, small.get_submodule(layer)), cast(Any, large.get_submodule(layer))
+    return float(of_small.gain) / float(of_large.gain)
 
 
 def _sigma_rows(parameter: Tensor, net: GCFSR, size: int) -> tuple[Tensor, ...]:
     """The rows of the MLP's last layer that give sigma_1 and sigma_2 of one level."""
-    counts = [net.levels[str(level)].conv.bias.shape[0] for level in net.sizes]
+    counts = [cast(Any, net.levels[str(level)]).conv.bias.shape[0] for level in net.sizes]
     index = net.sizes.index(size)
     start = 2 * sum(counts[:index])
     return parameter[start : start + 2 * counts[index]].chunk(2)
@@ -83,7 +86,7 @@ def _sigma_rows(parameter: Tensor, net: GCFSR, size: int) -> tuple[Tensor, ...]:
 
 def _begin_level(small: GCFSR, large: GCFSR) -> None:
     """The new output level: its encoder passes the image on, its tRGB adds nothing yet."""
-    first, down = large.encoder.first, large.encoder.down[str(small.out_size)]
+    first, down = cast(Any, large.encoder.first), cast(Any, large.encoder.down[str(small.out_size)])
     first.weight[:6] = 0
     for channel in range(3):  # x and -x, so that both signs pass the leaky ReLU
         first.weight[channel, channel, 1, 1] = 1 / first.gain
@@ -96,7 +99,7 @@ def _begin_level(small: GCFSR, large: GCFSR) -> None:
     down.weight[: len(kernel), :3] = kernel / down.gain
     down.weight[: len(kernel), 3:6] = -kernel / down.gain
     down.bias[: len(kernel)] = source.bias
-    to_rgb = large.levels[str(large.out_size)].to_rgb
+    to_rgb = cast(Any, large.levels[str(large.out_size)]).to_rgb
     to_rgb.conv.weight.zero_()
     to_rgb.bias.zero_()
 

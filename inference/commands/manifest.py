@@ -103,8 +103,8 @@ def settings_hash(args: Namespace, checkpoint_hash: str) -> str:
     """A hash of everything but the input that decides a result: options, and the contents of the files they name."""
     options = {key: getattr(args, key, None) for key in (*sidecar.KEPT, "report", "draws", "metadata")}
     for key in ("s_map", "landmarks"):
-        if options.get(key):
-            options[key] = file_hash(options[key])
+        if (path := options[key]) is not None:
+            options[key] = file_hash(path)
     options["checkpoint"] = checkpoint_hash
     return hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -29,15 +29,18 @@ def run(args: argparse.Namespace) -> None:
     if find_spec("gradio") is None:
         raise GCFSRError("demo: gradio is not installed; pip install 'gcfsr[demo]'")
     from gcfsr_inference.commands.network import open_restorer
-    from gcfsr_inference.page.demo import serve
+    from gcfsr_inference.page.demo import serving
     from gcfsr_inference.photo.detect import build_detector, find_detector
+    from gcfsr_inference.restore.restorer import Restorer
+    from gcfsr_inference.restore.weights import DEFAULT_NAME, bundled
 
-    restorer = open_restorer(
-        args.checkpoint, args.device, args.dtype, args.backend, weights_dir=args.weights_dir, kept=KEPT
-    )
+    def load(name: str) -> Restorer:
+        return open_restorer(name, args.device, args.dtype, args.backend, weights_dir=args.weights_dir, kept=KEPT)
+
     name = args.detector or find_detector(args.weights_dir)
     detector = build_detector(name, args.weights_dir, args.confidence, args.device)
-    page = serve(restorer, detector, args.host, args.port)
-    if args.open:
-        webbrowser.open(str(page.local_url))
-    page.block_thread()
+    networks = list(dict.fromkeys([args.checkpoint or DEFAULT_NAME, *bundled()]))
+    with serving(load, networks, detector, args.host, args.port) as page:
+        if args.open:
+            webbrowser.open(str(page.local_url))
+        page.block_thread()

@@ -1,7 +1,11 @@
 """The page of `gcfsr demo`: drop a photograph, choose faces, turn the dial, compare, download. Needs no network."""
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -9,144 +13,247 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import gradio as gr
 from gradio.themes import Soft
+from starlette.middleware import Middleware
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.console import say
-from gcfsr_inference.page.session import DemoSession, Turn
-from gcfsr_inference.photo.detection import Detector
+from gcfsr_inference.page import compare
+from gcfsr_inference.page.hosts import LOOPBACK, OwnHostOnly
+from gcfsr_inference.page.private import private_folder
+from gcfsr_inference.page.session import DemoSession, Result
+from gcfsr_inference.photo.detect import Detector
 from gcfsr_inference.restore.restorer import Restorer
 
 WHOLE = "whole photograph"
+FAR = 4.0  # a dial this many times above the estimate is warned about
 INTRO = """# GCFSR: restore a face, and choose how much is invented
 Drop a photograph. The **factor** says how many times fewer pixels than the result the face really has: low keeps what
-the picture shows, high generates more detail. Nothing leaves this computer."""
+the image shows, high generates more detail. Restored faces contain **invented detail: never use them to identify
+anybody.** Nothing leaves this computer."""
+STYLE = """
+@media (max-width: 640px) {
+  #layout { flex-direction: column-reverse; }
+  #dial { order: -1; }
+  #report { max-height: 14vh; overflow: auto; }
+}
+"""
+# A number that was typed is brought into the dial's range; Gradio would show its own error.
+CLAMP = """(session, faces, auto, factor, view) => {
+  const range = document.querySelector('#dial input[type=range]');
+  return [session, faces, auto, range ? Math.min(Math.max(factor, +range.min), +range.max) : factor, view];
+}"""
+SAVE = """(file) => {
+  if (!file) return;
+  const link = document.createElement('a');
+  link.href = file.url; link.download = file.orig_name || 'restored.png';
+  document.body.append(link); link.click(); link.remove();
+}"""
 
 
 class Page:
-    """The page's events over sessions; one restorer and one detector serve all visitors.
+    """The page's events over sessions; restorers and one detector serve all visitors.
 
     Args:
-        restorer: restores faces.
-        detector: finds them; None takes roughly square pictures as aligned faces.
+        load: gives the restorer of a checkpoint's name.
+        names: the names to choose from, the first one is the default.
+        detector: finds faces; None takes roughly square images as aligned faces.
+        folder: where results are written for download.
     """
 
-    def __init__(self, restorer: Restorer, detector: Detector | None) -> None:
-        self.restorer, self.detector = restorer, detector
+    def __init__(
+        self, load: Callable[[str], Restorer], names: list[str], detector: Detector | None, folder: Path
+    ) -> None:
+        self.load, self.names, self.detector, self.folder = load, names, detector, folder
 
     def build(self) -> gr.Blocks:
-        """Lays the page out and wires its events."""
-        low, high = self.restorer.min_factor, self.restorer.max_factor
+        """Lays the page out and connects its events."""
+        restorer = self.load(self.names[0])
         with gr.Blocks(title="GCFSR", analytics_enabled=False, delete_cache=(3600, 86400)) as blocks:
             session = gr.State(None)
             gr.Markdown(INTRO)
-            with gr.Row():
+            with gr.Row(elem_id="layout"):
                 with gr.Column(scale=2, min_width=280):
                     # Not gr.Image, which decodes by itself, to 8 bits, and hides what is wrong with a broken file.
                     photo = gr.File(label="photograph", file_types=["image"], height=130, elem_id="photo")
-                    faces = gr.CheckboxGroup([], type="index", label="faces to restore", elem_id="faces")
-                    auto = gr.Checkbox(True, label="auto: each face at its own estimate", elem_id="auto")
                     dial = gr.Slider(
-                        low, high, value=low, step=0.5, label="factor", elem_id="dial", visible=not self.restorer.blind
-                    )
+                        restorer.min_factor, restorer.max_factor, value=restorer.min_factor, step=0.25, label="factor",
+                        elem_id="dial", visible=not restorer.blind,
+                    )  # fmt: skip
+                    auto = gr.Checkbox(True, label="auto: each face at its own estimate", elem_id="auto")
+                    faces = gr.CheckboxGroup([], type="index", label="faces to restore", elem_id="faces")
                     view = gr.Radio([WHOLE], value=WHOLE, type="index", label="show", elem_id="view")
-                    download = gr.DownloadButton("download the result (PNG)", interactive=False, elem_id="download")
-                with gr.Column(scale=3, min_width=380):
-                    compare = gr.ImageSlider(label="before | after", height=620, elem_id="compare", format="png")
+                    gallery = gr.Gallery(
+                        label="faces: select one to zoom", columns=6, height=130, object_fit="contain",
+                        elem_id="gallery", interactive=False, allow_preview=False, buttons=[],
+                    )  # fmt: skip
+                    network = gr.Dropdown(
+                        self.names, value=self.names[0], label="network", elem_id="network",
+                        visible=len(self.names) > 1,
+                    )  # fmt: skip
+                    download = gr.Button("download the result (PNG)", interactive=False, elem_id="download")
+                    file = gr.DownloadButton(visible="hidden", elem_id="file")
+                with gr.Column(scale=3, min_width=340, elem_id="output"):
+                    shown = compare.build()
                     report = gr.Markdown(elem_id="report")
-            shown = [compare, report]
-            photo.change(
-                self.open, photo, [session, faces, auto, dial, view, *shown, download], show_progress="minimal"
+            opening = [session, faces, auto, dial, view, gallery, shown, report, download]
+            gr.on(
+                [photo.change, network.input], self.open, [photo, network], opening, show_progress="minimal",
+                api_visibility="private",
+            )  # fmt: skip
+            setting = [session, faces, auto, dial, view]
+            dial.input(None, None, auto, js="() => false", api_visibility="private")  # at once, in the browser
+            # One event for every control, one at a time, of which the newest state always runs last.
+            gr.on(
+                [faces.input, auto.input, dial.input, view.input], self.turn, setting, [auto, shown, report],
+                js=CLAMP, trigger_mode="always_last", concurrency_limit=1, show_progress="hidden",
+                api_visibility="private",
+            )  # fmt: skip
+            gallery.select(
+                self.zoom, setting, [view, shown, report], js=CLAMP, show_progress="hidden", api_visibility="private"
             )
-            turning = {"inputs": [session, faces, auto, dial, view], "show_progress": "hidden"}
-            for event in (faces.input, auto.input):
-                event(self.turn, outputs=shown, **turning).then(self.write, session, download, show_progress="hidden")
-            dial.input(lambda: False, None, auto, show_progress="hidden")
-            # While the dial moves only the newest position counts; the file is written when it is let go.
-            dial.input(self.turn_to, outputs=shown, trigger_mode="always_last", **turning)
-            dial.release(self.turn_to, outputs=shown, **turning).then(self.write, session, download)
-            view.input(self.show, [session, view], compare, show_progress="hidden")
+            # The file is made when it is asked for, from the state of the controls at that moment.
+            download.click(self.write, setting, file, js=CLAMP, api_visibility="private").then(
+                None, file, None, js=SAVE, api_visibility="private"
+            )
+            gr.api(self.restore_file, api_name="restore")  # pyright: ignore[reportPrivateImportUsage]
         return blocks
 
-    def open(self, path: str | None) -> tuple[Any, ...]:
-        """A photograph was dropped or removed: finds its faces and restores them all at their estimates."""
-        empty = gr.update(choices=[], value=[]), True, gr.update(), gr.update(choices=[WHOLE], value=WHOLE)
-        nothing = None, *empty, None, "", gr.update(value=None, interactive=False)
+    def open(self, path: str | None, network: str) -> tuple[Any, ...]:
+        """Another photograph or network: finds the faces and restores all of them at their estimates."""
+        restorer = self.load(network)
+        limits = {"minimum": restorer.min_factor, "maximum": restorer.max_factor, "visible": not restorer.blind}
+        views = gr.update(choices=[WHOLE], value=WHOLE)
+        off = gr.update(interactive=False)
+        nothing = None, gr.update(choices=[], value=[]), True, gr.update(**limits), views, [], gr.update(value="", before="")
         if path is None:
-            return nothing
+            return *nothing, "", off
         try:
-            session = DemoSession(self.restorer, self.detector, path)
-            turns = session.turn(list(range(len(session.subjects))), None)
-            file = session.write()
+            session = DemoSession(restorer, self.detector, path)
+            result = session.restore(range(len(session.subjects)), None)
         except GCFSRError as error:
-            gr.Warning(str(error).replace(str(Path(path).parent) + os.sep, ""), title="This cannot be restored")
-            return nothing
-        labels = session.labels()
+            told = str(error).replace(str(Path(path).parent) + os.sep, "")
+            return *nothing, f"**This cannot be restored.** {told}", off
+        labels, first = session.labels(), session.smallest_view()
+        choices = [WHOLE, *(f"face {face.number}" for face in session.subjects)]
+        before, after = (compare.encode(image) for image in session.views(result, first))
         return (
             session,
             gr.update(choices=labels, value=labels),
             True,
-            gr.update(value=round(session.subjects[0].factor * 2) / 2),
-            gr.update(choices=[WHOLE, *(f"face {face.number}" for face in session.subjects)], value=WHOLE),
-            session.views(None),
-            describe(turns),
-            gr.update(value=str(file), interactive=True),
+            gr.update(value=session.subjects[first or 0].factor, **limits),
+            gr.update(choices=choices, value=choices[0 if first is None else first + 1]),
+            [(image, f"face {one.number}") for image, one in zip(session.thumbnails(), session.subjects, strict=True)],
+            gr.update(value=after, before=before),
+            describe(result),
+            gr.update(interactive=True),
         )
 
-    def turn(self, session: DemoSession | None, chosen: list[int], auto: bool, factor: float, view: int) -> tuple:
-        """Restores the chosen faces at the dial, or at their own estimates, and shows them."""
+    def turn(
+        self, session: DemoSession | None, chosen: list[int], auto: bool, factor: float, view: int, event: gr.EventData
+    ) -> tuple[Any, ...]:
+        """A control was moved: restores the chosen faces at the dial, or at their own estimates, and shows them."""
+        auto = auto and not isinstance(event.target, gr.Slider)  # who turns the dial wants its factor
         if session is None:
-            return None, ""
-        turns = session.turn(chosen, None if auto else factor)
-        return self.show(session, view), describe(turns)
+            return auto, gr.update(), ""
+        result = session.restore(chosen, None if auto else factor)
+        return auto, self.show(session, result, view, isinstance(event.target, gr.Radio)), describe(result)
 
-    def turn_to(self, session: DemoSession | None, chosen: list[int], auto: bool, factor: float, view: int) -> tuple:
-        """The dial was moved, so `auto` is off whatever its box still says."""
-        return self.turn(session, chosen, False, factor, view)
-
-    def show(self, session: DemoSession | None, view: int) -> tuple | None:
-        """Before and after: the whole photograph, or one face."""
-        return None if session is None else session.views(view - 1 if view else None)
-
-    def write(self, session: DemoSession | None) -> Any:
-        """Writes the result for the download button."""
+    def zoom(
+        self,
+        session: DemoSession | None,
+        chosen: list[int],
+        auto: bool,
+        factor: float,
+        view: int,
+        event: gr.SelectData,
+    ) -> tuple[Any, ...]:
+        """A thumbnail was selected: shows that face."""
         if session is None:
-            return gr.update(interactive=False)
-        return gr.update(value=str(session.write()), interactive=True)
+            return gr.update(), gr.update(), ""
+        result = session.restore(chosen, None if auto else factor)
+        name = f"face {session.subjects[event.index].number}"
+        return name, self.show(session, result, event.index + 1, True), describe(result)
+
+    def show(self, session: DemoSession, result: Result, view: int, moved: bool) -> Any:
+        """The images of a view; the one before is sent only where the view has changed."""
+        before, after = session.views(result, view - 1 if view else None)
+        changes = {"before": compare.encode(before)} if moved else {}
+        return gr.update(value=compare.encode(after), **changes)
+
+    def write(self, session: DemoSession | None, chosen: list[int], auto: bool, factor: float, view: int) -> str | None:
+        """Writes the result of the controls' present state; returns the file."""
+        if session is None:
+            return None
+        result = session.restore(chosen, None if auto else factor)
+        return str(session.write(result, Path(mkdtemp(dir=self.folder))))
+
+    def restore_file(self, image: gr.FileData, factor: float = 0.0) -> gr.FileData:
+        """The endpoint /restore of `gradio_client`: a photograph -> its restored PNG.
+
+        Args:
+            image: the photograph, as `gradio_client.handle_file` gives it.
+            factor: for all faces; 0 estimates each face's own.
+        """
+        session = DemoSession(self.load(self.names[0]), self.detector, _path(image))
+        result = session.restore(range(len(session.subjects)), factor or None)
+        return gr.FileData(path=str(session.write(result, Path(mkdtemp(dir=self.folder)))))
 
 
-def describe(turns: list[Turn]) -> str:
-    """A table of what was done to each face."""
-    if not turns:
+def _path(file: Any) -> str:
+    return file["path"] if isinstance(file, dict) else file.path
+
+
+def describe(result: Result) -> str:
+    """A table of what was done to each face, and warnings."""
+    if not result.faces:
         return "No face chosen: the photograph is as it was."
     head = "| face | factor | agrees with the input | largest difference |\n|---|---|---|---|\n"
     rows = (
-        f"| {turn.number} | {'-' if turn.factor is None else f'{turn.factor:.1f}'} "
-        f"| {turn.consistency.psnr:.1f} dB at {turn.consistency.size}x{turn.consistency.size} "
-        f"| {turn.consistency.largest:.0f} of 255 |"
-        for turn in turns
+        f"| {face.subject.number} | {'-' if face.factor is None else f'{face.factor:.1f}'} "
+        f"| {face.consistency.psnr:.1f} dB at {face.consistency.size}x{face.consistency.size} "
+        f"| {face.consistency.largest:.0f} of 255 |"
+        for face in result.faces
     )
-    return head + "\n".join(rows)
+    far = [face for face in result.faces if face.factor is not None and face.factor > FAR * face.subject.factor]
+    notes = [
+        f"\n\n**Face {face.subject.number}: the dial is far above the estimate of {face.subject.factor:.1f}.** "
+        "Much of what you see is invented."
+        for face in far
+    ]
+    return head + "\n".join(rows) + "".join(notes)
 
 
-def serve(restorer: Restorer, detector: Detector | None, host: str = "127.0.0.1", port: int = 0) -> gr.Blocks:
-    """Starts the page's server and prints its address; `block_thread()` of what it returns waits for an interrupt.
+@contextmanager
+def serving(
+    load: Callable[[str], Restorer], names: list[str], detector: Detector | None, host: str = "127.0.0.1", port: int = 0
+) -> Iterator[gr.Blocks]:
+    """Serves the page and prints its address while the block runs; what visitors uploaded is removed at its end.
 
     Args:
-        restorer, detector: as for `Page`.
+        load, names, detector: as for `Page`; each network is loaded once.
         host: address to listen on.
         port: port; 0 takes the first free one from 7860.
 
     Raises:
         GCFSRError: the port is taken or the host is not this computer's.
     """
-    blocks = Page(restorer, detector).build()
-    theme = Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # none is fetched
-    try:
-        _, url, _ = blocks.launch(
-            server_name=host, server_port=port or None, share=False, quiet=True, prevent_thread_lock=True,
-            ssr_mode=False, footer_links=[], theme=theme, max_file_size="200mb",
-        )  # fmt: skip
-    except OSError as error:
-        raise GCFSRError(f"--host {host} --port {port}: taken or not allowed; choose others, or port 0") from error
-    say(f"gcfsr demo: {url}")
-    return blocks
+    if host not in LOOPBACK:
+        say(f"gcfsr demo: --host {host}: everyone who reaches this address can use the page")
+    with private_folder() as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)  # Gradio's copies of the photographs
+        blocks = Page(lru_cache(load), names, detector, folder).build()
+        theme = Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # none is fetched
+        try:
+            _, url, _ = blocks.launch(
+                server_name=host, server_port=port or None, share=False, quiet=True, prevent_thread_lock=True,
+                ssr_mode=False, footer_links=[], theme=theme, css=STYLE, max_file_size="200mb",
+                allowed_paths=[str(folder)],
+                app_kwargs={"middleware": [Middleware(OwnHostOnly, host=host)]},
+            )  # fmt: skip
+        except OSError as error:
+            raise GCFSRError(f"--host {host} --port {port}: taken or not allowed; choose others, or port 0") from error
+        say(f"gcfsr demo: {url}")
+        try:
+            yield blocks
+        finally:
+            blocks.close(verbose=False)

@@ -1,5 +1,6 @@
 """The demo without its page: faces found once, encoded once, the dial decodes only, what is written."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ from gcfsr_arch import GCFSR
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import read_image, write_image
 from gcfsr_inference.backends.backend import TorchBackend
-from gcfsr_inference.page.session import VIEW, DemoSession
+from gcfsr_inference.page.session import THUMBNAIL, VIEW, DemoSession
 from gcfsr_inference.photo.detect import LandmarkFile, build_detector
 from gcfsr_inference.photo.paste import TEMPLATE
 from gcfsr_inference.restore.restorer import Restorer
@@ -57,9 +58,9 @@ def test_the_dial_only_decodes(restorer: Restorer, tmp_path: Path) -> None:
     assert [label.split(":")[0] for label in session.labels()] == ["face 0", "face 1"]
     results = []
     for factor in (4.0, 16.0, 32.0):
-        turns = session.turn([0, 1], factor)
-        assert [turn.factor for turn in turns] == [factor, factor]
-        results.append(session.result)
+        result = session.restore([0, 1], factor)
+        assert [face.factor for face in result.faces] == [factor, factor]
+        results.append(result.image)
     assert (restorer.backend.encoded, restorer.backend.decoded) == (2, 6)
     assert (results[0] != results[1]).any()
     assert (results[1] != results[2]).any()
@@ -68,27 +69,47 @@ def test_the_dial_only_decodes(restorer: Restorer, tmp_path: Path) -> None:
 def test_chosen_faces_change_and_others_do_not(restorer: Restorer, tmp_path: Path) -> None:
     session = DemoSession(restorer, two_faces(tmp_path), photograph(tmp_path / "p.png"))
     before = session.picture.bgr.copy()
-    (turn,) = session.turn([1], None)
-    assert turn.number == 1
-    assert turn.factor == session.subjects[1].factor
-    assert turn.consistency.psnr > 0
-    changed = (session.result != before).any(axis=2)
+    result = session.restore([1], None)
+    (face,) = result.faces
+    assert face.subject is session.subjects[1]
+    assert face.factor == session.subjects[1].factor
+    assert face.consistency.psnr > 0
+    changed = (result.image != before).any(axis=2)
     assert changed[130:230, 240:330].any()
     assert not changed[:, :200].any()
-    assert session.turn([], None) == []
-    np.testing.assert_array_equal(session.result, before)
+    none = session.restore([], None)
+    assert none.faces == ()
+    np.testing.assert_array_equal(none.image, before)
+
+
+def test_requests_that_overlap_do_not_mix(restorer: Restorer, tmp_path: Path) -> None:
+    """Results of two threads on one session are those of each alone."""
+    session = DemoSession(restorer, two_faces(tmp_path), photograph(tmp_path / "p.png"))
+    settings = [([0], 4.0), ([0, 1], 32.0), ([1], 8.0)] * 3
+    alone = [session.restore(*setting).image for setting in settings]
+    with ThreadPoolExecutor(3) as threads:
+        together = list(threads.map(lambda setting: session.restore(*setting).image, settings))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_thumbnails_and_the_first_view(restorer: Restorer, tmp_path: Path) -> None:
+    session = DemoSession(restorer, two_faces(tmp_path), photograph(tmp_path / "p.png"))
+    assert [image.shape for image in session.thumbnails()] == [(THUMBNAIL, THUMBNAIL, 3)] * 2
+    widths = [one.width for one in session.subjects]
+    assert session.smallest_view() in (None, int(np.argmax(widths)))
 
 
 def test_the_file_keeps_depth_alpha_and_size(restorer: Restorer, tmp_path: Path) -> None:
     alpha = np.full((300, 400), 30000, np.uint16)
     path = photograph(tmp_path / "photo ü.png", np.uint16, alpha=alpha)
     session = DemoSession(restorer, two_faces(tmp_path), path)
-    session.turn([0], 8.0)
-    written = session.write()
+    result = session.restore([0], 8.0)
+    written = session.write(result, tmp_path)
     assert written.name == "photo ü_restored.png"
     picture = read_image(written)
     assert picture.bgr.dtype == np.uint16
-    np.testing.assert_array_equal(picture.bgr, session.result)
+    np.testing.assert_array_equal(picture.bgr, result.image)
     np.testing.assert_array_equal(picture.alpha, alpha)
 
 
@@ -97,7 +118,7 @@ def test_views(restorer: Restorer, tmp_path: Path) -> None:
     cv2.imwrite(str(large), np.zeros((200, 3000, 3), np.uint8))
     session = DemoSession(restorer, two_faces(tmp_path), large)
     for index, shape in ((None, (85, VIEW, 3)), (0, (512, 512, 3))):
-        before, after = session.views(index)
+        before, after = session.views(session.restore([], None), index)
         assert before.shape == after.shape == shape
         assert before.dtype == np.uint8
 
@@ -106,11 +127,11 @@ def test_a_square_picture_without_a_detector(restorer: Restorer, tmp_path: Path)
     path = tmp_path / "face.png"
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (64, 60, 3), np.uint8))
     session = DemoSession(restorer, None, path)
-    session.turn([0], None)
-    assert session.result.shape == (32, 32, 3)
-    before, after = session.views(None)
+    result = session.restore([0], None)
+    assert result.image.shape == (32, 32, 3)
+    before, after = session.views(result, None)
     assert before.shape == after.shape
-    assert read_image(session.write()).bgr.shape == (32, 32, 3)
+    assert read_image(session.write(result, tmp_path)).bgr.shape == (32, 32, 3)
 
 
 def test_what_cannot_be_opened(restorer: Restorer, tmp_path: Path, shared: Path) -> None:
@@ -118,7 +139,7 @@ def test_what_cannot_be_opened(restorer: Restorer, tmp_path: Path, shared: Path)
     with pytest.raises(GCFSRError, match=r"no\.png"):
         DemoSession(restorer, None, tmp_path / "no.png")
     path = photograph(tmp_path / "p.png")
-    with pytest.raises(GCFSRError, match="400x300 is no aligned face and no detector"):
+    with pytest.raises(GCFSRError, match="400x300 is not an aligned face, and no detector"):
         DemoSession(restorer, None, path)
     with pytest.raises(GCFSRError, match="no face found"):
         DemoSession(restorer, build_detector("yunet", shared / "weights"), path)

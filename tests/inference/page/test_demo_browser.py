@@ -65,7 +65,7 @@ def serving(tiny: Path, folder: Path, environment: dict[str, str]) -> Iterator[t
         yield url, server
     finally:
         server.terminate()
-        server.wait(60)
+        server.wait(180)
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +260,7 @@ def test_nothing_is_left_when_the_server_ends(tiny: Path, astronaut: Path, tmp_p
             assert folder.name.split("-")[2] == str(server.pid)
             assert list(folder.rglob("*.png"))
             server.send_signal(ending)
-            server.wait(60)
+            server.wait(180)
     assert list(tmp_path.glob("gcfsr-demo-*")) == []
 
 

@@ -124,7 +124,15 @@ class Page:
         limits = {"minimum": restorer.min_factor, "maximum": restorer.max_factor, "visible": not restorer.blind}
         views = gr.update(choices=[WHOLE], value=WHOLE)
         off = gr.update(interactive=False)
-        nothing = None, gr.update(choices=[], value=[]), True, gr.update(**limits), views, [], gr.update(value="", before="")
+        nothing = (
+            None,
+            gr.update(choices=[], value=[]),
+            True,
+            gr.update(**limits),
+            views,
+            [],
+            gr.update(value="", before=""),
+        )
         if path is None:
             return *nothing, "", off
         try:
@@ -177,7 +185,7 @@ class Page:
     def show(self, session: DemoSession, result: Result, view: int, moved: bool) -> Any:
         """The images of a view; the one before is sent only where the view has changed."""
         before, after = session.views(result, view - 1 if view else None)
-        changes = {"before": compare.encode(before)} if moved else {}
+        changes: dict[str, Any] = {"before": compare.encode(before)} if moved else {}
         return gr.update(value=compare.encode(after), **changes)
 
     def write(self, session: DemoSession | None, chosen: list[int], auto: bool, factor: float, view: int) -> str | None:

@@ -35,7 +35,7 @@ def test_the_app_serves_the_page(tmp_path: Path) -> None:
     with open(tmp_path / "log", "w") as log:
         app = subprocess.Popen([sys.executable, str(SPACE / "app.py")], env=environment, stdout=log, stderr=log)
     try:
-        for _ in range(600):
+        for _ in range(2000):  # a loaded machine is slow, never wrong
             assert app.poll() is None, (tmp_path / "log").read_text()
             try:
                 page = urlopen(f"http://127.0.0.1:{port}", timeout=5).read().decode()

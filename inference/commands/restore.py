@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images, folders, videos, patterns, @list.txt with one input a line, or - for standard input")  # fmt: skip
     add("-o", "--output", default="results", help="folder, an image's file name (one input), or - [results]")
     add("-v", "--version", "--checkpoint", dest="checkpoint", metavar="CHECKPOINT",
-        help="checkpoint: a file, a bundled name, or a name in the weights folder [gcfsr-nano]")  # fmt: skip
+        help="checkpoint: a file, a bundled name, or a name in the weights folder [gcfsr-256]")  # fmt: skip
     add("--aligned", action="store_true", help="inputs are aligned faces, not photographs")
     add("--recursive", action="store_true", help="also the folders below an input folder")
     add("--suffix", help="put behind the results' names")

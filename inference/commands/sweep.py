@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--factors",
         help="separated by commas, or FIRST:LAST:COUNT, equal in octaves [the checkpoint's range, doubling]",
     )
-    add("-v", "--version", "--checkpoint", dest="checkpoint", metavar="CHECKPOINT", help="as for restore [gcfsr-nano]")
+    add("-v", "--version", "--checkpoint", dest="checkpoint", metavar="CHECKPOINT", help="as for restore [gcfsr-256]")
     add("--noise", choices=["fixed", "random", "zero"], default="fixed", help="[fixed]")
     add("--seed", type=int, default=0, help="of the noise [0]")
     add("--device", default="cpu", help="cpu, cuda, cuda:N, mps [cpu]")

@@ -14,7 +14,7 @@ from gcfsr_arch.errors import GCFSRError
 
 ENVIRONMENT = "GCFSR_WEIGHTS"
 DEFAULT_FOLDER = "~/.cache/gcfsr"
-DEFAULT_NAME = "gcfsr-nano"
+DEFAULT_NAME = "gcfsr-256"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".onnx")
 
 
@@ -104,7 +104,7 @@ def resolve_checkpoint(name: str | os.PathLike | None = None, option: str | os.P
     """The file that `--checkpoint` means: a path, a bundled name, or a name in the user's folders.
 
     Args:
-        name: Path or name; None is the bundled default, `gcfsr-nano`.
+        name: Path or name; None is the bundled default, `gcfsr-256`.
         option: A further folder to look in (see `user_folders`).
 
     Raises:

@@ -26,8 +26,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.ndarray
     cv2.imwrite("face.png", np.clip(resize(astronaut / 255, (32, 32)) * 255, 0, 255).round().astype(np.uint8))
     cv2.imwrite("photograph.jpg", astronaut)
     if weights.DEFAULT_NAME not in weights.bundled():
-        save_generator(GCFSR(32, 32, narrow=1 / 16, min_factor=2, max_factor=16), "gcfsr-nano.safetensors")
-        monkeypatch.setattr(weights, "bundled", lambda: {"gcfsr-nano": tmp_path / "gcfsr-nano.safetensors"})
+        save_generator(GCFSR(32, 32, narrow=1 / 16, min_factor=2, max_factor=16), "gcfsr-256.safetensors")
+        monkeypatch.setattr(weights, "bundled", lambda: {"gcfsr-256": tmp_path / "gcfsr-256.safetensors"})
     return tmp_path
 
 

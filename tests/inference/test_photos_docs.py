@@ -18,8 +18,8 @@ def test_examples_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     cv2.imwrite("astronaut.png", np.ascontiguousarray(photo[..., ::-1]))
     if weights.DEFAULT_NAME not in weights.bundled():
-        save_generator(GCFSR(32, 32, narrow=1 / 16, min_factor=2, max_factor=16), "gcfsr-nano.safetensors")
-        monkeypatch.setattr(weights, "bundled", lambda: {"gcfsr-nano": tmp_path / "gcfsr-nano.safetensors"})
+        save_generator(GCFSR(32, 32, narrow=1 / 16, min_factor=2, max_factor=16), "gcfsr-256.safetensors")
+        monkeypatch.setattr(weights, "bundled", lambda: {"gcfsr-256": tmp_path / "gcfsr-256.safetensors"})
     text = (root / "docs" / "photos.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
     assert len(blocks) == 4

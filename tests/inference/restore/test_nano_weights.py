@@ -30,7 +30,7 @@ def astronaut_face() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def nano() -> GCFSR:
-    return load_generator(resolve_checkpoint())
+    return load_generator(resolve_checkpoint("gcfsr-nano"))
 
 
 def enlarged(face: np.ndarray, factor: int) -> np.ndarray:
@@ -62,8 +62,15 @@ def fine_energy(picture: np.ndarray) -> float:
     return float(np.square(gray - cv2.GaussianBlur(gray, (0, 0), 1.5)).mean())
 
 
-@pytest.mark.parametrize("name", ["gcfsr-nano", "gcfsr-nano-blind"])
-def test_a_bundled_file_is_small_half_precision_and_says_what_it_is(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("gcfsr-256", (256, 1.25, 32, False)),
+        ("gcfsr-nano", (128, 2, 16, False)),
+        ("gcfsr-nano-blind", (128, 2, 16, True)),
+    ],
+)
+def test_a_bundled_file_is_small_half_precision_and_says_what_it_is(name: str, kind: tuple) -> None:
     path = bundled()[name]
     assert path.stat().st_size <= LARGEST_FILE
     with safe_open(path, framework="pt") as file:
@@ -72,8 +79,7 @@ def test_a_bundled_file_is_small_half_precision_and_says_what_it_is(name: str) -
     assert "non-commercial" in metadata["licence"]
     assert "generators" in metadata["training_data"]
     net = load_generator(path)
-    assert (net.out_size, net.min_factor, net.max_factor) == (128, 2, 16)
-    assert net.blind == name.endswith("blind")
+    assert (net.out_size, net.min_factor, net.max_factor, net.blind) == kind
 
 
 def test_the_licence_stands_beside_the_weights() -> None:

@@ -20,7 +20,7 @@ def bundle(tiny, tmp_path, monkeypatch):
     """A package folder with one bundled network and its licence."""
     folder = tmp_path / "package" / "weights"
     folder.mkdir(parents=True)
-    for name in ("gcfsr-nano", "gcfsr-nano-blind"):
+    for name in ("gcfsr-256", "gcfsr-nano-blind"):
         shutil.copy(tiny, folder / f"{name}.safetensors")
     (folder / "LICENSE").write_text("For research only.\nSecond line.\n")
     monkeypatch.setattr(weights, "files", lambda package: folder.parent)
@@ -35,7 +35,7 @@ def test_the_list(bundle, tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("GCFSR_WEIGHTS", str(own))
     assert main(["weights"]) == 0
     text = capsys.readouterr().out
-    for words in ("gcfsr-nano  [default]", "32x32, form: paper, factors 2 to 16", "For research only.", "mine.safeten",
+    for words in ("gcfsr-256  [default]", "32x32, form: paper, factors 2 to 16", "For research only.", "mine.safeten",
                   "other.pth  0.0 MB  not a checkpoint", "gcfsr-1024.pth", "gcfsr-512-blind.pth", "released",
                   "yunet", "detection_Resnet50_Final.pth"):  # fmt: skip
         assert words in text, words
@@ -51,8 +51,8 @@ def test_the_list_without_anything(monkeypatch, capsys):
 
 
 def test_names_become_files(bundle, tiny, tmp_path):
-    nano = bundle / "gcfsr-nano.safetensors"
-    assert [resolve_checkpoint(name) for name in (None, "gcfsr-nano", "nano")] == [nano] * 3
+    default = bundle / "gcfsr-256.safetensors"
+    assert [resolve_checkpoint(name) for name in (None, "gcfsr-256", "256")] == [default] * 3
     assert resolve_checkpoint(tiny) == tiny
     own = tmp_path / "own"
     own.mkdir()
@@ -89,14 +89,14 @@ def test_the_users_folders_in_order(tmp_path, monkeypatch):
 
 
 def test_what_is_not_there_is_named(bundle, tmp_path, monkeypatch):
-    with pytest.raises(GCFSRError, match=r"nowhere.*gcfsr-nano"):
+    with pytest.raises(GCFSRError, match=r"nowhere.*gcfsr-256"):
         resolve_checkpoint("nowhere")
     with pytest.raises(GCFSRError, match="--weights-dir names a folder"):
         user_folders(tmp_path / "gone")
     monkeypatch.setenv("GCFSR_WEIGHTS", str(tmp_path / "gone"))
     with pytest.raises(GCFSRError, match="GCFSR_WEIGHTS names a folder"):
         user_folders()
-    assert resolve_checkpoint() == bundle / "gcfsr-nano.safetensors"  # the bundled one needs no folder
+    assert resolve_checkpoint() == bundle / "gcfsr-256.safetensors"  # the bundled one needs no folder
 
 
 @pytest.mark.parametrize(

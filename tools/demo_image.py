@@ -167,7 +167,13 @@ def main() -> None:
     own = f"this demo's network, trained just now on {whose}: it shows that training works, not how well on others"
     rows = [(own, sweep(checkpoint, shown))]
     if bundled():
-        rows.insert(0, ("gcfsr-nano, the network in this package: it has never seen this face", sweep(bundled()["gcfsr-nano"], shown)))
+        rows.insert(
+            0,
+            (
+                "gcfsr-nano, the network in this package: it has never seen this face",
+                sweep(bundled()["gcfsr-nano"], shown),
+            ),
+        )
     write_png(arguments.out, draw(rows, shown))
     print(f"{arguments.out}: input | outputs over s | ground truth; {own}")
 

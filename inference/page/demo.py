@@ -56,13 +56,11 @@ class Page:
     Args:
         load: gives the restorer of a checkpoint's name.
         names: the names to choose from, the first one is the default.
-        detector: finds faces; None takes roughly square images as aligned faces.
+        detector: finds faces.
         folder: where results are written for download.
     """
 
-    def __init__(
-        self, load: Callable[[str], Restorer], names: list[str], detector: Detector | None, folder: Path
-    ) -> None:
+    def __init__(self, load: Callable[[str], Restorer], names: list[str], detector: Detector, folder: Path) -> None:
         self.load, self.names, self.detector, self.folder = load, names, detector, folder
 
     def build(self) -> gr.Blocks:
@@ -213,8 +211,9 @@ def _path(file: Any) -> str:
 
 def describe(result: Result) -> str:
     """A table of what was done to each face, and warnings."""
+    kept = [f"\n\nFace {number} was left as it was: {reason}." for number, reason in result.left.items()]
     if not result.faces:
-        return "No face chosen: the photograph is as it was."
+        return "".join(kept).strip() or "No face chosen: the photograph is as it was."
     head = "| face | factor | agrees with the input | largest difference |\n|---|---|---|---|\n"
     rows = (
         f"| {face.subject.number} | {'-' if face.factor is None else f'{face.factor:.1f}'} "
@@ -228,12 +227,12 @@ def describe(result: Result) -> str:
         "Much of what you see is invented."
         for face in far
     ]
-    return head + "\n".join(rows) + "".join(notes)
+    return head + "\n".join(rows) + "".join(notes + kept)
 
 
 @contextmanager
 def serving(
-    load: Callable[[str], Restorer], names: list[str], detector: Detector | None, host: str = "127.0.0.1", port: int = 0
+    load: Callable[[str], Restorer], names: list[str], detector: Detector, host: str = "127.0.0.1", port: int = 0
 ) -> Iterator[gr.Blocks]:
     """Serves the page and prints its address while the block runs; what visitors uploaded is removed at its end.
 

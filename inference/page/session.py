@@ -1,7 +1,7 @@
 """What the page does, without the page: one open photograph, its faces encoded once, decoded at every setting."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -9,10 +9,11 @@ import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import Picture, encode_image, read_image, write_bytes_atomic
-from gcfsr_inference.photo.detect import Detector, missing_weights
-from gcfsr_inference.photo.paste import paste_face
+from gcfsr_inference.photo.detect import Detector
+from gcfsr_inference.photo.gain import reason_to_leave
+from gcfsr_inference.photo.paste import neighbours, paste_face
 from gcfsr_inference.photo.photograph import PhotoOptions, cut_face, find_faces
-from gcfsr_inference.restore.arrays import SQUARENESS, network_view
+from gcfsr_inference.photo.tone import match_color
 from gcfsr_inference.restore.consistency import Consistency, consistency
 from gcfsr_inference.restore.restorer import Restorer
 from gcfsr_inference.restore.runner import FaceRunner
@@ -23,13 +24,25 @@ THUMBNAIL = 96  # pixels
 
 @dataclass(frozen=True)
 class Subject:
-    """A face that can be restored: its number, width in pixels, crop, place (None: the whole image), estimate."""
+    """A face that can be restored.
+
+    Attributes:
+        number: from left to right.
+        width: in pixels of the photograph.
+        crop: the aligned face.
+        matrix: (2, 3) from the photograph's pixels to the crop's.
+        factor: where `auto` sets the dial.
+        input_factor: how many times fewer pixels than the result it really has.
+        near: the alignments of faces that may share pixels with it.
+    """
 
     number: int
     width: float
     crop: np.ndarray
-    matrix: np.ndarray | None
+    matrix: np.ndarray
     factor: float
+    input_factor: float
+    near: tuple[np.ndarray, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,10 +57,11 @@ class Restored:
 
 @dataclass(frozen=True)
 class Result:
-    """The photograph at one setting, and its restored faces."""
+    """The photograph at one setting, its restored faces, and why others were left as they were, by number."""
 
     image: np.ndarray
     faces: tuple[Restored, ...]
+    left: dict[int, str]
 
 
 class DemoSession:
@@ -55,38 +69,33 @@ class DemoSession:
 
     Args:
         restorer: shared by all visitors.
-        detector: None takes a roughly square image as one aligned face.
+        detector: finds the faces.
         path: the uploaded file.
 
     Raises:
-        GCFSRError: not an image, no face, or no detector for an image that is not square.
+        GCFSRError: not an image, or no face in it.
     """
 
-    def __init__(self, restorer: Restorer, detector: Detector | None, path: str | Path) -> None:
+    def __init__(self, restorer: Restorer, detector: Detector, path: str | Path) -> None:
         self.restorer, self.runner, self.path = restorer, FaceRunner(restorer), Path(path)
         self.picture: Picture = read_image(path)
-        self.subjects = [self._whole()] if detector is None else self._find(detector)
+        self.subjects = self._find(detector)
 
     def _find(self, detector: Detector) -> list[Subject]:
         """The faces that can be aligned."""
         image = self.picture.bgr
-        cuts = [cut_face(face, image, self.runner) for face in find_faces(image, detector, PhotoOptions())]
-        subjects = [
-            Subject(face.number, float(face.box[2] - face.box[0]), given.crop, matrix, given.factor)
-            for face, matrix, given in filter(None, cuts)
-        ]
-        if not subjects:
+        found = (cut_face(face, image, self.runner) for face in find_faces(image, detector, PhotoOptions()))
+        cuts = [cut for cut in found if cut is not None]
+        if not cuts:
             raise GCFSRError("no face found in this image")
-        return subjects
-
-    def _whole(self) -> Subject:
-        """The image itself as one aligned face."""
-        height, width = self.picture.bgr.shape[:2]
-        if max(height, width) > SQUARENESS * min(height, width):
-            missing = missing_weights("yunet")
-            raise GCFSRError(f"{width}x{height} is not an aligned face, and no detector is available; {missing}")
-        crop = network_view(self.picture.bgr, self.restorer.out_size)
-        return Subject(0, width, crop, None, self.runner.prepare(crop).factor)
+        near = neighbours([cut.matrix for cut in cuts], self.restorer.out_size)
+        return [
+            Subject(
+                face.number, float(face.box[2] - face.box[0]), given.crop, matrix, given.factor, given.input_factor,
+                tuple(others),
+            )
+            for (face, matrix, given), others in zip(cuts, near, strict=True)
+        ]  # fmt: skip
 
     def labels(self) -> list[str]:
         """One line per face, in order."""
@@ -101,25 +110,30 @@ class DemoSession:
         """What to show first: the largest face, where it is a small part of the photograph, or None for all of it."""
         largest = max(range(len(self.subjects)), key=lambda index: self.subjects[index].width)
         small = self.subjects[largest].width < 0.3 * self.picture.bgr.shape[1]
-        return largest if small and self.subjects[largest].matrix is not None else None
+        return largest if small else None
 
     def restore(self, chosen: Sequence[int], factor: float | None) -> Result:
-        """Restores the chosen faces; decodes only what was encoded before.
+        """Restores the chosen faces as `gcfsr restore` does; decodes only what was encoded before.
 
         Args:
             chosen: indices of `subjects`.
-            factor: for all of them; None: each at its own estimate.
+            factor: for all of them; None: each at its own estimate, and faces that do not gain are left as they are.
         """
-        image, faces = self.picture.bgr.copy(), []
+        before, faces, left = self.picture.bgr, [], {}
+        image = before.copy()
         for one in (self.subjects[index] for index in chosen):
             used = None if self.restorer.blind else (factor or one.factor)
-            restored = self.restorer.restore(one.crop, "auto" if used is None else used)
+            restored = match_color(self.restorer.restore(one.crop, "auto" if used is None else used), one.crop)
+            reason = self._reason_to_leave(one, restored) if factor is None else None
+            if reason is not None:
+                left[one.number] = reason
+                continue
             faces.append(Restored(one, used, restored, consistency(restored, one.crop, one.factor)))
-            if one.matrix is None:
-                image = restored
-            else:
-                paste_face(image, restored, one.crop, one.matrix)
-        return Result(image, tuple(faces))
+            paste_face(image, restored, one.crop, one.matrix, others=one.near, before=before)
+        return Result(image, tuple(faces), left)
+
+    def _reason_to_leave(self, one: Subject, restored: np.ndarray) -> str | None:
+        return reason_to_leave(one.crop, one.input_factor, self.runner.least_factor, restored)
 
     def views(self, result: Result, index: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Before and after as RGB uint8 of one size: the whole photograph (None), or one aligned face."""
@@ -127,17 +141,13 @@ class DemoSession:
             crop = self.subjects[index].crop
             restored = [face.image for face in result.faces if face.subject is self.subjects[index]]
             return _shown(crop), _shown(restored[0] if restored else crop)
-        before, after = self.picture.bgr, result.image
-        if before.shape != after.shape:  # an aligned face that has the network's size now
-            before = network_view(before, after.shape[0])
-        return _shown(before), _shown(after)
+        return _shown(self.picture.bgr), _shown(result.image)
 
     def write(self, result: Result, folder: Path) -> Path:
         """Writes a result as PNG with the photograph's depth, alpha, colour profile and metadata; returns the file."""
         path = folder / f"{self.path.stem}_restored.png"
-        alpha = self.picture.alpha if result.image.shape == self.picture.bgr.shape else None
-        done = replace(self.picture, bgr=result.image, alpha=alpha)
-        write_bytes_atomic(path, encode_image(done.bgr, done.alpha, done.icc, ".png", metadata=done.metadata))
+        source = self.picture
+        write_bytes_atomic(path, encode_image(result.image, source.alpha, source.icc, ".png", metadata=source.metadata))
         return path
 
 

@@ -153,7 +153,7 @@ def expected(network: Path, photo: Path, chosen: list[int], factor: float | None
 def test_upload_turn_view_and_download(page: "playwright.Page", astronaut: Path, tiny: Path, tmp_path: Path) -> None:
     first = upload(page, astronaut)
     assert re.search(r"face 0: \d+ pixels, auto \d+\.\d", page.inner_text("#faces"))
-    assert re.search(r"\d+\.\d dB at \d+x\d+", page.inner_text("#report"))
+    assert "Face 0 was left as it was" in page.inner_text("#report")  # a random network's results do not agree
     assert page.is_checked("#auto input")
     assert "identify" in page.inner_text("body")
 
@@ -163,6 +163,7 @@ def test_upload_turn_view_and_download(page: "playwright.Page", astronaut: Path,
     assert second[0] == first[0]
     assert second[1] != first[1]
     page.wait_for_function("document.querySelector('#report').innerText.includes('32.0')")
+    assert re.search(r"\d+\.\d dB at \d+x\d+", page.inner_text("#report"))
     assert "far above the estimate" in page.inner_text("#report")
     assert not page.is_checked("#auto input")
     assert page.query_selector(".toast-body") is None

@@ -66,11 +66,12 @@ def fit(levels: np.ndarray, sizes: np.ndarray) -> dict[str, list]:
     torch.manual_seed(0)
     mean, scale = levels.mean(0), levels.std(0)
     x, y = torch.from_numpy((levels - mean) / scale), torch.from_numpy(sizes)[:, None]
-    net = torch.nn.Sequential(
-        torch.nn.Linear(x.shape[1], UNITS), torch.nn.Tanh(),
-        torch.nn.Linear(UNITS, UNITS), torch.nn.Tanh(),
-        torch.nn.Linear(UNITS, 1),
-    )  # fmt: skip
+    layers = {
+        "first": torch.nn.Linear(x.shape[1], UNITS),
+        "second": torch.nn.Linear(UNITS, UNITS),
+        "last": torch.nn.Linear(UNITS, 1),
+    }
+    net = torch.nn.Sequential(layers["first"], torch.nn.Tanh(), layers["second"], torch.nn.Tanh(), layers["last"])
     optimizer = torch.optim.Adam(net.parameters(), RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     for _ in range(STEPS):
@@ -81,7 +82,7 @@ def fit(levels: np.ndarray, sizes: np.ndarray) -> dict[str, list]:
         optimizer.step()
         schedule.step()
     arrays = {"mean": mean, "scale": scale}
-    for name, layer in (("first", net[0]), ("second", net[2]), ("last", net[4])):
+    for name, layer in layers.items():
         arrays[f"{name}_weight"] = layer.weight.detach().numpy()
         arrays[f"{name}_bias"] = layer.bias.detach().numpy()
     return {name: np.round(array.astype(float), 4).tolist() for name, array in arrays.items()}

@@ -172,7 +172,7 @@ def neighbours(matrices: Sequence[np.ndarray], side: int) -> list[list[np.ndarra
     middles = np.array([back[:, :2] @ np.full(2, (side - 1) / 2) + back[:, 2] for back in backs]).reshape(-1, 2)
     radii = np.array([scale_of(back) * side / np.sqrt(2) for back in backs])
     return [
-        [matrices[k] for k in np.flatnonzero(np.hypot(*(middles - middle).T) < radii + radius) if k != own]
+        [matrices[k] for k in np.flatnonzero(np.hypot(*(middles - middle).T) < radii + radius).tolist() if k != own]
         for own, (middle, radius) in enumerate(zip(middles, radii, strict=True))
     ]
 

@@ -1,0 +1,90 @@
+"""What checkpoints do to faces as photographs show them, clean and worn: gains over the input, by factor.
+
+    python benchmarks/worn_faces.py FACES --checkpoints gcfsr-256 gcfsr-nano --embedding MobileFaceNet.onnx
+
+Every face is turned by 6 degrees, reduced by area, worn (a light blur, noise of sigma 6, JPEG 60) or not, and aligned
+again. The dial is set to the true factor; a checkpoint that serves no such factor takes its nearest. All results are
+brought to the ground truth's size. Colours are not matched: the table shows what the network itself does to them.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gcfsr import Restorer
+from gcfsr_datasets.degradation import to_uint8
+from gcfsr_datasets.image_io import list_images, read_image
+from gcfsr_datasets.photograph import Photograph, Wear, apply_photograph
+from gcfsr_datasets.resize import resize
+from gcfsr_inference.restore.dial import clip_factor
+from gcfsr_measure.catalogue import measure_of
+from gcfsr_measure.measures import Case, Measure
+from gcfsr_measure.pixels import psnr, sharpness
+from gcfsr_measure.statistics import bootstrap_interval
+
+WEARS = {"clean": Wear(), "worn": Wear(sigma=(0.6, 0.6), noise=6 / 255, quality=60)}
+SKIN = slice(80, 180)  # rows and columns of the middle of an aligned face of 256 pixels
+SIDE = 256
+
+
+def at_size(image: np.ndarray, side: int) -> np.ndarray:
+    """A uint8 image at (side, side) by bicubic interpolation."""
+    return image if len(image) == side else to_uint8(resize(image.astype(np.float32) / 255, (side, side)))
+
+
+def rows(restorer: Restorer, faces: Sequence[np.ndarray], factor: float, wear: Wear, cosine: Measure) -> np.ndarray:
+    """Per face: gains in PSNR (dB) and cosine, sharpness over the ground truth's, shift of the skin's colour (of 255).
+
+    Args:
+        restorer: the checkpoint.
+        faces: (256, 256, 3) BGR uint8.
+        factor: of the reduction.
+        wear: of the reduced image.
+        cosine: similarity to the ground truth.
+    """
+    found = []
+    for number, face in enumerate(faces):
+        draw = Photograph(6.0, (0.3, 0.7), "area", "bicubic", 1.0, wear)
+        given = apply_photograph(face.astype(np.float32) / 255, factor, draw, np.random.default_rng(number))
+        given = to_uint8(given)
+        dial = "auto" if restorer.blind else clip_factor(factor * restorer.out_size / SIDE, restorer)
+        result = at_size(restorer.restore(at_size(given, restorer.out_size), dial), SIDE)
+        likeness = cosine([Case(face, image, given) for image in (result, given)])
+        shift = np.abs(result[SKIN, SKIN].mean((0, 1)) - given[SKIN, SKIN].mean((0, 1))).max()
+        gain = psnr(result, face) - psnr(given, face)
+        found.append((gain, likeness[0] - likeness[1], sharpness(result) / sharpness(face), shift))
+    return np.array(found)
+
+
+def main() -> None:
+    """Prints a Markdown table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("faces", type=Path, help="folder of aligned faces of 256 pixels")
+    parser.add_argument("--checkpoints", nargs="+", default=["gcfsr-256", "gcfsr-nano", "gcfsr-nano-blind"])
+    parser.add_argument("--factors", type=float, nargs="+", default=[2.0, 4.0, 8.0, 16.0])
+    parser.add_argument("--every", type=int, default=1, help="take every Nth face [1]")
+    parser.add_argument("--embedding", type=Path, required=True, help="MobileFaceNet.onnx")
+    args = parser.parse_args()
+    faces = [at_size(read_image(file).bgr, SIDE) for file in list_images(args.faces)[:: args.every]]
+    cosine = measure_of("mobilefacenet", args.embedding, "cpu")
+    print(f"{len(faces)} faces; means, in brackets 95% bootstrap intervals over faces.\n")
+    print("| input | checkpoint | PSNR, dB | faces that lose PSNR | cosine | sharpness | colour, of 255 |")
+    print("|---|---|---|---|---|---|---|")
+    for name, wear in WEARS.items():
+        for factor in args.factors:
+            for checkpoint in args.checkpoints:
+                table = rows(Restorer.load(checkpoint), faces, factor, wear, cosine)
+                low, high = bootstrap_interval(table[:, 0]) or (np.nan, np.nan)
+                gain, likeness, sharp, shift = table.mean(0)
+                lost = int((table[:, 0] < 0).sum())
+                print(
+                    f"| {name} /{factor:g} | {checkpoint} | {gain:+.2f} [{low:+.2f}, {high:+.2f}] | {lost} "
+                    f"| {likeness:+.3f} | {sharp:.2f} | {shift:.1f} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

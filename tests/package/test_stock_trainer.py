@@ -17,7 +17,10 @@ pytestmark = pytest.mark.skipif(find_spec("basicsr") is None, reason="BasicSR is
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK = {"out_size": 32, "num_style_feat": 16, "narrow": 0.0625, "min_factor": 2, "max_factor": 8}
-DATA = {"out_size": 32, "meta_info_file": "~", "exclude_list": "~", "luminance_cache": "~", "pin_memory": "false"}
+DATA = {
+    "out_size": 32, "meta_info_file": "~", "exclude_list": "~", "luminance_cache": "~", "valid_corners": "~",
+    "pin_memory": "false",
+}  # fmt: skip
 FACTORS = {"factors": "[4,8]", "factor_range": "[2,8]", "factor": 4, "max_factor": 8}
 LOADER = {"batch_size_per_gpu": 2, "num_worker_per_gpu": 0, "prefetch_mode": "~", "dataset_enlarge_ratio": 1}
 
@@ -63,7 +66,8 @@ def shrunk(option_file: Path, faces: Path, iterations: int, features: Path | Non
     elif opt.get("network_d"):
         force |= {"network_d:out_size": 32, "network_d:narrow": 0.0625}
     for phase, block in opt["datasets"].items():
-        wanted = {**DATA, **(FACTORS if "MultiFactor" in block["type"] else {}), **(LOADER if phase == "train" else {})}
+        dial = FACTORS if block["type"] in ("MultiFactorDegradationDataset", "PhotographDegradationDataset") else {}
+        wanted = {**DATA, **dial, **(LOADER if phase == "train" else {})}
         own = {key: value for key, value in wanted.items() if key in block}
         force |= {f"datasets:{phase}:{key}": value for key, value in {**own, "dataroot_gt": faces}.items()}
         if block.get("io_backend"):

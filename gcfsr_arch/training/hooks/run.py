@@ -3,12 +3,13 @@
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 from basicsr.models import build_model
-from basicsr.utils import init_wandb_logger
+from basicsr.utils import get_time_str, init_wandb_logger
 from basicsr.utils.options import copy_opt_file
 
 from gcfsr_arch.errors import GCFSRError
@@ -56,6 +57,7 @@ class TrainRun:
         paths = opt["path"]
         if opt["rank"] == 0:
             claim(Path(paths["experiments_root"]))
+            wait_for_archive_name(paths["experiments_root"])
         opt["root_path"] = str(Path(paths["experiments_root"]).parent)  # train_pipeline makes TensorBoard's folder here
         found, state = newest_checkpoint(opt) if opt["auto_resume"] else (None, {})
         if found is None and paths.get("resume_state"):
@@ -102,6 +104,12 @@ def copy_option_file(file: str, run: str) -> None:
     copy = Path(run) / Path(file).name
     if not (copy.exists() and copy.samefile(file)):
         copy_opt_file(file, run)
+
+
+def wait_for_archive_name(folder: str) -> None:
+    """Waits while the name under which BasicSR archives a folder is taken: names differ from second to second only."""
+    while os.path.exists(f"{folder}_archived_{get_time_str()}"):
+        time.sleep(0.1)
 
 
 def claim(run: Path) -> None:

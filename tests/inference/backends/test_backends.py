@@ -42,8 +42,9 @@ def test_backends_equal_pytorch(
         given = maps if noise == "maps" else noise
         image = backend.decode(backend.encode(x), s[:, :1], given, 4)
         with torch.no_grad():
-            drawn = noise_maps(given, net.noise_shapes(batch), 4, x)
-            expected = net(x, s[:, :1], [torch.zeros(1, 1, 1, 1) if m is None else m for m in drawn])
+            shapes = net.noise_shapes(batch)
+            drawn = zip(noise_maps(given, shapes, 4, x), shapes, strict=True)
+            expected = net(x, s[:, :1], [torch.zeros(shape) if m is None else m for m, shape in drawn])
         assert (image - expected).abs().max() < 1e-4
         assert (backend.restore(x, s[:, :1], given, 4) - expected).abs().max() < 1e-4
 

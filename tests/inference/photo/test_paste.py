@@ -243,7 +243,7 @@ def test_a_denoised_face_has_no_halo_in_a_grainy_image(grain: float) -> None:
 
     assert level(-0.1) == pytest.approx(8, rel=0.15)
     assert level(0.06) > 5  # the mask alone would leave 4
-    assert level(0.1) > 4.5  # 1
+    assert level(0.1) > 3  # the mask alone would leave 1
     assert (level(0.47) > 5.5) if grain else (level(0.47) < 0.5)
 
 

@@ -45,7 +45,7 @@ def test_a_face_at_every_turn(astronaut: np.ndarray, turns: int, dtype: type) ->
     (face,) = find(image, build_detector("yunet"))
     assert face.confirmed
     landmarks = unturned(face, turns, astronaut.shape[:2]).landmarks
-    assert np.linalg.norm(landmarks - LANDMARKS, axis=1).max() < 8
+    assert np.linalg.norm(landmarks - LANDMARKS, axis=1).max() < 10  # the eyes are 47 apart
 
 
 @pytest.mark.parametrize("angle", [40, 135, 215])

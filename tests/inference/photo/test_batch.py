@@ -109,4 +109,4 @@ def test_the_example_of_the_docs_runs(ray, root: Path, tmp_path: Path, monkeypat
         '"restored"', repr(str(tmp_path / "restored"))
     )
     exec(compile(code, "docs/bulk.md", "exec"), {})
-    assert [cv2.imread(str(path)).shape for path in Path("restored").iterdir()] == [(128, 128, 3)] * 4
+    assert [cv2.imread(str(path)).shape for path in Path("restored").iterdir()] == [(256, 256, 3)] * 4

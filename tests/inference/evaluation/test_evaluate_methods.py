@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from gcfsr_arch import GCFSRError
 from gcfsr_inference.evaluation.conditions import find_protocol, parse_factors
@@ -48,12 +49,14 @@ def test_basicsr_and_spandrel_run_the_same_network_alike(asked: Asked, truth: Pa
         ("nowhere.pth", r"nowhere\.pth"), ("folder:nowhere", "nowhere: no such folder"), ("bicubic?s=1", "option s"),
         ("python:json:nothing", "nothing"), ("python:nomodule:f", "nomodule"), ("basicsr:a.yml:b.pth", r"a\.yml"),
         ("spandrel:{checkpoint}?range=wide", "range=wide"), ("a/b=bicubic", "a/b=bicubic"),
-        ("spandrel:{checkpoint}", "not a model that spandrel"), ("{checkpoint}?s=2", "2: must lie in"),
+        ("spandrel:{unknown}", "not a model that spandrel"), ("{checkpoint}?s=2", "2: must lie in"),
     ],
 )  # fmt: skip
-def test_a_wrong_specification_is_one_clear_line(spec: str, message: str, checkpoint: Path) -> None:
+def test_a_wrong_specification_is_one_clear_line(spec: str, message: str, checkpoint: Path, tmp_path: Path) -> None:
+    unknown = tmp_path / "unknown.safetensors"  # of no architecture; our own is known to spandrel after `register()`
+    save_file({"weight": torch.zeros(1)}, unknown)
     with pytest.raises(GCFSRError, match=message) as caught:
-        build_method(spec.format(checkpoint=checkpoint))
+        build_method(spec.format(checkpoint=checkpoint, unknown=unknown))
     assert "\n" not in str(caught.value)
 
 

@@ -106,8 +106,17 @@ class Landmarks68(nn.Module):
 
 
 def normalised(x: Tensor, device: str) -> Tensor:
-    """What both networks are given: (N, 3, S, S) uint8 RGB -> (x - mean) / 255."""
+    """What both networks are given: (N, 3, S, S) RGB in [0, 255] -> (x - mean) / 255."""
     return (x.to(device).float() - torch.tensor(MEAN_RGB, device=device).view(3, 1, 1)) / 255
+
+
+def dlib_network(path: Path) -> nn.Module:
+    """dlib's network with the weights of a file, frozen.
+
+    Raises:
+        GCFSRError: the file is not what tools/face_api.py writes.
+    """
+    return fill(DlibFace(), read_state(path)[0], path)
 
 
 def dlib_embedding(path: Path, device: str) -> Callable[[Tensor], Tensor]:
@@ -116,7 +125,7 @@ def dlib_embedding(path: Path, device: str) -> Callable[[Tensor], Tensor]:
     Raises:
         GCFSRError: the file is not what tools/face_api.py writes.
     """
-    net = fill(DlibFace(), read_state(path)[0], path).to(device)
+    net = dlib_network(path).to(device)
     return torch.no_grad()(lambda x: net(normalised(x, device)))
 
 

@@ -51,7 +51,13 @@ class Block(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Pooled features. (N, 3, H, W) normalised RGB -> (N, 1280); `classify` goes on to the 1,000 ImageNet classes."""
+    """Pooled features. (N, 3, H, W) normalised RGB -> (N, 1280).
+
+    `classify` goes on to the 1,000 ImageNet classes; `pyramid` stops at the last block of four strides.
+    """
+
+    TAPS = (2, 4, 10, 15)  # indices of blocks: strides 4, 8, 16, 32
+    CHANNELS = (24, 40, 112, 320)  # of these
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,6 +75,16 @@ class EfficientNetLite0(nn.Module):
         x = F.relu6(self._bn0(self._conv_stem(x)))
         x = F.relu6(self._bn1(self._conv_head(self._blocks(x))))
         return x.mean((2, 3))
+
+    def pyramid(self, x: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) normalised RGB -> (N, CHANNELS[i], H / stride, W / stride) at strides 4, 8, 16, 32."""
+        x = F.relu6(self._bn0(self._conv_stem(x)))
+        found = []
+        for index, block in enumerate(self._blocks):
+            x = block(x)
+            if index in self.TAPS:
+                found.append(x)
+        return found
 
     def classify(self, x: Tensor) -> Tensor:
         return self._fc(self(x))

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from gcfsr_arch.errors import GCFSRError, first_line
 from gcfsr_arch.training.engine import Engine
-from gcfsr_arch.training.features import SQUEEZENET_TAPS, FeatureDiscriminator, FeatureLoss
+from gcfsr_arch.training.features import SQUEEZENET_TAPS, FeatureDiscriminator, FeatureLoss, IdentityLoss
 from gcfsr_arch.training.hooks.table import replaced
-from gcfsr_arch.training.losses import AdversarialLoss, ConsistencyLoss, Logits, SSIMLoss
+from gcfsr_arch.training.losses import AdversarialLoss, ConsistencyLoss, Logits, RegionLoss, SSIMLoss
 from gcfsr_arch.training.options.networks import PerceptualLoss
 from gcfsr_arch.training.options.schema import Losses
 
@@ -62,13 +62,16 @@ class Criteria(nn.Module):
         consistency, gan = losses.consistency_opt, losses.gan_opt
         self.pixel = build_loss(pixel.model_dump(exclude_none=True)) if pixel else None
         self.ssim = SSIMLoss(ssim.loss_weight, ssim.window, ssim.sigma) if ssim else None
+        self.region = RegionLoss(losses.region_opt.loss_weight) if losses.region_opt else None
         self.perceptual = build_perceptual(losses.perceptual_opt)
         taps = SQUEEZENET_TAPS if feature is None or feature.taps is None else tuple(feature.taps)
         self.feature = FeatureLoss(feature.weights, taps, feature.loss_weight) if feature else None
+        identity = losses.identity_opt
+        self.identity = IdentityLoss(identity.weights, identity.loss_weight) if identity else None
         self.consistency = ConsistencyLoss(consistency.loss_weight) if consistency else None
         self.gan = AdversarialLoss(gan.gan_type, gan.loss_weight, gan.scale_d, gan.relativistic) if gan else None
-        whole = [self.perceptual, self.feature, self.consistency, self.gan]
-        if not any(loss is not None for loss in [self.pixel, self.ssim, *whole]):
+        whole = [self.perceptual, self.feature, self.identity, self.consistency, self.gan]
+        if not any(loss is not None for loss in [self.pixel, self.ssim, self.region, *whole]):
             raise GCFSRError("train: no loss is set; set pixel_opt, gan_opt, feature_opt or perceptual_opt")
         if losses.mismatch and self.consistency is None:
             raise GCFSRError("train.mismatch: images with a moved dial need train.consistency_opt; add it")
@@ -87,7 +90,7 @@ class Criteria(nn.Module):
             engine: the precision in which frozen networks and the judge run.
         """
         losses = {}
-        for name, loss in {"l_g_pix": self.pixel, "l_g_ssim": self.ssim}.items():
+        for name, loss in {"l_g_pix": self.pixel, "l_g_ssim": self.ssim, "l_g_region": self.region}.items():
             if loss is not None:
                 losses[name] = on_matched(loss, output, batch)
         if self.consistency is not None:
@@ -96,6 +99,8 @@ class Criteria(nn.Module):
             if self.perceptual is not None:
                 percep, style = self.perceptual(output, batch.gt)
                 losses |= {k: v for k, v in {"l_g_percep": percep, "l_g_style": style}.items() if v is not None}
+            if self.identity is not None:
+                losses["l_g_identity"] = self.identity(output, batch.gt)
             losses |= self._over_features(output, batch.gt, judge)
         return losses
 
@@ -112,7 +117,10 @@ class Criteria(nn.Module):
             feature = {"l_g_feature": self.feature(output, gt)}
             return feature if judge is None else feature | {"l_g_gan": self.gan.generator(judge(output), real)}
         found = judge.features(output)
-        return {"l_g_feature": self.feature.compare(found, gt), "l_g_gan": self.gan.generator(judge.score(found), real)}
+        return {
+            "l_g_feature": self.feature.compare(found, gt),
+            "l_g_gan": self.gan.generator(judge.score(found, output), real),
+        }
 
 
 def on_matched(loss: nn.Module, output: Tensor, batch: "Batch") -> Tensor:

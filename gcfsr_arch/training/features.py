@@ -1,11 +1,18 @@
-"""A loss and a discriminator over frozen ImageNet features (SqueezeNet 1.1, whose weights are a 5 MB local file)."""
+"""Losses and a discriminator over frozen networks: ImageNet features and a face embedding, whose weights are files."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from gcfsr_measure.squeezenet import SQUEEZENET_TAPS, FrozenFeatures, unit_channels
+from gcfsr_arch.checkpoint import read_state
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_measure.faceapi import DLIB_SIZE, dlib_network, normalised
+from gcfsr_measure.faces import DLIB_BOX
+from gcfsr_measure.lite0 import EfficientNetLite0
+from gcfsr_measure.squeezenet import IMAGENET_MEAN, IMAGENET_STD, SQUEEZENET_TAPS, FrozenFeatures, fill, unit_channels
 
 
 class FeatureLoss(nn.Module):
@@ -33,6 +40,84 @@ class FeatureLoss(nn.Module):
         return self.loss_weight * torch.stack(distances).mean()
 
 
+class IdentityLoss(nn.Module):
+    """loss_weight * (1 - cosine) of dlib's face embedding of output and ground truth, both FFHQ-aligned.
+
+    Args:
+        weights: dlib-face.safetensors of tools/face_api.py.
+        loss_weight: the weight.
+
+    Raises:
+        GCFSRError: the file is missing or contains another network.
+    """
+
+    def __init__(self, weights: str, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        try:
+            self.network = dlib_network(Path(weights).expanduser())
+        except GCFSRError as error:
+            raise GCFSRError(f"train:identity_opt:weights: {error}") from error
+        self.loss_weight = loss_weight
+
+    def embedding(self, x: Tensor) -> Tensor:
+        """(N, 3, S, S) RGB in [-1, 1] -> (N, 128), full precision."""
+        left, top, width = (round(part * x.shape[-1]) for part in DLIB_BOX)
+        crop = x[..., top : top + width, left : left + width].float()
+        crop = F.interpolate(crop, (DLIB_SIZE, DLIB_SIZE), mode="bilinear", antialias=True, align_corners=False)
+        return self.network(normalised((crop + 1) * 127.5, str(x.device))).float()
+
+    def forward(self, output: Tensor, gt: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = self.embedding(gt)
+        return self.loss_weight * (1 - F.cosine_similarity(self.embedding(output), wanted)).mean()
+
+
+class ProjectedPyramid(nn.Module):
+    """EfficientNet-Lite0's features mixed by fixed random convolutions over channels and scales.
+
+    Projected GAN (Sauer et al., 2021): a 1x1 convolution at each scale, then, from coarse to fine, the coarser scale is
+    enlarged and added, and a 3x3 convolution follows. Nothing in it trains.
+
+    Args:
+        weights: EfficientNet-Lite0's state dict.
+        channels: width of the mixed features.
+
+    Raises:
+        GCFSRError: the file is missing or contains another network.
+    """
+
+    def __init__(self, weights: str, channels: int = 64) -> None:
+        super().__init__()
+        try:
+            path = Path(weights).expanduser()
+            self.network = fill(EfficientNetLite0(), read_state(path)[0], f"{path} is not EfficientNet-Lite0")
+        except GCFSRError as error:
+            raise GCFSRError(f"network_d:lite0: {error}") from error
+        self.across = nn.ModuleList(nn.Conv2d(width, channels, 1, bias=False) for width in EfficientNetLite0.CHANNELS)
+        self.along = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in self.across)
+        for conv in (*self.across, *self.along):
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="linear")
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "ProjectedPyramid":
+        """Stays in eval mode: batch normalisation must not follow the faces."""
+        return super().train(False)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) RGB in [-1, 1] -> (N, channels, H / stride, W / stride) at strides 32, 16, 8, 4."""
+        scales = self.network.pyramid(((x + 1) / 2 - self.mean) / self.std)
+        mixed: list[Tensor] = []
+        for feature, across, along in reversed(list(zip(scales, self.across, self.along, strict=True))):
+            feature = across(feature)
+            if mixed:
+                coarser = F.interpolate(mixed[-1], feature.shape[-2:], mode="bilinear", align_corners=False)
+                feature = feature + coarser.to(feature.dtype)
+            mixed.append(along(feature))
+        return mixed
+
+
 class FeatureDiscriminator(nn.Module):
     """Small convolutional heads on frozen ImageNet features; one map of patch scores per head.
 
@@ -41,11 +126,16 @@ class FeatureDiscriminator(nn.Module):
     Args:
         weights, taps: as in `FrozenFeatures`.
         channels: width of each head's hidden layer.
+        lite0: weights of EfficientNet-Lite0, whose `ProjectedPyramid` gets four heads more; None for none.
     """
 
-    def __init__(self, weights: str, taps: Sequence[int] = SQUEEZENET_TAPS, channels: int = 64) -> None:
+    def __init__(
+        self, weights: str, taps: Sequence[int] = SQUEEZENET_TAPS, channels: int = 64, lite0: str | None = None
+    ) -> None:
         super().__init__()
         self.features = FrozenFeatures(weights, taps, "network_d:weights")
+        self.pyramid = None if lite0 is None else ProjectedPyramid(lite0, channels)
+        widths = self.features.channels() + [channels] * (0 if lite0 is None else len(EfficientNetLite0.CHANNELS))
         spectral = nn.utils.parametrizations.spectral_norm
         self.heads = nn.ModuleList(
             nn.Sequential(
@@ -53,14 +143,16 @@ class FeatureDiscriminator(nn.Module):
                 nn.LeakyReLU(0.2),
                 spectral(nn.Conv2d(channels, 1, 3, padding=1)),
             )
-            for width in self.features.channels()
+            for width in widths
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, 3, H, W) RGB in [-1, 1] -> per head (N, patches) scores."""
-        return self.score(self.features(x))
+        return self.score(self.features(x), x)
 
-    def score(self, found: list[Tensor]) -> list[Tensor]:
-        """The scores, given the features of an image."""
+    def score(self, found: list[Tensor], x: Tensor) -> list[Tensor]:
+        """The scores of x, given its `features`."""
+        if self.pyramid is not None:
+            found = found + self.pyramid(x)
         pairs = zip(self.heads, found, strict=True)
         return [head(unit_channels(f) * f.shape[1] ** 0.5).flatten(1) for head, f in pairs]

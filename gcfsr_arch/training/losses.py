@@ -185,6 +185,27 @@ class SSIMLoss(nn.Module):
         return self.loss_weight * (1 - ssim(output, gt, self.window, self.sigma)).mean()
 
 
+REGIONS = {  # (left, top, width, height) as shares of the side of an FFHQ-aligned face
+    "left eye": (0.28, 0.39, 0.19, 0.15),
+    "right eye": (0.53, 0.39, 0.19, 0.15),
+    "mouth": (0.34, 0.64, 0.32, 0.18),
+}
+
+
+class RegionLoss(nn.Module):
+    """loss_weight * L1 over the eyes and the mouth, the mean over `REGIONS`, each as heavy as the others."""
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, output: Tensor, gt: Tensor) -> Tensor:
+        side = output.shape[-1]
+        boxes = [[round(part * side) for part in box] for box in REGIONS.values()]
+        crops = [(..., slice(y, y + height), slice(x, x + width)) for x, y, width, height in boxes]
+        return self.loss_weight * torch.stack([(output[crop] - gt[crop]).abs().mean() for crop in crops]).mean()
+
+
 class ConsistencyLoss(nn.Module):
     """loss_weight * `consistency`."""
 

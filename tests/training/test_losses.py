@@ -2,20 +2,25 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from skimage.metrics import structural_similarity
 from torch import nn
 from torchvision.models import squeezenet1_1
 
 from gcfsr_arch import GCFSRError
 from gcfsr_arch.training import losses
-from gcfsr_arch.training.features import FeatureDiscriminator, FeatureLoss, FrozenFeatures
+from gcfsr_arch.training.features import FeatureDiscriminator, FeatureLoss, FrozenFeatures, IdentityLoss
 from gcfsr_datasets.resize import resize
+from gcfsr_measure.faceapi import DLIB_SIZE, DlibFace, dlib_embedding
+from gcfsr_measure.faces import DLIB_BOX, face_crop
+from gcfsr_measure.lite0 import EfficientNetLite0
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +217,59 @@ def test_feature_discriminator_trains_its_heads_alone(squeezenet: Path) -> None:
     assert trained == {name for name, _ in net.named_parameters() if name.startswith("heads")}
 
 
+def test_the_region_loss_is_l1_over_eyes_and_mouth() -> None:
+    x, y = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64)
+    left, right, mouth = (np.s_[:, :, 25:35, 18:30], np.s_[:, :, 25:35, 34:46], np.s_[:, :, 41:53, 22:42])
+    wanted = np.mean([np.abs(x.numpy()[box] - y.numpy()[box]).mean() for box in (left, right, mouth)])
+    assert losses.RegionLoss(0.5)(x, y).item() == pytest.approx(0.5 * wanted, rel=1e-5)
+
+
+@pytest.fixture
+def dlib(tmp_path: Path) -> Path:
+    """Random weights of dlib's embedding."""
+    torch.manual_seed(0)
+    path = tmp_path / "dlib.safetensors"
+    save_file(DlibFace().state_dict(), path)
+    return path
+
+
+def test_the_identity_loss_measures_what_evaluate_measures(dlib: Path) -> None:
+    loss = IdentityLoss(str(dlib), loss_weight=2.0)
+    noise = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), np.uint8)
+    rgb = np.stack([cv2.GaussianBlur(image, (0, 0), 6) for image in noise])
+    crops = np.stack([face_crop(image, DLIB_BOX, DLIB_SIZE) for image in rgb])
+    wanted = dlib_embedding(dlib, "cpu")(torch.from_numpy(crops).permute(0, 3, 1, 2))
+    x = torch.from_numpy(rgb).permute(0, 3, 1, 2).float() / 127.5 - 1
+    torch.testing.assert_close(loss.embedding(x), wanted, rtol=0, atol=0.01 * wanted.abs().max().item())
+    x.requires_grad_()
+    assert loss(x, x.detach()).item() == pytest.approx(0, abs=1e-6)
+    value = loss(x, x.detach().flip(0))
+    cosine = torch.nn.functional.cosine_similarity(wanted, wanted.flip(0)).mean()
+    assert value.item() == pytest.approx(2 * (1 - cosine.item()), rel=0.05, abs=1e-6)
+    value.backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+
+
+def test_lite0_adds_four_heads_over_mixed_features(squeezenet: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    lite0 = EfficientNetLite0().eval()
+    torch.save(lite0.state_dict(), tmp_path / "lite0.pth")
+    x = torch.rand(2, 3, 64, 96)
+    scales = lite0.pyramid(x)
+    assert [tuple(f.shape[2:]) for f in scales] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+    head = torch.nn.functional.relu6(lite0._bn1(lite0._conv_head(scales[-1])))
+    torch.testing.assert_close(head.mean((2, 3)), lite0(x))
+    net = FeatureDiscriminator(str(squeezenet), channels=8, lite0=str(tmp_path / "lite0.pth")).train()
+    scores = net(x)
+    assert [s.shape[1] for s in scores[5:]] == [6, 24, 96, 384]
+    assert net.pyramid is not None
+    assert not any(module.training for module in net.pyramid.modules())  # batch normalisation is frozen
+    losses.AdversarialLoss("hinge").discriminator(scores, scores).backward()
+    trained = {name for name, p in net.named_parameters() if p.grad is not None}
+    assert trained == {name for name, _ in net.named_parameters() if name.startswith("heads")}
+
+
 @pytest.mark.parametrize("content", ["missing", "text", "other"])
 def test_wrong_weights_are_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "weights.pth"
@@ -221,3 +279,5 @@ def test_wrong_weights_are_named(tmp_path: Path, content: str) -> None:
         torch.save({"a": torch.zeros(1)}, path)
     with pytest.raises(GCFSRError, match=r"train:feature_opt:weights: .*weights\.pth"):
         FeatureLoss(str(path))
+    with pytest.raises(GCFSRError, match=r"train:identity_opt:weights: .*weights\.pth"):
+        IdentityLoss(str(path))

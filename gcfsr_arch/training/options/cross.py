@@ -15,7 +15,10 @@ DEFAULT_MAX_FACTOR = {
     if "max_factor" in section.model_fields
 }
 STYLEGAN2_R1 = 10.0  # its R1 weight, beside a discriminator's loss of weight 1
-LOSSES = ("pixel_opt", "ssim_opt", "perceptual_opt", "feature_opt", "consistency_opt", "gan_opt")
+LOSSES = (
+    *("pixel_opt", "ssim_opt", "region_opt", "perceptual_opt"),
+    *("feature_opt", "identity_opt", "consistency_opt", "gan_opt"),
+)
 
 
 def cross_faults(options: dict[str, Any], is_train: bool) -> list[Fault]:

@@ -71,6 +71,9 @@ class FeatureDiscriminator(Section):
     weights: str = Field(description="State dict of SqueezeNet 1.1.")
     taps: list[NaturalInt] | None = Field(None, description="Layers whose activations are judged.")
     channels: Count = Field(64, description="Width of each head.")
+    lite0: str | None = Field(
+        None, description="State dict of EfficientNet-Lite0, for four heads more (Projected GAN)."
+    )
 
 
 class OtherNetwork(OpenSection):
@@ -133,6 +136,21 @@ class FeatureLoss(Section):
     type: Literal["FeatureLoss"] = "FeatureLoss"
     weights: str = Field(description="State dict of SqueezeNet 1.1.")
     taps: list[NaturalInt] | None = Field(None, description="Layers whose activations are compared.")
+    loss_weight: Weight = 1.0
+
+
+class RegionLoss(Section):
+    """L1 over the eyes and the mouth of aligned faces."""
+
+    type: Literal["RegionLoss"] = "RegionLoss"
+    loss_weight: Weight = 1.0
+
+
+class IdentityLoss(Section):
+    """1 - cosine of dlib's face embedding; judge by another embedding."""
+
+    type: Literal["IdentityLoss"] = "IdentityLoss"
+    weights: str = Field(description="dlib-face.safetensors of tools/face_api.py.")
     loss_weight: Weight = 1.0
 
 

@@ -9,11 +9,13 @@ from gcfsr_arch.training.options.networks import (
     ConsistencyLoss,
     FeatureLoss,
     GanLoss,
+    IdentityLoss,
     Mismatch,
     NetworkD,
     NetworkG,
     PerceptualLoss,
     PixelLoss,
+    RegionLoss,
     SsimLoss,
 )
 from gcfsr_arch.training.options.types import (
@@ -117,7 +119,9 @@ class Losses(Section):
     pixel_opt: PixelLoss | None = None
     perceptual_opt: PerceptualLoss | None = None
     ssim_opt: SsimLoss | None = None
+    region_opt: RegionLoss | None = None
     feature_opt: FeatureLoss | None = None
+    identity_opt: IdentityLoss | None = None
     consistency_opt: ConsistencyLoss | None = None
     gan_opt: GanLoss | None = None
     mismatch: Mismatch | None = None

@@ -62,7 +62,7 @@ def main() -> None:
     """Prints a Markdown table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("faces", type=Path, help="folder of aligned faces of 256 pixels")
-    parser.add_argument("--checkpoints", nargs="+", default=["gcfsr-256", "gcfsr-nano", "gcfsr-nano-blind"])
+    parser.add_argument("--checkpoints", nargs="+", default=["gcfsr-256", "gcfsr-nano"])
     parser.add_argument("--factors", type=float, nargs="+", default=[2.0, 4.0, 8.0, 16.0])
     parser.add_argument("--every", type=int, default=1, help="take every Nth face [1]")
     parser.add_argument("--embedding", type=Path, required=True, help="MobileFaceNet.onnx")

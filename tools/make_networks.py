@@ -66,7 +66,6 @@ NETWORKS = {
         (
             Stage("train_gcfsr_nano_l1.yml", "gcfsr_nano_l1"),
             Stage("train_gcfsr_nano.yml", "gcfsr_nano", "gcfsr_nano_l1", "gcfsr-nano"),
-            Stage("train_gcfsr_nano_blind.yml", "gcfsr_nano_blind", "gcfsr_nano", "gcfsr-nano-blind"),
         ),
         "2,4,8,16",
     ),

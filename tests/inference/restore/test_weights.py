@@ -20,7 +20,7 @@ def bundle(tiny, tmp_path, monkeypatch):
     """A package folder with one bundled network and its licence."""
     folder = tmp_path / "package" / "weights"
     folder.mkdir(parents=True)
-    for name in ("gcfsr-256", "gcfsr-nano-blind"):
+    for name in ("gcfsr-256", "gcfsr-nano"):
         shutil.copy(tiny, folder / f"{name}.safetensors")
     (folder / "LICENSE").write_text("For research only.\nSecond line.\n")
     monkeypatch.setattr(weights, "files", lambda package: folder.parent)

@@ -7,6 +7,7 @@ import numpy as np
 from gcfsr_arch.errors import GCFSRError
 
 Pair = tuple[float, float]
+PRESENT = ("blur_prob", "noise_prob", "jpeg_prob")
 JITTERS = ("brightness", "contrast", "saturation", "hue")
 
 
@@ -21,6 +22,7 @@ class BlindRanges:
         downsample_range: ratio, uniform; below 1 enlarges.
         noise_range: standard deviation of Gaussian noise on the scale of 255, uniform; None: no noise.
         jpeg_range: JPEG quality, uniform over whole numbers; None: no JPEG.
+        blur_prob, noise_prob, jpeg_prob: probabilities of the three, each of them certain unless given.
         color_jitter_prob, color_jitter_shift: probability of a shift per channel, and its size on the scale of 255.
         color_jitter_pt_prob: probability of brightness, contrast, saturation and hue jitter, in a random order.
         gray_prob: probability of a gray input. None for a probability is 0.
@@ -35,6 +37,9 @@ class BlindRanges:
     downsample_range: Pair = (0.8, 8)
     noise_range: Pair | None = (0, 20)
     jpeg_range: Pair | None = (60, 100)
+    blur_prob: float = 1.0
+    noise_prob: float = 1.0
+    jpeg_prob: float = 1.0
     color_jitter_prob: float | None = 0.3
     color_jitter_shift: float = 20
     color_jitter_pt_prob: float | None = 0.3
@@ -50,7 +55,7 @@ class BlindRanges:
             pair = getattr(self, key)
             sound = pair is None or (len(pair) == 2 and lowest.get(key, 0) <= pair[0] <= pair[1])
             self._check(sound, key, f"[smallest, largest], from {lowest.get(key, 0):g}")
-        for key in ("color_jitter_prob", "color_jitter_pt_prob", "gray_prob"):
+        for key in ("color_jitter_prob", "color_jitter_pt_prob", "gray_prob", *PRESENT):
             self._check(0 <= (getattr(self, key) or 0) <= 1, key, "between 0 and 1")
         self._check(self.blur_kernel_size % 2 == 1, "blur_kernel_size", "odd")
         kinds = set(self.kernel_list) <= {"iso", "aniso"} and len(self.kernel_list) == len(self.kernel_prob) > 0
@@ -78,7 +83,7 @@ class BlindDraw:
         gray: whether the input loses its colours.
     """
 
-    sigma: Pair
+    sigma: Pair | None
     angle: float
     downsample: float
     noise: float | None = None
@@ -104,4 +109,8 @@ def draw_blind(rng: np.random.Generator, ranges: BlindRanges) -> BlindDraw:
     shift = rng.uniform(-largest, largest, 3).astype(np.float32) if shifted else None
     order = rng.permutation(len(JITTERS)) if jittered else ()
     jitter = tuple((JITTERS[index], rng.uniform(*getattr(ranges, JITTERS[index]))) for index in order)
-    return BlindDraw((first, second), angle, downsample, noise, quality, shift, jitter, bool(gray))
+    probs = [getattr(ranges, key) for key in PRESENT]
+    blurred, noisy, compressed = (True,) * 3 if min(probs) == 1 else rng.random(3) < probs  # as before where all are
+    sigma = (first, second) if blurred else None
+    noise, quality = noise if noisy else None, quality if compressed else None
+    return BlindDraw(sigma, angle, downsample, noise, quality, shift, jitter, bool(gray))

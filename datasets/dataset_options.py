@@ -168,11 +168,14 @@ class PhotographOptions(PhotographRanges, FaceOptions):  # FaceOptions' keys com
 
     Attributes:
         factor_range, factor_draw, max_factor: as in `MultiFactorOptions`.
+        contributions: samples hold what blur, noise and JPEG each did to the input, for dials off their true place; up
+            to three more degradations a sample.
     """
 
     factor_range: Pair = (2.0, 32.0)
     factor_draw: Literal["uniform", "log"] = "log"
     max_factor: float = 32.0
+    contributions: bool = False
 
     def __post_init__(self) -> None:
         FaceOptions.__post_init__(self)

@@ -92,7 +92,8 @@ def degrade_blind(gt: np.ndarray, rng: np.random.Generator, ranges: BlindRanges)
 def apply_blind(gt: np.ndarray, draw: BlindDraw, rng: np.random.Generator, kernel_size: int = 41) -> np.ndarray:
     """Applies a given degradation; `rng` fills the noise's pixels."""
     height, width = gt.shape[:2]
-    kernel = gaussian_kernel(kernel_size, draw.sigma, draw.angle)
+    point = np.ones((1, 1), np.float32)
+    kernel = point if draw.sigma is None else gaussian_kernel(kernel_size, draw.sigma, draw.angle)
     image = blur_and_shrink(gt, kernel, (max(1, int(height / draw.downsample)), max(1, int(width / draw.downsample))))
     if draw.noise is not None:
         image += rng.standard_normal(image.shape, np.float32) * np.float32(draw.noise)

@@ -12,7 +12,9 @@ from gcfsr_datasets.face_dataset import FaceDataset, to_planes
 
 
 class MultiFactorDegradationDataset(FaceDataset):
-    """Samples: lq, gt (3, S, S) RGB in [-1, 1]; s and factor, scalars with s = factor / max_factor; lq_path, gt_path.
+    """Samples: lq, gt (3, S, S) RGB in [-1, 1]; s = factor / max_factor and factor, scalars; lq_path, gt_path.
+
+    `conditions` (4,) are those of `conditions_of`: s, and no other degradation.
 
     Args:
         opt: a block of BasicSR's `datasets:`; its keys are those of `MultiFactorOptions`.
@@ -34,6 +36,7 @@ class MultiFactorDegradationDataset(FaceDataset):
             "gt": torch.from_numpy(gt),
             "s": torch.tensor(factor / self.options.max_factor, dtype=torch.float32),
             "factor": torch.tensor(factor, dtype=torch.float32),
+            "conditions": torch.tensor([factor / self.options.max_factor, 0, 0, 0], dtype=torch.float32),
         }
 
     def _draw_factor(self, rng: np.random.Generator) -> float:

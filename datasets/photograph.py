@@ -5,7 +5,8 @@ or a program reduced it, noise and JPEG came on top, somebody may have enlarged 
 Images are (S, S, 3) BGR float32 in [0, 1]. Colours stay as they are.
 """
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -38,7 +39,8 @@ class PhotographRanges:
         worn_prob: probability that blur, noise and JPEG are applied to the reduced image.
         blur_prob: probability of the blur of a worn image.
         blur_sigma: its standard deviations in pixels of the reduced image, uniform, one along each axis.
-        noise_range: standard deviation of the noise of a worn image on the scale of 255, uniform.
+        noise_prob: probability of the noise of a worn image.
+        noise_range: its standard deviation on the scale of 255, uniform.
         gray_noise_prob: probability that the noise is the same in all channels, as film grain is.
         jpeg_prob: probability of JPEG compression of a worn image.
         jpeg_range: its quality, uniform over whole numbers.
@@ -51,6 +53,7 @@ class PhotographRanges:
     worn_prob: float = 0.5
     blur_prob: float = 0.5
     blur_sigma: Pair = (0.2, 1.5)
+    noise_prob: float = 1.0
     noise_range: Pair = (0, 12)
     gray_noise_prob: float = 0.4
     jpeg_prob: float = 0.8
@@ -59,7 +62,15 @@ class PhotographRanges:
     def __post_init__(self) -> None:
         lowest = {"rotate": -180.0, "enlarge_range": 1.0, "blur_sigma": 1e-3, "noise_range": 0.0, "jpeg_range": 1.0}
         check_ranges(self, "photograph", lowest)
-        for key in ("exact_prob", "enlarge_prob", "worn_prob", "blur_prob", "gray_noise_prob", "jpeg_prob"):
+        for key in (
+            "exact_prob",
+            "enlarge_prob",
+            "worn_prob",
+            "blur_prob",
+            "noise_prob",
+            "gray_noise_prob",
+            "jpeg_prob",
+        ):
             if not 0 <= getattr(self, key) <= 1:
                 raise GCFSRError(f"photograph: {key}: {getattr(self, key)} must be between 0 and 1")
         if self.jpeg_range[1] > 100:
@@ -123,12 +134,35 @@ def draw_wear(rng: np.random.Generator, ranges: PhotographRanges) -> Wear:
     sigma = (rng.uniform(*ranges.blur_sigma), rng.uniform(*ranges.blur_sigma)) if blurred else None
     angle, noise = rng.uniform(-np.pi, np.pi), rng.uniform(*ranges.noise_range) / 255
     quality = int(np.rint(rng.uniform(*ranges.jpeg_range))) if compressed else None
-    return Wear(sigma, angle, noise, bool(gray), quality)
+    noisy = (
+        ranges.noise_prob == 1 or rng.random() < ranges.noise_prob
+    )  # certain noise leaves the other draws as they are
+    return Wear(sigma, angle, noise if noisy else None, bool(gray), quality)
 
 
 def degrade_photograph(gt: np.ndarray, factor: float, rng: np.random.Generator, ranges: PhotographRanges) -> np.ndarray:
     """Draws and applies one photograph degradation; see `apply_photograph`."""
     return apply_photograph(gt, factor, draw_photograph(rng, ranges), rng)
+
+
+def contributions(
+    lq: np.ndarray, gt: np.ndarray, factor: float, draw: Photograph, rng: np.random.Generator
+) -> np.ndarray:
+    """What blur, noise and JPEG each did to an image: the image minus the same one without that step.
+
+    Args:
+        lq: of `apply_photograph` with the other arguments.
+        rng: in the state that `apply_photograph` found it in, so that the noise has the same pixels; left as it is.
+
+    Returns:
+        (3, S, S, 3) BGR float32, zero for a step that is absent.
+    """
+    parts = np.zeros((3, *lq.shape), np.float32)
+    for part, step in zip(parts, ("sigma", "noise", "quality"), strict=True):
+        if getattr(draw.wear, step) is not None:
+            other = replace(draw, wear=replace(draw.wear, **{step: None}))
+            part[:] = lq - apply_photograph(gt, factor, other, copy.deepcopy(rng))
+    return parts
 
 
 def apply_photograph(gt: np.ndarray, factor: float, draw: Photograph, rng: np.random.Generator) -> np.ndarray:

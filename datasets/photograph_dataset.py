@@ -1,20 +1,24 @@
 """Pairs of a face and what a photograph shows of it, at a factor drawn per sample, clean and worn together."""
 
+import copy
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gcfsr_datasets.conditions import conditions_of
 from gcfsr_datasets.dataset_options import PhotographOptions
 from gcfsr_datasets.degradation import degrade_planes, draw_factor
 from gcfsr_datasets.face_dataset import FaceDataset, to_planes
-from gcfsr_datasets.photograph import degrade_photograph
+from gcfsr_datasets.photograph import apply_photograph, contributions, draw_photograph
 
 
 class PhotographDegradationDataset(FaceDataset):
-    """Samples: lq, gt, base (3, S, S) RGB in [-1, 1]; s and factor, scalars; valid where set; lq_path, gt_path.
+    """Samples: lq, gt, base (3, S, S) RGB in [-1, 1]; s and factor, scalars; conditions; lq_path, gt_path.
 
+    `conditions` (4,) are those of `conditions_of`; with `contributions` samples have these too, (3, 3, S, S) RGB on the
+    scale of lq: what blur, noise and JPEG each did to it. `valid` comes with `valid_corners`.
     `base` is the clean bicubic reduction of gt by the same factor. The detail of the dial is what gt has beyond it: a
     worn lq differs from gt by its noise as well, which no setting of the dial should bring back.
 
@@ -34,12 +38,20 @@ class PhotographDegradationDataset(FaceDataset):
         options = self.options
         factor = draw_factor(rng, options.out_size, *options.factor_range, log=options.factor_draw == "log")
         face = image if image.dtype == np.float32 else image.astype(np.float32) / 255
-        lq = degrade_photograph(face, factor, rng, options)
-        gt = to_planes(image)
+        draw = draw_photograph(rng, options)
+        before = copy.deepcopy(rng)
+        lq = apply_photograph(face, factor, draw, rng)
+        gt, extra = to_planes(image), {}
+        if options.contributions:
+            parts = contributions(lq, face, factor, draw, before)
+            rgb = np.ascontiguousarray(parts[..., ::-1].transpose(0, 3, 1, 2)) * 2  # of images in [-1, 1]
+            extra["contributions"] = torch.from_numpy(rgb)
         return {
             "lq": torch.from_numpy(to_planes(lq)),
             "gt": torch.from_numpy(gt),
             "base": torch.from_numpy(degrade_planes(gt, factor)),
             "s": torch.tensor(factor / options.max_factor, dtype=torch.float32),
             "factor": torch.tensor(factor, dtype=torch.float32),
+            "conditions": conditions_of(factor, options.max_factor, draw.wear, options),
+            **extra,
         }

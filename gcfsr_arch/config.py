@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from gcfsr_arch.conditions import CONDITIONS
 from gcfsr_arch.errors import GCFSRError
 
 MAX_TEXT = 1 << 16  # characters of a stored configuration
@@ -26,6 +27,9 @@ class GCFSRConfig:
         feature_modulation: False is the ablation h = Conv(f) + g.
         min_factor, max_factor: the factors the network serves, 1 to 1024; s = factor / max_factor. `max_factor` is 64
             at 1024 pixels and above, otherwise 32, unless given.
+        conditions: what s holds: "factor", then any of "blur", "noise" and "jpeg". More than one needs the paper's
+            form and a network that is not blind.
+        estimator: a small head estimates the conditions from the encoder's features (`GCFSR.estimate`).
 
     Raises:
         GCFSRError: naming the argument whose type or range is wrong.
@@ -42,6 +46,8 @@ class GCFSRConfig:
     feature_modulation: bool = True
     min_factor: float = 4.0
     max_factor: float | None = None
+    conditions: tuple[str, ...] = ("factor",)
+    estimator: bool = False
 
     def __post_init__(self) -> None:
         check_out_size(self.out_size, 32)
@@ -60,7 +66,7 @@ class GCFSRConfig:
             raise GCFSRError(f"resample_kernel {_shown(taps)}: its sum must not be zero")
         if self.variant not in ("paper", "released"):
             raise GCFSRError(f"variant {_shown(self.variant)}: it must be 'paper' or 'released'")
-        for name in ("blind", "style_modulation", "feature_modulation"):
+        for name in ("blind", "style_modulation", "feature_modulation", "estimator"):
             if not isinstance(getattr(self, name), bool):
                 raise GCFSRError(f"{name} {_shown(getattr(self, name))}: it must be true or false")
         largest = (64 if self.out_size >= 1024 else 32) if self.max_factor is None else self.max_factor
@@ -68,10 +74,25 @@ class GCFSRConfig:
             raise GCFSRError(
                 f"max_factor {_shown(largest)}: it must be a number from min_factor ({self.min_factor:g}) to 1024"
             )
+        self._check_conditions()
         for name, value in (
-            ("resample_kernel", tuple(taps)), ("min_factor", float(self.min_factor)), ("max_factor", float(largest))
+            ("resample_kernel", tuple(taps)), ("min_factor", float(self.min_factor)), ("max_factor", float(largest)),
+            ("conditions", tuple(self.conditions)),
         ):  # fmt: skip
             object.__setattr__(self, name, value)  # the class is frozen
+
+    def _check_conditions(self) -> None:
+        names = self.conditions
+        valid = isinstance(names, list | tuple) and 1 <= len(names) <= len(CONDITIONS) and names[0] == CONDITIONS[0]
+        if not valid or any(name not in CONDITIONS for name in names) or len(set(names)) < len(names):
+            others = ", ".join(CONDITIONS[1:])
+            raise GCFSRError(
+                f"conditions {_shown(names)}: it must be 'factor', then any of {others}, each once at most"
+            )
+        if len(names) > 1 and (self.blind or self.variant != "paper"):
+            raise GCFSRError("conditions: more than one needs variant: paper and blind: false")
+        if self.estimator and self.blind:
+            raise GCFSRError("estimator: a blind network has no dial to estimate; leave it out")
 
     @property
     def sizes(self) -> list[int]:
@@ -83,8 +104,14 @@ class GCFSRConfig:
         return channels_at(size, self.channel_multiplier, self.narrow)
 
     def to_dict(self) -> dict[str, Any]:
-        """The arguments as JSON has them; `GCFSR(**config.to_dict())` is the same network."""
-        return {**asdict(self), "resample_kernel": list(self.resample_kernel)}
+        """The arguments as JSON has them; `GCFSR(**config.to_dict())` is the same network.
+
+        What the paper's networks do not have is left out of theirs, so that their files stay as they were.
+        """
+        arguments = {**asdict(self), "resample_kernel": list(self.resample_kernel), "conditions": list(self.conditions)}
+        if len(self.conditions) == 1 and not self.estimator:
+            del arguments["conditions"], arguments["estimator"]
+        return arguments
 
     @classmethod
     def from_dict(cls, arguments: Mapping[str, Any]) -> "GCFSRConfig":

@@ -2,17 +2,19 @@
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
 
 from gcfsr_arch import fast, ops
+from gcfsr_arch.conditions import Strength, per_condition
 from gcfsr_arch.config import GCFSRConfig
 from gcfsr_arch.encoder import Encoder, LatentHead
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.estimator import ConditionEstimator, Estimate, from_head_scale
 from gcfsr_arch.layers import StyleConv, ToRGB, run
-from gcfsr_arch.modulation import Sigmas, Strength, build_modulation, strength_per_level
+from gcfsr_arch.modulation import Sigmas, build_modulation
 
 Noise = Literal["random", "fixed", "zero"] | Sequence[Tensor]
 
@@ -120,6 +122,7 @@ class GCFSR(nn.Module):
         assert config.max_factor is not None  # set where it was not given
         self.out_size, self.blind, self.sizes = config.out_size, config.blind, config.sizes
         self.min_factor, self.max_factor = config.min_factor, config.max_factor
+        self.conditions = config.conditions
         self.checkpoint_levels = False  # recompute each level in the backward pass: less memory, more time
 
         released, taps, feat = config.variant == "released", config.resample_kernel, config.num_style_feat
@@ -128,7 +131,10 @@ class GCFSR(nn.Module):
         narrowed = base if released and config.blind else max(1, base // 2)
         head = LatentHead(base, narrowed, num_latent, feat, taps) if config.style_modulation else None
         self.encoder = Encoder(width, taps, top_conv=released, head=head)
-        self.modulation = build_modulation(config.variant, width, base, config.feature_modulation)
+        self.modulation = build_modulation(
+            config.variant, width, base, config.feature_modulation, len(config.conditions)
+        )
+        self.estimator = ConditionEstimator(width, len(config.conditions)) if config.estimator else None
         self.levels = build_levels(width, feat, config.style_modulation, taps, fuse_first=released)
 
     def noise_shapes(self, batch: int = 1) -> list[tuple[int, ...]]:
@@ -137,9 +143,9 @@ class GCFSR(nn.Module):
 
     def sigmas(self, s: Strength | None = None) -> dict[int, Sigmas]:
         """Eq. 4: {size: (sigma_enc, sigma_gen)}, each (N, C), or (N, C, size, size) for a map of s."""
-        s = strength_per_level(self._strength(s), len(self.sizes), like=next(self.parameters()))
+        s = self._per_condition(s, like=next(self.parameters()))
         pairs = {size: self.modulation(s, size) for size in self.sizes}
-        if s.ndim == 2:
+        if s.ndim == 3:
             return {size: Sigmas(enc.flatten(1), gen.flatten(1)) for size, (enc, gen) in pairs.items()}
         return pairs
 
@@ -163,7 +169,8 @@ class GCFSR(nn.Module):
 
         Args:
             features: of `encode`. Features of one image are used for every s of a batch.
-            s: number, (N,), (N, 1), (N, levels from 16 up) or map (N, 1, H, W), in [0, 1]; not needed if blind.
+            s: in [0, 1], not needed if blind. With k conditions (N, k), (N, levels from 16 up, k), maps (N, k, H, W)
+                or a dictionary; with one also a number, (N,) or (N, levels). See `conditions.per_condition`.
             noise, seed: see `noise_maps`.
 
         Returns:
@@ -173,7 +180,7 @@ class GCFSR(nn.Module):
             GCFSRError: s is missing, out of range, of another shape or of another batch than the images.
         """
         h, rgb = features.top, None
-        s = strength_per_level(self._strength(s), len(self.sizes), h)
+        s = self._per_condition(s, h)
         if not ops.traced() and h.shape[0] != s.shape[0] and 1 not in (h.shape[0], s.shape[0]):
             raise GCFSRError(f"s has a batch of {s.shape[0]}, the images of {h.shape[0]}; pass one s, or one for each")
         batch = max(h.shape[0], s.shape[0])
@@ -193,13 +200,53 @@ class GCFSR(nn.Module):
         assert rgb is not None
         return rgb
 
-    def forward(self, x: Tensor, s: Strength | None = None, noise: Noise = "random", seed: int | None = None) -> Tensor:
-        """`decode(encode(x), s)`: (N, 3, 2^u, 2^u) RGB in [-1, 1] -> the restored faces, the same shape."""
-        return self.decode(self.encode(x), s, noise, seed)
+    def estimate(self, features: Features) -> Estimate:
+        """What the features tell about the conditions: (N, k) in [0, 1] and their standard deviations.
 
-    def _strength(self, s: Strength | None) -> Strength:
+        Raises:
+            GCFSRError: the network has no estimator.
+        """
+        return from_head_scale(self._head()(features.skips))
+
+    def _head(self) -> ConditionEstimator:
+        if self.estimator is None:
+            raise GCFSRError("this network does not estimate its conditions; train one with estimator: true")
+        return self.estimator
+
+    @overload
+    def forward(
+        self, x: Tensor, s: Strength | None = ..., noise: Noise = ..., seed: int | None = ..., estimate: None = ...
+    ) -> Tensor: ...
+
+    @overload
+    def forward(
+        self, x: Tensor, s: Strength | None = ..., noise: Noise = ..., seed: int | None = ..., *,
+        estimate: Literal["detached", "joint"],
+    ) -> tuple[Tensor, Estimate]: ...  # fmt: skip
+
+    def forward(
+        self,
+        x: Tensor,
+        s: Strength | None = None,
+        noise: Noise = "random",
+        seed: int | None = None,
+        estimate: Literal["detached", "joint"] | None = None,
+    ) -> Tensor | tuple[Tensor, Estimate]:
+        """`decode(encode(x), s)`: (N, 3, 2^u, 2^u) RGB in [-1, 1] -> the restored faces, the same shape.
+
+        With `estimate`, for training, also the estimator's output on its own scale; "detached" stops its gradient at
+        the encoder's features.
+        """
+        features = self.encode(x)
+        image = self.decode(features, s, noise, seed)
+        if estimate is None:
+            return image
+        skips = [f.detach() for f in features.skips] if estimate == "detached" else features.skips
+        return image, self._head()(skips)
+
+    def _per_condition(self, s: Strength | None, like: Tensor) -> Tensor:
         if self.blind:
-            return 1.0
+            s = 1.0
         if s is None:
             raise GCFSRError("s is missing: this network is not blind; pass s = factor / max_factor")
-        return s
+        return per_condition(s, self.conditions, len(self.sizes), like)

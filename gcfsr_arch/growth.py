@@ -1,7 +1,8 @@
-"""Growing a trained network in width and output size, so that a larger one starts from what the smaller one knows.
+"""Growing a trained network in width, output size and conditions: a larger one starts from what the smaller one knows.
 
 Channels and levels that exist are copied. New channels start as in a new network but the old ones do not read them, so
-widening keeps the function. A new output level starts with the enlarged output of the level below.
+widening keeps the function; nor are new conditions looked at yet. A new output level starts with the enlarged output of
+the level below.
 """
 
 from typing import Any, cast
@@ -25,7 +26,8 @@ def grow(small: GCFSR, large: GCFSR) -> GCFSR:
     Args:
         small: the trained network, of the paper's form.
         large: a new network at least as wide, with the same output size or twice that; changed in place. s must mean
-            the same to both, so that twice the output size goes with twice `max_factor`.
+            the same to both, so that twice the output size goes with twice `max_factor`. Its conditions begin with
+            those of `small`.
 
     Returns:
         `large`. With the same output size it computes what `small` computes. With twice the size its output is nearly
@@ -38,6 +40,11 @@ def grow(small: GCFSR, large: GCFSR) -> GCFSR:
         one, other = getattr(small.config, key), getattr(large.config, key)
         if one != other:
             raise GCFSRError(f"grow: {key} is {one} and {other}; it must be the same in both")
+    own, wanted = small.conditions, large.conditions
+    if wanted[: len(own)] != own:
+        raise GCFSRError(
+            f"grow: conditions {', '.join(own)} to {', '.join(wanted)}; the new ones come behind the old ones"
+        )
     if small.config.variant != "paper":
         raise GCFSRError("grow: networks of the released form cannot be grown; use variant: paper")
     if large.out_size not in (small.out_size, 2 * small.out_size):
@@ -45,7 +52,10 @@ def grow(small: GCFSR, large: GCFSR) -> GCFSR:
     doubled = large.out_size > small.out_size
     old, new = small.state_dict(), large.state_dict()  # views of the live parameters
     for key, given in old.items():
-        if key.startswith("modulation.out."):
+        if key.startswith("estimator."):  # of other features or conditions it starts anew
+            if key in new and new[key].shape == given.shape:
+                new[key].copy_(given)
+        elif key.startswith("modulation.out."):
             for size in small.sizes:  # per level: rows of sigma_1, then of sigma_2
                 rows = zip(_sigma_rows(given, small, size), _sigma_rows(new[key], large, size), strict=True)
                 for source, target in rows:

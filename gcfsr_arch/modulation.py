@@ -1,4 +1,7 @@
-"""Eq. 4: from the strength s to the scaling vectors sigma_enc and sigma_gen of every level."""
+"""Eq. 4: from the strength s to the scaling vectors sigma_enc and sigma_gen of every level.
+
+s has one entry per condition, k in all (`conditions`); the paper's network has one, the factor.
+"""
 
 from typing import NamedTuple
 
@@ -6,10 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.layers import EqualLinear
-
-Strength = float | Tensor
 
 
 class Sigmas(NamedTuple):
@@ -19,7 +19,8 @@ class Sigmas(NamedTuple):
     gen: Tensor  # of the generator's feature g
 
 
-GRID = 1024  # a map of s reads sigma from a table of GRID + 1 points in [0, 1]; between points it is linear
+GRID = 1024  # a map of one condition reads sigma from a table of GRID + 1 points in [0, 1]; between points it is linear
+PIXELS = 1 << 16  # of a map of several conditions, for which the MLP is run at once
 
 
 def unit_pair(sigma_1: Tensor, sigma_2: Tensor, eps: float = 1e-8) -> Sigmas:
@@ -36,33 +37,6 @@ def unit_pair(sigma_1: Tensor, sigma_2: Tensor, eps: float = 1e-8) -> Sigmas:
     return Sigmas(sigma_1 * norm, sigma_2 * norm)
 
 
-def strength_per_level(s: Strength, levels: int, like: Tensor) -> Tensor:
-    """Brings s to (N, levels), or leaves a map (N, 1, H, W) as it is.
-
-    Args:
-        s: number in [0, 1], (N,), (N, 1), (N, levels) or (N, 1, H, W).
-        levels: how many levels the network has.
-        like: a tensor of the network's device and type.
-
-    Raises:
-        GCFSRError: a number outside [0, 1], or a shape that is none of these.
-    """
-    if not isinstance(s, Tensor):
-        if not 0 <= s <= 1:
-            raise GCFSRError(f"s = {s}: the strength lies in [0, 1]; it is factor / max_factor")
-        s = torch.tensor([float(s)])
-    s = s.to(like)
-    if s.ndim == 4 and s.shape[1] == 1:
-        return s
-    if s.ndim == 0:
-        s = s[None]
-    if s.ndim == 1:
-        s = s[:, None]
-    if s.ndim == 2 and s.shape[1] in (1, levels):
-        return s.expand(-1, levels)
-    raise GCFSRError(f"s of shape {tuple(s.shape)}: pass a number, (N,), (N, 1), (N, {levels}) or a map (N, 1, H, W)")
-
-
 class FeatureModulation(nn.Module):
     """s -> sigma_enc, sigma_gen of every level (Eq. 4). What differs between the forms is `raw` and the sign."""
 
@@ -73,23 +47,28 @@ class FeatureModulation(nn.Module):
         self.sizes = list(channels)
 
     def raw(self, s: Tensor, size: int) -> Sigmas:
-        """sigma_1, sigma_2 of one level before scaling to unit length: (M,) -> two of (M, C)."""
+        """sigma_1, sigma_2 of one level before scaling to unit length: (M, k) -> two of (M, C)."""
         raise NotImplementedError
 
     def pair(self, s: Tensor, size: int) -> Sigmas:
-        """sigma_enc, sigma_gen of one level: (M,) -> two of (M, C)."""
+        """sigma_enc, sigma_gen of one level: (M, k) -> two of (M, C)."""
         sigma_1, sigma_2 = self.raw(s, size)
         if self.positive:
             sigma_1, sigma_2 = sigma_1.abs(), sigma_2.abs()
         return unit_pair(sigma_1, sigma_2)
 
     def forward(self, s: Tensor, size: int) -> Sigmas:
-        """sigma_enc, sigma_gen at the level of `size`: (N, C, 1, 1), or (N, C, size, size) for a map of s."""
-        if s.ndim == 2:
+        """sigma_enc, sigma_gen of a level: (N, levels, k) to (N, C, 1, 1), maps (N, k, H, W) to (N, C, size, size)."""
+        if s.ndim == 3:
             return Sigmas(*(sigma[:, :, None, None] for sigma in self.pair(s[:, self.sizes.index(size)], size)))
-        s = F.interpolate(s, (size, size), mode="bilinear", antialias=True).clamp(0, 1)[:, 0]  # (N, size, size)
-        tables = self.pair(torch.linspace(0, 1, GRID + 1).to(s), size)  # each (GRID + 1, C)
-        return Sigmas(*(read_table(table, s) for table in tables))
+        s = F.interpolate(s, (size, size), mode="bilinear", antialias=True).clamp(0, 1)  # (N, k, size, size)
+        if s.shape[1] == 1:
+            tables = self.pair(torch.linspace(0, 1, GRID + 1).to(s)[:, None], size)  # each (GRID + 1, C)
+            return Sigmas(*(read_table(table, s[:, 0]) for table in tables))
+        pixels = s.permute(0, 2, 3, 1)  # (N, size, size, k)
+        parts = [self.pair(part, size) for part in pixels.flatten(0, 2).split(PIXELS)]
+        both = (torch.cat(sigmas).unflatten(0, pixels.shape[:3]) for sigmas in zip(*parts, strict=True))
+        return Sigmas(*(sigma.permute(0, 3, 1, 2) for sigma in both))
 
 
 def read_table(table: Tensor, s: Tensor) -> Tensor:
@@ -101,13 +80,15 @@ def read_table(table: Tensor, s: Tensor) -> Tensor:
 
 
 class MLPModulation(FeatureModulation):
-    """The paper's form: one MLP 1 -> width -> width -> all sigma_1 and sigma_2, made positive."""
+    """The paper's form: one MLP k -> width -> width -> all sigma_1 and sigma_2, made positive; k = 1 is printed."""
 
     positive = True
 
-    def __init__(self, channels: dict[int, int], width: int):
+    def __init__(self, channels: dict[int, int], width: int, conditions: int = 1):
         super().__init__(channels)
-        self.hidden = nn.Sequential(EqualLinear(1, width, activate=True), EqualLinear(width, width, activate=True))
+        self.hidden = nn.Sequential(
+            EqualLinear(conditions, width, activate=True), EqualLinear(width, width, activate=True)
+        )
         self.out = EqualLinear(width, 2 * sum(channels.values()), bias_init=1.0)
         self.slices: dict[int, slice] = {}
         start = 0
@@ -117,7 +98,7 @@ class MLPModulation(FeatureModulation):
 
     def raw(self, s: Tensor, size: int) -> Sigmas:
         part = self.slices[size]  # only this level's rows of the last layer
-        sigma = F.linear(self.hidden(s[:, None]), self.out.weight[part] * self.out.gain, self.out.bias[part])
+        sigma = F.linear(self.hidden(s), self.out.weight[part] * self.out.gain, self.out.bias[part])
         return Sigmas(*sigma.chunk(2, dim=1))
 
 
@@ -132,7 +113,7 @@ class LinearModulation(FeatureModulation):
         self.gen = nn.ModuleDict({str(size): EqualLinear(1, c, bias_init=1.0) for size, c in channels.items()})
 
     def raw(self, s: Tensor, size: int) -> Sigmas:
-        return Sigmas(self.enc[str(size)](s[:, None]), self.gen[str(size)](s[:, None]))
+        return Sigmas(self.enc[str(size)](s), self.gen[str(size)](s))
 
 
 class PlainAddition(FeatureModulation):
@@ -141,12 +122,14 @@ class PlainAddition(FeatureModulation):
     positive = True
 
     def pair(self, s: Tensor, size: int) -> Sigmas:
-        one = torch.ones_like(s)[:, None]
+        one = s.new_ones(len(s), 1)
         return Sigmas(one, one)
 
 
-def build_modulation(variant: str, channels: dict[int, int], width: int, enabled: bool) -> FeatureModulation:
+def build_modulation(
+    variant: str, channels: dict[int, int], width: int, enabled: bool, conditions: int = 1
+) -> FeatureModulation:
     """The feature modulation of a variant over {size: channels}; `enabled=False` is plain addition."""
     if not enabled:
         return PlainAddition(channels)
-    return MLPModulation(channels, width) if variant == "paper" else LinearModulation(channels)
+    return MLPModulation(channels, width, conditions) if variant == "paper" else LinearModulation(channels)

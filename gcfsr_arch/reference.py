@@ -70,18 +70,18 @@ def encode(encoder: Any, x: Tensor) -> tuple[Tensor, dict[int, Tensor], list[Ten
 
 
 def sigmas(net: GCFSR, s: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Eq. 4 at the level of `size`: s (M,) -> sigma_enc, sigma_gen (M, C)."""
+    """Eq. 4 at the level of `size`: s (M, k) -> sigma_enc, sigma_gen (M, C)."""
     modulation: Any = net.modulation
     if isinstance(modulation, MLPModulation):
         first, second = cast("Sequence[Any]", modulation.hidden)
-        sigma = linear(modulation.out, linear(second, linear(first, s[:, None])))
+        sigma = linear(modulation.out, linear(second, linear(first, s)))
         widths = {level: net.config.channels(level) for level in net.sizes}
         start = 2 * sum(width for level, width in widths.items() if level < size)
         sigma_1, sigma_2 = sigma[:, start : start + 2 * widths[size]].abs().chunk(2, dim=1)
     elif isinstance(modulation, LinearModulation):  # the sign is kept
         enc: Any = modulation.enc[str(size)]
         gen: Any = modulation.gen[str(size)]
-        sigma_1, sigma_2 = linear(enc, s[:, None]), linear(gen, s[:, None])
+        sigma_1, sigma_2 = linear(enc, s), linear(gen, s)
     else:  # the ablation h = Conv(f) + g
         return s.new_ones(len(s), 1), s.new_ones(len(s), 1)
     length = torch.sqrt(sigma_1**2 + sigma_2**2 + 1e-8)
@@ -89,17 +89,24 @@ def sigmas(net: GCFSR, s: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def sigma_maps(net: GCFSR, s: float | Tensor, size: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """`sigmas` for every form of s: (N or 1, C, 1, 1), or (N, C, size, size) for a map (N, 1, H, W)."""
+    """`sigmas` for every form of s but a dictionary: (N or 1, C, 1, 1), or (N, C, size, size) for maps (N, k, H, W)."""
     s = torch.as_tensor(1.0 if net.blind else s).to(like)
     if s.ndim == 4:
-        s = (triangle(s.shape[2], size).to(s) @ s[:, 0] @ triangle(s.shape[3], size).to(s).t()).clamp(0, 1)
+        s = (triangle(s.shape[2], size).to(s) @ s @ triangle(s.shape[3], size).to(s).t()).clamp(0, 1)
+        if len(net.conditions) > 1:
+            at_pixels = sigmas(net, s.permute(0, 2, 3, 1).flatten(0, 2), size)
+            enc, gen = (sigma.unflatten(0, (len(s), size, size)).permute(0, 3, 1, 2) for sigma in at_pixels)
+            return enc, gen
         points = torch.arange(GRID + 1).to(s)  # a map reads a table of GRID + 1 points, linear in between
-        share = (1 - (s[..., None] * GRID - points).abs()).clamp(min=0)  # (N, size, size, GRID + 1)
-        enc, gen = ((share @ table).permute(0, 3, 1, 2) for table in sigmas(net, points / GRID, size))
+        share = (1 - (s[:, 0, ..., None] * GRID - points).abs()).clamp(min=0)  # (N, size, size, GRID + 1)
+        enc, gen = ((share @ table).permute(0, 3, 1, 2) for table in sigmas(net, points[:, None] / GRID, size))
         return enc, gen
-    s = s.reshape(-1, 1) if s.ndim < 2 else s
-    column = 0 if s.shape[1] == 1 else net.sizes.index(size)
-    enc, gen = (sigma[:, :, None, None] for sigma in sigmas(net, s[:, column], size))
+    if len(net.conditions) == 1 and s.ndim < 3:
+        s = s.reshape(-1, 1) if s.ndim < 2 else s  # (N, 1) or (N, levels)
+        s = s[:, :, None]
+    s = s[:, None] if s.ndim == 2 else s  # (N, 1 or levels, k)
+    s = s[:, 0 if s.shape[1] == 1 else net.sizes.index(size)]
+    enc, gen = (sigma[:, :, None, None] for sigma in sigmas(net, s, size))
     return enc, gen
 
 

@@ -10,6 +10,7 @@ from basicsr.losses import build_loss
 from torch import Tensor, nn
 
 from gcfsr_arch.errors import GCFSRError, first_line
+from gcfsr_arch.estimator import Estimate, estimate_loss
 from gcfsr_arch.training.engine import Engine
 from gcfsr_arch.training.features import SQUEEZENET_TAPS, FeatureDiscriminator, FeatureLoss, IdentityLoss
 from gcfsr_arch.training.hooks.table import replaced
@@ -69,6 +70,7 @@ class Criteria(nn.Module):
         identity = losses.identity_opt
         self.identity = IdentityLoss(identity.weights, identity.loss_weight) if identity else None
         self.consistency = ConsistencyLoss(consistency.loss_weight) if consistency else None
+        self.estimate = losses.estimate_opt
         self.gan = AdversarialLoss(gan.gan_type, gan.loss_weight, gan.scale_d, gan.relativistic) if gan else None
         whole = [self.perceptual, self.feature, self.identity, self.consistency, self.gan]
         if not any(loss is not None for loss in [self.pixel, self.ssim, self.region, *whole]):
@@ -76,6 +78,12 @@ class Criteria(nn.Module):
         if losses.mismatch and self.consistency is None:
             raise GCFSRError("train.mismatch: images with a moved dial need train.consistency_opt; add it")
         self.requires_grad_(False)
+
+    def estimator(self, estimate: Estimate | None, batch: "Batch") -> dict[str, Tensor]:
+        """The weighted loss of the estimator, nothing without one."""
+        if estimate is None or self.estimate is None:
+            return {}
+        return {"l_g_estimate": self.estimate.loss_weight * estimate_loss(estimate, batch.true)}
 
     def generator(self, output: Tensor, batch: "Batch", judge: nn.Module | None, engine: Engine) -> dict[str, Tensor]:
         """Every weighted term of the generator's loss (Eq. 7), each a mean over the samples.

@@ -174,6 +174,26 @@ def undo_dial(output: Tensor, base: Tensor, gain: Tensor) -> Tensor:
     return base + (output - base) / gain.view(-1, 1, 1, 1)
 
 
+def draw_settings(true: Tensor, prob: float) -> Tensor:
+    """Moves a share `prob` of the settings of degradations (N, k - 1) anywhere in [0, 1]."""
+    anywhere = torch.rand(true.shape, dtype=torch.float64)
+    chosen = torch.rand(true.shape, dtype=torch.float64) < prob
+    return torch.where(chosen.to(true.device), anywhere.to(true), true)
+
+
+def left_by(true: Tensor, used: Tensor) -> Tensor:
+    """The share of each degradation that a setting below its true one leaves: 1 - used / true, 0 from there on."""
+    return torch.where(true > 0, 1 - used / true.clamp(min=1e-6), 0.0).clamp(min=0)
+
+
+def remainder(left: Tensor, contributions: Tensor) -> Tensor:
+    """What is to stay of the degradations: shares (N, k - 1) of contributions (N, k - 1, 3, S, S) -> (N, 3, S, S).
+
+    With the losses on the output without it, a dial between none and its true place learns to remove that part alone.
+    """
+    return torch.einsum("nk,nkchw->nchw", left, contributions)
+
+
 class SSIMLoss(nn.Module):
     """loss_weight * (1 - SSIM); arguments as in `ssim`."""
 

@@ -16,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 from gcfsr_arch.allocator import keep_freed_memory
 from gcfsr_arch.checkpoint import fit, read_state
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.generator import GCFSR
+from gcfsr_arch.growth import grow
 from gcfsr_arch.training import curves
 from gcfsr_arch.training import engine as eng
 from gcfsr_arch.training import validation as val
@@ -74,14 +76,22 @@ class GCFSRModel(SRModel):
     def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str = "params") -> None:
         """Loads a checkpoint of ours, of BasicSR or of the released code; a wrong one is named with its key."""
         bare = eng.bare(net)
-        state, _ = read_state(load_path, prefer=(param_key, "params_ema", "params"))
+        state, config = read_state(load_path, prefer=(param_key, "params_ema", "params"))
         if not strict:
             fitting = {k: v for k, v in bare.state_dict().items() if k in state and state[k].shape == v.shape}
             bare.load_state_dict({key: state[key] for key in fitting}, strict=False)
             count = f"{len(fitting)} of {len(bare.state_dict())}"
             get_root_logger().warning(f"{load_path}: {count} tensors fit and were taken")
             return
-        fit(bare, state, load_path)
+        own = getattr(bare, "config", None)
+        if config is None or own is None or (config.conditions == own.conditions and config.estimator == own.estimator):
+            fit(bare, state, load_path)
+            return
+        small = GCFSR(**config.to_dict())
+        fit(small, state, load_path)
+        grow(small, bare)
+        names = f"{', '.join(config.conditions)} to {', '.join(own.conditions)}"
+        get_root_logger().info(f"{load_path}: grown from the conditions {names}")
 
     def init_training_settings(self) -> None:
         """Networks, EMA, losses, optimisers: everything that training needs and testing does not."""

@@ -2,15 +2,28 @@
 
 import dataclasses
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gcfsr_arch.conditions import CONDITIONS
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.estimator import Estimate
 from gcfsr_arch.training import engine as eng
 from gcfsr_arch.training.criteria import Criteria
-from gcfsr_arch.training.losses import accuracy, dial_gain, draw_mismatch, per_head, r1_penalty, undo_dial
+from gcfsr_arch.training.losses import (
+    accuracy,
+    dial_gain,
+    draw_mismatch,
+    draw_settings,
+    left_by,
+    per_head,
+    r1_penalty,
+    remainder,
+    undo_dial,
+)
 from gcfsr_arch.training.options.schema import Optimizer, Train
 
 Logs = dict[str, Tensor]
@@ -24,24 +37,28 @@ class Batch:
 
     lq: Tensor  # (N, 3, S, S), already resized to the output size
     gt: Tensor | None  # (N, 3, S, S); None where a validation set has no ground truth
-    s: Tensor | None  # (N,) the dials; None for a blind network
+    s: Tensor | None  # (N, k) the dials, the factor's first; None for a blind network
     factor: Tensor  # (N,) the true downscale ratios
     matched: Tensor | None = None  # (N,) bool: the dial is the true one; None where all are
     noise: Any = "random"  # as the generator takes it
     gain: Tensor | None = None  # (N,) what the dials do to the detail; None where the output is judged as it is
     base: Tensor | None = None  # (N, 3, S, S) what the dial leaves alone; None where that is lq
     valid: Tensor | None = None  # (N, 1, S, S) 1 inside the photograph, 0 on padding; None where all is valid
+    true: Tensor | None = None  # (N, k) the conditions of the input, where dials may be elsewhere; None as s
+    contributions: Tensor | None = None  # (N, 3, 3, S, S) what blur, noise and JPEG did to lq; None if not given
+    left: Tensor | None = None  # (N, k - 1) the shares of these that the dials leave; None where they leave nothing
 
     def part(self, chosen: slice) -> "Batch":
         """A micro-batch."""
         noise = self.noise if isinstance(self.noise, str) else [n[chosen] for n in self.noise]
-        optional = (self.s, self.matched, self.gain, self.base, self.valid)
-        s, matched, gain, base, valid = (None if x is None else x[chosen] for x in optional)
-        return Batch(self.lq[chosen], self.gt[chosen], s, self.factor[chosen], matched, noise, gain, base, valid)
+        values = {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self) if spec.name != "noise"}
+        return Batch(**{name: None if x is None else x[chosen] for name, x in values.items()}, noise=noise)
 
     def judged(self, output: Tensor) -> Tensor:
         """The image that the losses and D see, in full precision; padding is gray, as it is in gt."""
         output = output.to(self.gt)
+        if self.left is not None:
+            output = output - remainder(self.left, self.contributions)
         if self.gain is not None:
             output = undo_dial(output, self.lq if self.base is None else self.base, self.gain)
         return output if self.valid is None else output * self.valid
@@ -102,13 +119,19 @@ class TrainingStep:
 
     def drawn(self, batch: Batch) -> Batch:
         """The batch with everything that is drawn for it: noise, and dials moved off their true place."""
-        mismatch, s, matched, gain = self.options.mismatch, batch.s, None, None
+        mismatch, s, matched, gain, left = self.options.mismatch, batch.s, None, None, None
         if mismatch and s is not None:
-            net = eng.bare(self.nets.g)
-            s, matched = draw_mismatch(s, mismatch.prob, mismatch.octaves, net.min_factor / net.max_factor)
+            net, (factor, others) = eng.bare(self.nets.g), s.tensor_split([1], dim=1)
+            s_min = net.min_factor / net.max_factor
+            moved, matched = draw_mismatch(factor[:, 0], mismatch.prob, mismatch.octaves, s_min)
             if mismatch.gain is not None:  # every sample is then held by every loss
-                matched, gain = None, dial_gain(batch.s, s, mismatch.gain)
-        return dataclasses.replace(batch, s=s, matched=matched, gain=gain, noise=self.draw_noise(batch))
+                matched, gain = None, dial_gain(factor[:, 0], moved, mismatch.gain)
+            if mismatch.dials:
+                used = draw_settings(others, mismatch.dials)
+                left, others = left_by(others, used), used
+            s = torch.cat([moved[:, None], others], dim=1)
+        noise = self.draw_noise(batch)
+        return dataclasses.replace(batch, s=s, matched=matched, gain=gain, left=left, true=batch.s, noise=noise)
 
     def run(self, batch: Batch, iteration: int, last_checkpoint: str | None = None) -> str | None:
         """One iteration: G's step (Eq. 7 with D fixed), the EMA of G, then D's step on the same restored faces.
@@ -150,6 +173,12 @@ class TrainingStep:
         with self.engine.autocast(self.device):
             return [part.judged(self.nets.g(part.lq, part.s, noise=part.noise)) for part in parts]
 
+    def _restored_and_estimated(self, part: Batch) -> tuple[Tensor, Estimate | None]:
+        loss = self.options.estimate_opt
+        if loss is None:
+            return self.nets.g(part.lq, part.s, noise=part.noise), None
+        return self.nets.g(part.lq, part.s, noise=part.noise, estimate="detached" if loss.detach else "joint")
+
     def _generator_step(self, batch: Batch) -> tuple[list[Tensor], str | None]:
         logs, fakes, judge = _Sums(), [], None if self.nets.d is None else eng.bare(self.nets.d)
         judge_params = [p for p in judge.parameters() if p.requires_grad] if judge is not None else []
@@ -158,9 +187,10 @@ class TrainingStep:
                 part = batch.part(chosen)
                 with eng.sync_only(last, self.nets.g):
                     with self.engine.autocast(self.device):
-                        output = self.nets.g(part.lq, part.s, noise=part.noise)
+                        output, estimate = self._restored_and_estimated(part)
                     output = part.judged(output)
                     losses = self.criteria.generator(output, part, judge, self.engine)
+                    losses |= self.criteria.estimator(estimate, part)
                     self.g.backward(torch.stack(list(losses.values())).sum() * share)
                 fakes.append(output.detach())
                 logs.add(losses, share)
@@ -268,7 +298,7 @@ class TrainingStep:
 
 
 def batch_on(device: torch.device, data: dict[str, Any], net: nn.Module, engine: eng.Engine) -> Batch:
-    """A data set's batch (lq, gt, s, factor, base, valid) on the device.
+    """A data set's batch (lq, gt, s or conditions, factor, base, valid, contributions) on the device.
 
     Args:
         net: the bare generator, whose size and dial it must fit.
@@ -276,7 +306,7 @@ def batch_on(device: torch.device, data: dict[str, Any], net: nn.Module, engine:
     Raises:
         GCFSRError: the data set gives no s, or its images do not have the network's size.
     """
-    check_batch(data, net.out_size, net.blind)
+    check_batch(data, net.out_size, net.blind, net.conditions)
 
     def moved(value: Tensor) -> Tensor:
         return value.to(device, non_blocking=True)
@@ -284,22 +314,35 @@ def batch_on(device: torch.device, data: dict[str, Any], net: nn.Module, engine:
     lq = engine.image(moved(data["lq"]))
     gt, base, valid = (moved(data[key]) if key in data else None for key in ("gt", "base", "valid"))
     gt = gt if gt is None else engine.image(gt if valid is None else gt * valid)
-    s = None if net.blind else moved(data["s"]).to(lq.dtype).flatten()
+    s = None if net.blind else moved(told(data, net.conditions)).to(lq.dtype)
     factor = moved(torch.as_tensor(data.get("factor", 1.0)).expand(len(lq)))
-    return Batch(lq, gt, s, factor, base=base, valid=valid)
+    parts = data.get("contributions")
+    if parts is not None:
+        parts = moved(parts[:, [CONDITIONS.index(name) - 1 for name in net.conditions[1:]]])
+    return Batch(lq, gt, s, factor, base=base, valid=valid, contributions=parts)
 
 
-def check_batch(data: dict[str, Any], size: int, blind: bool) -> None:
+def told(data: dict[str, Any], conditions: Sequence[str]) -> Tensor:
+    """(N, k) the true conditions of a batch, in the network's order."""
+    if len(conditions) == 1:
+        return data["s"].reshape(-1, 1)
+    return data["conditions"][:, [CONDITIONS.index(name) for name in conditions]]
+
+
+def check_batch(data: dict[str, Any], size: int, blind: bool, conditions: Sequence[str] = CONDITIONS[:1]) -> None:
     """Checks that a data set, which need not be ours, gives what the network takes.
 
     Raises:
-        GCFSRError: it gives no s, or images of another size.
+        GCFSRError: it gives no s or conditions, or images of another size.
     """
     ours = "use MultiFactorDegradationDataset, or one that gives lq and gt at out_size in [-1, 1], s and factor"
     for key in ("lq", "gt"):
         if key in data and data[key].shape[-2:] != (size, size):
             height, width = data[key].shape[-2:]
             raise GCFSRError(f"datasets: {key} is {width}x{height}, network_g.out_size is {size}; {ours}")
+    if len(conditions) > 1 and ("conditions" not in data or data["conditions"].shape[1:] != (len(CONDITIONS),)):
+        names = ", ".join(CONDITIONS)
+        raise GCFSRError(f"datasets: network_g.conditions need samples with conditions ({len(CONDITIONS)},): {names}")
     if not blind and "s" not in data:
         raise GCFSRError(f"datasets: the data set gives no s, the factor divided by network_g's max_factor; {ours}")
 

@@ -148,7 +148,7 @@ def save_grid(view: View, dataset: Dataset, net: nn.Module, current_iter: int | 
     """One row per face: input | restored at several s | ground truth; goes to `visualization` and TensorBoard."""
     name, rows, dials = dataset.opt["name"], [], grid_dials(net, view.opt["val"].get("grid_factors"))
     for _, _, batch in view.batches(dataset, chunks(min(view.opt["val"]["grid"], len(dataset)), 1)):
-        restored = [view.restore(batch, s) for s in dials]
+        restored = [view.restore(batch, at_dial(batch, s)) for s in dials]
         rows.append(torch.cat([batch.lq, *restored, *([] if batch.gt is None else [batch.gt])], dim=3))
     (grid,) = images(torch.cat(rows, dim=2))
     write_png(Path(view.opt["path"]["visualization"]) / f"grid_{name}_{current_iter}.png", grid)
@@ -162,6 +162,13 @@ def grid_dials(net: nn.Module, factors: Sequence[float] | None) -> list[float | 
         return [None]
     chosen = factors or np.geomspace(net.min_factor, net.max_factor, 5)
     return [float(factor) / net.max_factor for factor in chosen]
+
+
+def at_dial(batch: Batch, s: float | None) -> Tensor | float | None:
+    """The batch's conditions with another factor."""
+    if s is None or batch.s is None:
+        return s
+    return torch.cat([torch.full_like(batch.s[:, :1], s), batch.s[:, 1:]], dim=1)
 
 
 def chunks(count: int, size: int) -> list[range]:

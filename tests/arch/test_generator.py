@@ -60,7 +60,7 @@ def test_sigmas_have_unit_length(s, variant):
     net = tiny(variant=variant, out_size=32)
     for size, (enc, gen) in net.sigmas(s).items():
         assert enc.shape == gen.shape == (1, net.encoder.skip[str(size)].weight.shape[0])
-        raw = sum(sigma.double() ** 2 for sigma in net.modulation.raw(torch.tensor([s]), size))
+        raw = sum(sigma.double() ** 2 for sigma in net.modulation.raw(torch.tensor([[s]]), size))
         torch.testing.assert_close((enc**2 + gen**2).double(), raw / (raw + 1e-8), atol=1e-6, rtol=0)
         if variant == "paper":
             assert (enc >= 0).all()

@@ -123,7 +123,7 @@ def test_generator_arrays(root, tmp_path, case, blind):
             sigmas = net.sigmas(s)
         for size, (enc, gen) in sigmas.items():
             seen[f"sigma_enc_{size}"], seen[f"sigma_gen_{size}"] = enc, gen
-            raw_enc, raw_gen = net.modulation.raw(torch.ones(1) if blind else s[:, 0], size)
+            raw_enc, raw_gen = net.modulation.raw(torch.ones(1, 1) if blind else s[:, :1], size)
             seen[f"scale1_raw_{size}"], seen[f"scale2_raw_{size}"] = raw_gen, raw_enc
         compared = sum(compare(data, f"{p}{name}", t) for name, t in seen.items() for p in {"", prefix})
         assert compared == len(seen) > 25

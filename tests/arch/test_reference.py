@@ -53,7 +53,7 @@ def test_fast_equals_plain(options, batch, strength, monkeypatch):
 def test_sigmas_equal_the_plain_ones(options):
     net, s = network(**options), torch.rand(5)
     for size, (enc, gen) in net.sigmas(s).items():
-        plain_enc, plain_gen = reference.sigmas(net, s, size)
+        plain_enc, plain_gen = reference.sigmas(net, s[:, None], size)
         torch.testing.assert_close(enc, plain_enc, atol=1e-6, rtol=1e-5)
         torch.testing.assert_close(gen, plain_gen, atol=1e-6, rtol=1e-5)
         assert not torch.allclose(enc, gen, atol=1e-2)  # so that an exchange would be seen

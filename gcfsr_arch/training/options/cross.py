@@ -23,7 +23,7 @@ LOSSES = (
 
 def cross_faults(options: dict[str, Any], is_train: bool) -> list[Fault]:
     """Faults of keys against one another: (path, what is wrong)."""
-    checks = [_blocks, _sizes, _factors, _grid, _scheduler, _losses, _loaders, _checkpoint, _wandb]
+    checks = [_blocks, _sizes, _factors, _dials, _grid, _scheduler, _losses, _loaders, _checkpoint, _wandb]
     return [fault for check in checks for fault in check(options, is_train)]
 
 
@@ -94,12 +94,36 @@ def _factors(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
     own = None if _get(options, "network_g", "blind") else _max_factor(options)
     for phase in _phases(options):
         block = options["datasets"][phase]
-        top = _number(block, "max_factor") or DEFAULT_MAX_FACTOR.get(str(_get(block, "type")))
+        default = _most_reduced(options, block) or DEFAULT_MAX_FACTOR.get(str(_get(block, "type")))
+        top = _number(block, "max_factor") or default
         if own and top and top != own:
             yield (
                 f"datasets.{phase}.max_factor",
                 f"is {top:g} but network_g's is {own:g}; they must agree, s = factor / max_factor",
             )
+
+
+def _most_reduced(options: Any, block: Any) -> float | None:
+    """What stands for s = 1 where the blind degradation feeds a network of several conditions."""
+    several = len(_get(options, "network_g", "conditions") or ()) > 1
+    if not several or _get(block, "type") != "BlindFaceDegradationDataset":
+        return None
+    default = DATASETS["BlindFaceDegradationDataset"].model_fields["downsample_range"].default
+    return (_numbers(block, "downsample_range") or default)[-1]
+
+
+def _dials(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
+    estimator, loss = _get(options, "network_g", "estimator"), _get(options, "train", "estimate_opt")
+    if is_train and estimator is True and loss is None:
+        yield "train.estimate_opt", "is missing, network_g.estimator needs it"
+    if loss is not None and estimator is not True:
+        yield "network_g.estimator", "must be true for train.estimate_opt"
+    if not _number(options, "train", "mismatch", "dials"):
+        return
+    if len(_get(options, "network_g", "conditions") or ()) < 2:
+        yield "train.mismatch.dials", "needs more than one of network_g.conditions"
+    if _get(options, "datasets", "train", "contributions") is not True:
+        yield "datasets.train.contributions", "must be true for train.mismatch.dials"
 
 
 def _max_factor(options: dict[str, Any]) -> float | None:

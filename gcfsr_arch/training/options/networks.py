@@ -17,6 +17,7 @@ from gcfsr_arch.training.options.types import (
     Weight,
 )
 
+Conditions = Annotated[list[Literal["factor", "blur", "noise", "jpeg"]], Field(min_length=1, max_length=4)]
 Taps = Annotated[list[Float], Field(min_length=1)]
 
 
@@ -42,6 +43,8 @@ class Generator(Network):
     feature_modulation: bool = Field(True, description="False: the encoder's features are added as they are.")
     min_factor: Positive = Field(4, description="Smallest factor the network is trained for.")
     max_factor: Positive | None = Field(None, description="s = factor / max_factor; 64 from 1024 pixels, else 32.")
+    estimator: bool = Field(False, description="A small head estimates the conditions from the encoder's features.")
+    conditions: Conditions = Field(["factor"], description="What s holds: factor, then any of blur, noise and jpeg.")
 
 
 class ReleasedBlind(Network):
@@ -161,6 +164,14 @@ class ConsistencyLoss(Section):
     loss_weight: Weight = 1.0
 
 
+class EstimateLoss(Section):
+    """Likelihood of the true conditions under the estimator's Gaussians."""
+
+    type: Literal["EstimateLoss"] = "EstimateLoss"
+    loss_weight: Weight = 0.1
+    detach: bool = Field(True, description="The estimator alone learns from it; False: the encoder, too.")
+
+
 class GanLoss(Section):
     """The adversarial loss (Eq. 6)."""
 
@@ -184,4 +195,8 @@ class Mismatch(Section):
     octaves: Weight = Field(description="How far at most, in factors of two.")
     gain: Weight | None = Field(
         None, description="Detail is to be (moved / true)^gain of the true dial's; every loss then holds moved dials."
+    )
+    dials: Share = Field(
+        0,
+        description="Share of the settings of blur, noise and jpeg that is moved; the data set needs contributions.",
     )

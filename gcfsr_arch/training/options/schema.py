@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 from gcfsr_arch.training.options.data import Dataset, one_of
 from gcfsr_arch.training.options.networks import (
     ConsistencyLoss,
+    EstimateLoss,
     FeatureLoss,
     GanLoss,
     IdentityLoss,
@@ -124,6 +125,7 @@ class Losses(Section):
     identity_opt: IdentityLoss | None = None
     consistency_opt: ConsistencyLoss | None = None
     gan_opt: GanLoss | None = None
+    estimate_opt: EstimateLoss | None = None
     mismatch: Mismatch | None = None
 
 

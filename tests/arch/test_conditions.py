@@ -1,0 +1,179 @@
+"""Several conditions: every form of s, maps against the reference, growth from one condition, names in checkpoints."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gcfsr_arch import GCFSR, GCFSRError, load_generator, reference, save_generator
+from gcfsr_arch.checkpoint import read_state
+from gcfsr_arch.conditions import CONDITIONS, per_condition
+from gcfsr_arch.growth import grow
+
+K, LEVELS = len(CONDITIONS), 2
+
+
+def network(conditions=CONDITIONS, seed=0, **options):
+    """A real network of milliseconds whose parameters are all random."""
+    torch.manual_seed(seed)
+    net = GCFSR(32, narrow=1 / 32, num_style_feat=16, conditions=conditions, **options)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.endswith("bias") or "noise_strength" in name:
+                parameter += 0.3 * torch.randn(parameter.shape)
+    return net.eval()
+
+
+def images(batch=2):
+    return torch.rand(batch, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def settings_of(batch=2):
+    return torch.rand(batch, K, generator=torch.Generator().manual_seed(2))
+
+
+@torch.no_grad()
+def test_every_form_of_s_means_the_same():
+    net, x, s = network(), images(), settings_of()
+    expected = net(x, s, noise="zero")
+    by_name = {name: s[:, i] for i, name in enumerate(CONDITIONS)}
+    by_level = s[:, None].expand(-1, LEVELS, -1)
+    maps = s[:, :, None, None].expand(-1, -1, 8, 8)
+    mixed = {**by_name, "noise": maps[:, 2:3], "jpeg": by_name["jpeg"][:, None]}
+    for form in (by_name, by_level, maps, mixed):
+        torch.testing.assert_close(net(x, form, noise="zero"), expected, atol=1e-5, rtol=1e-4)
+    by_name["blur"] = by_level[:, :, 1]
+    torch.testing.assert_close(net(x, by_name, noise="zero"), expected)
+
+
+@torch.no_grad()
+def test_an_absent_degradation_is_zero_and_each_condition_acts():
+    net, x = network(), images(1)
+    none = net(x, torch.tensor([[0.5, 0, 0, 0]]), noise="zero")
+    assert torch.equal(net(x, {"factor": 0.5}, noise="zero"), none)
+    changed = [net(x, {"factor": 0.5, name: 0.9}, noise="zero") for name in CONDITIONS[1:]]
+    for image in changed:
+        assert (image - none).abs().max() > 1e-3
+    assert (changed[0] - changed[1]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("form", ["vector", "levels", "maps"])
+def test_the_network_equals_its_reference(form):
+    net, x, draw = network(), images(), torch.Generator().manual_seed(3)
+    shape = {"vector": (2, K), "levels": (2, LEVELS, K), "maps": (2, K, 20, 28)}[form]
+    s, noise = torch.rand(shape, generator=draw), [torch.randn(shape) for shape in net.noise_shapes(2)]
+    torch.testing.assert_close(net(x, s, noise=noise), reference.generate(net, x, s, noise), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_large_map_is_computed_in_parts(monkeypatch):
+    net, s = network(), torch.rand(1, K, 32, 32)
+    whole = net.sigmas(s)
+    monkeypatch.setattr("gcfsr_arch.modulation.PIXELS", 100)
+    for size, pair in net.sigmas(s).items():
+        torch.testing.assert_close(pair.enc, whole[size].enc)
+        torch.testing.assert_close(pair.enc**2 + pair.gen**2, torch.ones_like(pair.enc), atol=1e-4, rtol=0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=K, max_size=K))
+def test_a_network_grown_to_several_conditions_is_the_same_function_at_every_setting(values):
+    small = network(("factor",))
+    large, x = grow(small, network(seed=1)), images(1)
+    with torch.no_grad():
+        grown, expected = large(x, torch.tensor([values]), noise="zero"), small(x, values[0], noise="zero")
+    torch.testing.assert_close(grown, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_new_conditions_of_a_grown_network_learn():
+    large = grow(network(("factor",)), network(seed=1)).train()
+    large(images(), settings_of()).square().mean().backward()
+    assert (large.modulation.hidden[0].weight.grad[:, 1:] != 0).any(0).all()
+
+
+def test_conditions_in_another_order_do_not_grow():
+    with pytest.raises(GCFSRError, match="the new ones come behind"):
+        grow(network(("factor", "noise")), network())
+
+
+def test_a_checkpoint_carries_its_conditions(tmp_path):
+    save_generator(network(("factor", "noise")), tmp_path / "two.safetensors")
+    assert load_generator(tmp_path / "two.safetensors").conditions == ("factor", "noise")
+
+
+def test_a_checkpoint_of_one_condition_does_not_name_it(tmp_path):
+    """So that it is, byte for byte, what it was before there were several."""
+    save_generator(network(("factor",)), tmp_path / "one.safetensors")
+    assert b"conditions" not in (tmp_path / "one.safetensors").read_bytes()
+    _, config = read_state(tmp_path / "one.safetensors")
+    assert config is not None
+    assert config.conditions == ("factor",)
+
+
+@torch.no_grad()
+def test_a_trace_serves_other_batches():
+    net, x, s = network(), images(3), settings_of(3)
+    batch = torch.export.Dim("batch", min=1, max=64)
+
+    class Fixed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x, s):
+            return self.net(x, s, noise="zero")
+
+    shapes = ({0: batch}, {0: batch})
+    program = torch.export.export(Fixed(), (images(2), settings_of(2)), dynamic_shapes=shapes)
+    torch.testing.assert_close(program.module()(x, s), net(x, s, noise="zero"), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("s", "words"),
+    [
+        (0.5, r"s of shape \(\): pass \(N, 4\) for factor, blur, noise, jpeg"),
+        (torch.rand(4), r"s of shape \(4,\): pass \(N, 4\)"),
+        (torch.rand(2, 3), r"s of shape \(2, 3\): pass \(N, 4\)"),
+        (torch.rand(2, 1, 8, 8), r"\(2, 1, 8, 8\).* maps \(N, 4, H, W\)"),
+        ({"factor": 0.5, "haze": 0.1}, "'haze' is no condition of this network; it has factor, blur, noise, jpeg"),
+        ({"noise": 0.5}, "'factor' is missing"),
+        ({"factor": 0.5, "noise": 1.5}, "noise: s = 1.5"),
+        ({"factor": 0.5, "noise": torch.rand(2, 7)}, r"noise: s of shape \(2, 7\)"),
+        ({"factor": torch.rand(2), "noise": torch.rand(3)}, "batches of 2 and 3"),
+        ({"factor": torch.rand(1, LEVELS), "noise": torch.rand(1, 1, 8, 8)}, "factor: strengths by level"),
+        ({"factor": torch.rand(1, 1, 8, 8), "noise": torch.rand(1, 1, 8, 9)}, "maps of 8x8 and 8x9"),
+    ],
+    ids=str,
+)
+def test_an_ambiguous_or_wrong_s_ends_in_one_line(s, words):
+    with pytest.raises(GCFSRError, match=words) as caught:
+        network()(images(), s)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"conditions": ()}, "conditions"),
+        ({"conditions": ("noise", "factor")}, "must be 'factor', then"),
+        ({"conditions": ("factor", "noise", "noise")}, "once at most"),
+        ({"conditions": ("factor", "haze")}, "haze"),
+        ({"conditions": "factor"}, "conditions"),
+        ({"conditions": ["factor"] * 1000}, "conditions"),
+        ({"conditions": ("factor", 3)}, "conditions"),
+        ({"conditions": ("factor", "noise"), "blind": True}, "blind: false"),
+        ({"conditions": ("factor", "noise"), "variant": "released"}, "variant: paper"),
+    ],
+    ids=str,
+)
+def test_wrong_conditions_are_refused(options, words):
+    with pytest.raises(GCFSRError, match=words) as caught:
+        GCFSR(32, narrow=1 / 32, **options)
+    assert len(str(caught.value)) < 300
+
+
+def test_one_condition_keeps_its_forms():
+    like = torch.zeros(1)
+    for s in (0.5, torch.tensor(0.5), torch.tensor([0.5]), torch.tensor([[0.5]]), torch.full((1, LEVELS), 0.5)):
+        assert torch.equal(per_condition(s, ("factor",), LEVELS, like), torch.full((1, LEVELS, 1), 0.5))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gcfsr_arch import GCFSR, load_generator
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.estimator import Estimate
 from gcfsr_arch.precision import has_bf16
 
 # name: module with a function open_backend(path, device, dtype, compiled) -> Backend
@@ -30,6 +31,8 @@ class Backend(Protocol):
     min_factor: float
     max_factor: float
     blind: bool
+    conditions: tuple[str, ...]  # what s holds, the factor first
+    estimates: bool  # whether `estimate` works
     rounded_input: bool  # trained on an enlarged image of 8 bits, as the released form is
 
     def noise_shapes(self, batch: int = 1) -> list[tuple[int, ...]]:
@@ -42,6 +45,10 @@ class Backend(Protocol):
 
     def decode(self, features: Any, s: Tensor | None, noise: str | list[Tensor], seed: int | None) -> Tensor:
         """Features -> (N, 3, out_size, out_size) RGB; s, noise and seed as `GCFSR.decode` takes them."""
+        ...
+
+    def estimate(self, features: Any) -> Estimate:
+        """The conditions that the features tell, (N, k) in [0, 1]; only where `estimates`."""
         ...
 
     def restore(self, x: Tensor, s: Tensor | None, noise: str | list[Tensor], seed: int | None) -> Tensor:
@@ -70,6 +77,7 @@ class TorchBackend:
         self.net = net.to(memory_format=torch.channels_last).to(self.device).eval()  # as convolutions want the weights
         self.out_size, self.sizes, self.blind = net.out_size, net.sizes, net.blind
         self.min_factor, self.max_factor = net.min_factor, net.max_factor
+        self.conditions, self.estimates = net.conditions, net.config.estimator
         self.rounded_input = net.config.variant == "released"
         self._encode: Callable = torch.compile(net.encode) if compiled else net.encode
         self._decode: Callable = torch.compile(net.decode) if compiled else net.decode
@@ -89,6 +97,11 @@ class TorchBackend:
         """See `GCFSR.decode`; always float32."""
         with self._precision():
             return self._decode(features, None if s is None else s.to(self.device), noise, seed).float()
+
+    @torch.inference_mode()
+    def estimate(self, features: Any) -> Estimate:
+        """See `GCFSR.estimate`."""
+        return self.net.estimate(features)
 
     def restore(self, x: Tensor, s: Tensor | None, noise: str | list[Tensor], seed: int | None) -> Tensor:
         """See `Backend.restore`."""

@@ -97,8 +97,9 @@ def trace_whole(net: GCFSR, noise: str = "input", seed: int = 0) -> torch.export
 def export_onnx(net: GCFSR, target: Path, parts: str = "two", noise: str = "input", seed: int = 0) -> list[Path]:
     """Writes a network as ONNX; images are (N, 3, S, S) RGB in [-1, 1] at the network's size.
 
-    Inputs are `x`, `s` (N, levels) in [0, 1] (not for a blind network) and, with `noise="input"`, `noise_0`, ...
-    (N, 1, r, r) normal maps; between the two files go `top`, `w` and `skip_16`, ...; the output is `image`.
+    Inputs are `x`, `s` (N, levels) or, of k conditions, (N, levels, k) in [0, 1] (not for a blind network) and, with
+    `noise="input"`, `noise_0`, ... (N, 1, r, r) normal maps; between the two files go `top`, `w` and `skip_16`, ...;
+    the output is `image`.
 
     Args:
         net: the network.
@@ -170,7 +171,8 @@ def _example(net: GCFSR) -> Tensor:
 
 
 def _dial(net: GCFSR, noise: str) -> list[Tensor]:
-    s = [] if net.blind else [torch.full((2, len(net.sizes)), 0.5)]
+    shape = (2, len(net.sizes), *([len(net.conditions)] if len(net.conditions) > 1 else []))
+    s = [] if net.blind else [torch.full(shape, 0.5)]
     return s + ([torch.zeros(shape) for shape in net.noise_shapes(2)] if noise == "input" else [])
 
 

@@ -14,8 +14,10 @@ from torch import Tensor
 
 import gcfsr_arch
 from gcfsr_arch import GCFSR, load_generator
+from gcfsr_arch.conditions import per_condition
 from gcfsr_arch.config import GCFSRConfig
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.estimator import Estimate
 from gcfsr_arch.files import make_folder, write_atomic
 from gcfsr_arch.generator import Noise, noise_maps
 from gcfsr_inference.documents import read_document
@@ -42,6 +44,7 @@ class ExportedBackend:
             net = GCFSR(**known.to_dict())
         self.out_size, self.sizes, self.blind = net.out_size, net.sizes, net.blind
         self.min_factor, self.max_factor = net.min_factor, net.max_factor
+        self.conditions, self.estimates = net.conditions, False
         self.rounded_input = net.config.variant == "released"
         self.encoder, self.decoder, self.name, self.whole = encoder, decoder, name, whole
         self.noise_shapes = net.noise_shapes
@@ -59,6 +62,12 @@ class ExportedBackend:
         batch = max(len(features[0]), 1 if s is None else len(s))
         inputs = [_rows(array, batch) for array in features]
         return torch.from_numpy(self.decoder([*inputs, *self._dial(batch, s, noise, seed)])[0])
+
+    def estimate(self, features: Any) -> Estimate:
+        """Raises GCFSRError: exported graphs do not hold the estimator."""
+        raise GCFSRError(
+            f"the backend {self.name} cannot read dials from the image; give numbers, or use --backend torch"
+        )
 
     def restore(self, x: Tensor, s: Tensor | None, noise: Noise, seed: int | None) -> Tensor:
         """See `backends.Backend.restore`; errors as of `decode`."""
@@ -80,10 +89,10 @@ class ExportedBackend:
     def _levels(self, s: Tensor | None) -> np.ndarray:
         if s is None:
             raise GCFSRError("s is missing: this network is not blind; pass s = factor / max_factor")
-        if s.ndim > 2:
+        if s.ndim > 3:
             raise GCFSRError(f"--s-map: the backend {self.name} takes one strength per face; use --backend torch")
-        rows = s.float().cpu().numpy().reshape(len(s), -1)
-        return np.broadcast_to(rows, (len(rows), len(self.sizes)))
+        levels = per_condition(s.float().cpu(), self.conditions, len(self.sizes), torch.zeros(1)).numpy()
+        return levels if len(self.conditions) > 1 else levels[:, :, 0]
 
 
 def cached(path: Path, form: str, write: Callable[[GCFSR, Path], None], made: Sequence[str]) -> tuple[dict, Path]:

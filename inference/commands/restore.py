@@ -42,6 +42,8 @@ def _add_dial(group: argparse._ArgumentGroup) -> None:
     )
     add("--s-map", metavar="MASK", help="strength by place: black is the least, white the most; size of the image")
     add("--s-levels", metavar="A,B,...", help="strength by level, from 16 pixels up")
+    for name, what in (("--deblur", "blur"), ("--denoise", "noise"), ("--dejpeg", "compression")):
+        add(name, metavar="X", help=f"how much {what} is removed, in [0, 1], or auto: as much as the face has [auto]")
     add("--noise", choices=["fixed", "random", "zero"], default="fixed", help="[fixed]; random differs by image")
     add("--seed", type=int, default=0, help="of the noise [0]; the same command gives the same bytes")
 
@@ -90,7 +92,7 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int:
     """Checks the options that exclude each other, then restores."""
     from gcfsr_arch.errors import GCFSRError
-    from gcfsr_inference.restore.dial import check_seed, parse_factor
+    from gcfsr_inference.restore.dial import DIALS, check_seed, parse_dial, parse_factor
 
     args.factor = parse_factor(str(args.factor))
     dials = {"--s": args.s, "-w": args.w, "--s-map": args.s_map, "--s-levels": args.s_levels}
@@ -99,6 +101,8 @@ def run(args: argparse.Namespace) -> int:
         given.insert(0, "--factor")
     if len(given) > 1:
         raise GCFSRError(f"{given[0]} and {given[1]}: both set the dial; give one of them")
+    for name in DIALS:
+        setattr(args, name, parse_dial(f"--{name}", getattr(args, name)))
     check_seed(args.seed)
     for name, value, least in (("--batch", args.batch, 1), ("--draws", args.draws, 0),
                                ("--max-pixels", args.max_pixels, 1)):  # fmt: skip

@@ -20,13 +20,14 @@ from gcfsr_inference.photo.detect import LandmarkFile, build_detector, find_dete
 from gcfsr_inference.photo.detection import Detector
 from gcfsr_inference.photo.photograph import PhotoOptions
 from gcfsr_inference.restore.dial import (
+    DIALS,
     check_strength,
     parse_levels,
     strength_map,
     strength_of_factor,
     strength_of_fidelity,
 )
-from gcfsr_inference.restore.restorer import Restorer, Strength
+from gcfsr_inference.restore.restorer import Restorer, Setting
 from gcfsr_inference.restore.runner import FaceRunner, Settings
 
 
@@ -125,10 +126,14 @@ def settings_of(args: Namespace, restorer: Restorer, mask: np.ndarray | None) ->
     if args.factor != "auto" and not restorer.blind:
         strength_of_factor(args.factor, restorer)  # raises where it is out of range
     strength = strength_of(args, restorer, mask)
-    return Settings(args.factor, strength, args.noise, args.seed, args.report, args.lock, args.draws)
+    dials = {name: getattr(args, option) for option, name in DIALS.items() if getattr(args, option, None) is not None}
+    for option, name in DIALS.items():
+        if name in dials and name not in restorer.conditions[1:]:
+            raise GCFSRError(f"--{option}: this checkpoint has no dial for it; it has {', '.join(restorer.conditions)}")
+    return Settings(args.factor, strength, dials, args.noise, args.seed, args.report, args.lock, args.draws)
 
 
-def strength_of(args: Namespace, restorer: Restorer, mask: np.ndarray | None) -> Strength | None:
+def strength_of(args: Namespace, restorer: Restorer, mask: np.ndarray | None) -> Setting | None:
     """What --s, -w, --s-levels or --s-map mean; None where the factor decides."""
     if args.s is not None:
         return check_strength(args.s)

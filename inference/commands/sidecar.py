@@ -23,6 +23,9 @@ class Options(Part):
     w: Number | None = None
     s_map: Name | None = None
     s_levels: str | None = None
+    deblur: Number | Literal["auto"] | None = None
+    denoise: Number | Literal["auto"] | None = None
+    dejpeg: Number | Literal["auto"] | None = None
     device: str | None = None
     dtype: Literal["fp32", "bf16"] | None = None
     backend: str | None = None

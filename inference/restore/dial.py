@@ -11,6 +11,9 @@ from gcfsr_arch.errors import GCFSRError
 MAX_SEED = 2**63 - 2**32 - 1  # torch takes 64 bits, and "random" noise adds 32 bits of the image's own
 
 
+DIALS = {"deblur": "blur", "denoise": "noise", "dejpeg": "jpeg"}  # option of `gcfsr restore`: condition
+
+
 class Range(Protocol):
     """What the dial needs to know of a network."""
 
@@ -68,6 +71,16 @@ def parse_factor(text: str) -> float | str:
         return float(text)
     except ValueError:
         raise GCFSRError(f"--factor {text!r}: a number or 'auto'") from None
+
+
+def parse_dial(option: str, text: str | None) -> float | str | None:
+    """'auto' or a number in [0, 1], as `--denoise` takes it; None where it was not given."""
+    if text is None or str(text).strip().lower() == "auto":
+        return None if text is None else "auto"
+    try:
+        return check_strength(float(text))
+    except (ValueError, GCFSRError):
+        raise GCFSRError(f"{option} {text}: a number in [0, 1] or 'auto'") from None
 
 
 def parse_levels(text: str, sizes: Sequence[int]) -> list[float]:

@@ -5,7 +5,7 @@ Everything that restores calls it: `gcfsr restore`, photographs and video, `eval
 
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gcfsr_arch.conditions import per_condition
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.backends.backend import Backend, choose_backend
 from gcfsr_inference.restore.arrays import check_face, network_input, network_output
@@ -23,7 +24,13 @@ from gcfsr_inference.restore.hashes import array_hash, file_hash, image_seed
 from gcfsr_inference.restore.weights import resolve_checkpoint
 
 NOISES = ("fixed", "random", "zero")
-Strength = float | Sequence[float] | np.ndarray  # one number, one per level, or a map (H, W)
+Setting = float | Sequence[float] | np.ndarray  # one number, one per level, or a map (H, W)
+Strength = Setting | Mapping[str, "Setting | str"]  # of the factor's dial, or by condition, where a word is "auto"
+
+
+def to_be_read(s: Strength | None) -> bool:
+    """Whether a condition is to be read from the image."""
+    return isinstance(s, Mapping) and any(isinstance(value, str) for value in s.values())
 
 
 class Restorer:
@@ -42,6 +49,7 @@ class Restorer:
         self.backend, self.path, self.kept = backend, path, kept
         self.out_size, self.sizes, self.blind = backend.out_size, backend.sizes, backend.blind
         self.min_factor, self.max_factor = backend.min_factor, backend.max_factor
+        self.conditions = backend.conditions
         self._features: OrderedDict[str, Any] = OrderedDict()
 
     @classmethod
@@ -79,7 +87,7 @@ class Restorer:
         self,
         image: np.ndarray,
         factor: float | str = "auto",
-        s: Strength | None = None,
+        s: Strength | str | None = None,
         noise: str = "fixed",
         seed: int = 0,
     ) -> np.ndarray:
@@ -88,7 +96,9 @@ class Restorer:
         Args:
             image: the face, see the class.
             factor: upscaling factor in [min_factor, max_factor], or "auto" (estimated from the image).
-            s: strength in [0, 1] instead of `factor`: a number, one number per level (16 pixels first), or a map.
+            s: strength in [0, 1] instead of `factor`: a number, one number per level (16 pixels first), or a map. For a
+                network of several conditions also a dictionary such as {"factor": 0.5, "noise": "auto"}; what it
+                leaves out is read from the image, as "auto" says.
             noise: "fixed", "random" (a new one per seed and image) or "zero".
             seed: chooses the noise; the same call gives the same result.
 
@@ -98,14 +108,15 @@ class Restorer:
         Raises:
             GCFSRError: an image that is not an aligned face, or a value out of range.
         """
-        strength = self.strength(image, factor, s)
-        return self.decode(self.encode(image), strength, noise=noise, seed=image_seed(image, seed, noise), like=image)
+        features = self.encode(image)
+        strength = self.settled([self.strength(image, factor, s)], features)[0]
+        return self.decode(features, strength, noise=noise, seed=image_seed(image, seed, noise), like=image)
 
     def restore_batch(
         self,
         images: Sequence[np.ndarray],
         factor: float | str = "auto",
-        s: Strength | None = None,
+        s: Strength | str | None = None,
         noise: str = "fixed",
         seed: int = 0,
     ) -> list[np.ndarray]:
@@ -119,17 +130,43 @@ class Restorer:
         """`restore` of one image at several factors; the encoder runs once. Arguments as there."""
         strengths = [self.strength(image, factor) for factor in factors]
         features, seed = self.encode(image), image_seed(image, seed, noise)
-        return [self.decode(features, s, noise=noise, seed=seed, like=image) for s in strengths]
+        told = [self.settled([s], features)[0] for s in strengths]
+        return [self.decode(features, s, noise=noise, seed=seed, like=image) for s in told]
 
     def run_batch(
         self, images: Sequence[np.ndarray], strengths: Sequence[Strength | None], noise: str, seeds: Sequence[int]
     ) -> list[np.ndarray]:
         """One pass over images with a strength and a seed each (see `strength` and `image_seed`)."""
+        return self.run_told(images, strengths, noise, seeds)[0]
+
+    def run_told(
+        self, images: Sequence[np.ndarray], strengths: Sequence[Strength | None], noise: str, seeds: Sequence[int]
+    ) -> tuple[list[np.ndarray], list[Strength | None]]:
+        """`run_batch`, and the strengths with what was read from the images in place of "auto"."""
         if not images:
-            return []
-        x = torch.cat([self.input(image) for image in images])
-        out = self.backend.restore(x, self.stack(strengths), self.noise(noise, seeds), seeds[0])
-        return [network_output(face, image) for face, image in zip(out, images, strict=True)]
+            return [], []
+        x, told = torch.cat([self.input(image) for image in images]), list(strengths)
+        if any(to_be_read(s) for s in strengths):
+            features = self.backend.encode(x)
+            told = self.settled(strengths, features)
+            out = self.backend.decode(features, self.stack(told), self.noise(noise, seeds), seeds[0])
+        else:
+            out = self.backend.restore(x, self.stack(told), self.noise(noise, seeds), seeds[0])
+        return [network_output(face, image) for face, image in zip(out, images, strict=True)], told
+
+    def settled(self, strengths: Sequence[Strength | None], features: Any) -> list[Strength | None]:
+        """The strengths of N images with what the estimator reads from their features in place of "auto".
+
+        Raises:
+            GCFSRError: the network has no estimator, or its backend does not run it.
+        """
+        if not any(to_be_read(s) for s in strengths):
+            return list(strengths)
+        found = self.backend.estimate(features).mean.cpu().tolist()
+        return [
+            {n: found[i][self.conditions.index(n)] if v == "auto" else v for n, v in s.items()} if to_be_read(s) else s
+            for i, s in enumerate(strengths)
+        ]
 
     def input(self, image: np.ndarray) -> Tensor:
         """The network's input, (1, 3, out_size, out_size): see `arrays.network_input`.
@@ -186,27 +223,44 @@ class Restorer:
     def strength(self, image: np.ndarray, factor: float | str = "auto", s: Strength | None = None) -> Strength | None:
         """The strength that `factor` or `s` mean for an image; None for a blind network.
 
+        The factor's "auto" is settled here, from the image's spectrum. With several conditions the result is a
+        dictionary of all of them, in which others may be "auto" (see `settled`): those that s leaves out, where the
+        network estimates them, otherwise 0.
+
         Raises:
-            GCFSRError: out of range, or a dial was given to a blind network.
+            GCFSRError: out of range, an unknown condition, or a dial was given to a blind network.
         """
         if self.blind:
             if s is not None or factor != "auto":
                 raise GCFSRError("this checkpoint is blind: it has no dial; leave out --factor, --s and -w")
             return None
-        if s is not None:
-            return s
-        if factor == "auto":
-            factor = clip_factor(estimate_factor(image, self.out_size), self)
-        return strength_of_factor(float(factor), self)
+        by_name = s if isinstance(s, Mapping) else {} if s is None or isinstance(s, str) else {"factor": s}
+        if isinstance(s, str) and s != "auto":
+            raise GCFSRError(f"s: {s!r}; pass 'auto', numbers in [0, 1], or a dictionary by condition")
+        for name in by_name:
+            if name not in self.conditions:
+                names = ", ".join(self.conditions)
+                raise GCFSRError(f"{name}: this checkpoint has no dial for it; it has {names}")
+        own = by_name.get("factor", "auto")
+        if isinstance(own, str):
+            if factor == "auto":
+                factor = clip_factor(estimate_factor(image, self.out_size), self)
+            own = strength_of_factor(float(factor), self)
+        if len(self.conditions) == 1:
+            return own
+        rest = "auto" if self.backend.estimates else 0.0
+        return {"factor": own} | {name: by_name.get(name, rest) for name in self.conditions[1:]}
 
     def stack(self, strengths: Sequence[Strength | None]) -> Tensor | None:
-        """Strengths of one kind -> (N, 1), (N, levels) or (N, 1, H, W) float32.
+        """Strengths -> (N, 1), (N, levels) or (N, 1, H, W) float32; with k conditions (N, levels, k) or (N, k, H, W).
 
         Raises:
             GCFSRError: a value outside [0, 1], a wrong count of levels, or none for a network with a dial.
         """
         if self.blind:
             return None
+        if len(self.conditions) > 1:
+            return self._stack_conditions(strengths)
         rows = [np.asarray(np.nan if s is None else s, np.float32) for s in strengths]
         for row in rows:
             check_strength(float(row.max() if np.isfinite(row).all() else np.nan))
@@ -218,6 +272,24 @@ class Restorer:
             rows = [np.broadcast_to(row, max(shapes, key=len)) for row in rows]
         stacked = torch.from_numpy(np.stack(rows))
         return stacked[:, None] if stacked.ndim in (1, 3) else stacked
+
+    def _stack_conditions(self, strengths: Sequence[Strength | None]) -> Tensor:
+        """`stack` for several conditions: (N, levels, k), or (N, k, H, W) where one is a map."""
+        rows = []
+        for strength in strengths:
+            if strength is None:
+                raise GCFSRError("s: this checkpoint has a dial; pass a strength")
+            row = strength if isinstance(strength, Mapping) else {"factor": strength}
+            values = {name: np.asarray(np.nan if isinstance(v, str) else v, np.float32) for name, v in row.items()}
+            for value in values.values():
+                check_strength(float(value.max() if np.isfinite(value).all() else np.nan))
+                check_strength(float(value.min()))
+            tensors = {name: torch.from_numpy(v[None, None] if v.ndim == 2 else v[None]) for name, v in values.items()}
+            rows.append(per_condition(tensors, self.conditions, len(self.sizes), torch.zeros(1)))
+        size = next((row.shape[2:] for row in rows if row.ndim == 4), None)
+        if size is not None:
+            rows = [row if row.ndim == 4 else row[:, 0, :, None, None].expand(-1, -1, *size) for row in rows]
+        return torch.cat(rows)
 
     def noise(self, noise: str, seeds: Sequence[int]) -> str | list[Tensor]:
         """What a backend takes as noise; "random" becomes maps that depend on each image's own seed only.

@@ -1,6 +1,6 @@
 """A `Restorer` under one setting, face by face: what aligned files, photographs and video share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -8,12 +8,13 @@ import cv2
 import numpy as np
 import torch
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.restore.arrays import network_output
 from gcfsr_inference.restore.autofactor import estimate_factor
 from gcfsr_inference.restore.consistency import Consistency, LockCost, consistency, lock
 from gcfsr_inference.restore.dial import clip_factor, strength_of_factor
 from gcfsr_inference.restore.hashes import image_seed
-from gcfsr_inference.restore.restorer import Restorer, Strength
+from gcfsr_inference.restore.restorer import Restorer, Setting, Strength
 
 BLIND_LEAST = 1.25  # a blind network states no least factor; below this it worsens clean faces and worn ones
 
@@ -25,6 +26,8 @@ class Settings:
     Attributes:
         factor: "auto" or a factor; not used where `s` is given.
         s: a strength for every face: a number, one per level, or a map (H, W).
+        dials: settings of the other conditions by name, numbers or "auto"; those left out are "auto" where the network
+            estimates them, otherwise 0.
         noise, seed: as in `Restorer.restore`.
         measure: compare each result with its input.
         lock: project each result back onto its input.
@@ -32,7 +35,8 @@ class Settings:
     """
 
     factor: float | str = "auto"
-    s: Strength | None = None
+    s: Setting | None = None
+    dials: Mapping[str, float | str] = field(default_factory=dict)
     noise: str = "fixed"
     seed: int = 0
     measure: bool = False
@@ -72,6 +76,7 @@ class FaceRecord:
         cost: of locking, if locked.
         largest_spread: over the noise draws, if any were made, in 8-bit steps.
         strength: what was given instead of a factor: a number, one per level, or the face's map (S, S).
+        conditions: the dials of a network of several conditions, but the factor's.
     """
 
     factor: float | None
@@ -81,7 +86,8 @@ class FaceRecord:
     consistency: Consistency | None = None
     cost: LockCost | None = None
     largest_spread: float | None = None
-    strength: Strength | None = field(default=None, repr=False)
+    strength: Setting | None = field(default=None, repr=False)
+    conditions: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The numbers, for JSON."""
@@ -90,6 +96,8 @@ class FaceRecord:
         }  # fmt: skip
         if isinstance(self.strength, float):
             numbers["s"] = self.strength
+        if self.conditions:
+            numbers["conditions"] = {name: round(value, 4) for name, value in self.conditions.items()}
         if self.consistency:
             numbers["consistency"] = asdict(self.consistency)
         if self.cost:
@@ -135,6 +143,10 @@ class FaceRunner:
         self.least_factor = BLIND_LEAST if restorer.blind else restorer.min_factor
         if restorer.blind and (self.settings.factor != "auto" or self.settings.s is not None):
             restorer.strength(np.empty(0), self.settings.factor, self.settings.s)  # raises: a blind one has no dial
+        for name in self.settings.dials:
+            if name not in restorer.conditions[1:]:
+                names = ", ".join(restorer.conditions)
+                raise GCFSRError(f"{name}: this checkpoint has no dial for it; it has {names}")
 
     def prepare(self, crop: np.ndarray, scale: float = 1.0, factor: float | None = None) -> FaceInput:
         """Estimates what one face holds, and sets its dial.
@@ -157,18 +169,20 @@ class FaceRunner:
         settings, crops = self.settings, [face.crop for face in faces]
         strengths = [self._strength(face) for face in faces]
         seeds = [image_seed(crop, settings.seed, settings.noise) for crop in crops]
-        images = self.restorer.run_batch(crops, strengths, settings.noise, seeds)
+        images, strengths = self.restorer.run_told(crops, strengths, settings.noise, seeds)
         return [
             self._finish(face, FaceRecord(self._dial(face), face.input_factor, seed, len(faces)), strength, image)
             for face, seed, strength, image in zip(faces, seeds, strengths, images, strict=True)
         ]
 
     def _strength(self, face: FaceInput) -> Strength | None:
-        if face.strengths is not None:
-            return face.strengths
-        if self.settings.s is not None or self.restorer.blind:
+        if self.restorer.blind:
             return self.settings.s
-        return strength_of_factor(face.factor, self.restorer)
+        own = self.settings.s if face.strengths is None else face.strengths
+        own = strength_of_factor(face.factor, self.restorer) if own is None else own
+        if len(self.restorer.conditions) == 1:
+            return own
+        return self.restorer.strength(face.crop, s={"factor": own, **self.settings.dials})
 
     def _dial(self, face: FaceInput) -> float | None:
         direct = face.strengths is not None or self.settings.s is not None or self.restorer.blind
@@ -177,7 +191,11 @@ class FaceRunner:
     def _finish(self, face: FaceInput, record: FaceRecord, strength: Strength | None, image: np.ndarray) -> FaceResult:
         """Locks, measures and draws, as the settings ask."""
         settings, draws = self.settings, None
-        record.strength = strength if record.factor is None else None
+        own = strength
+        if isinstance(strength, Mapping):
+            own = strength["factor"]
+            record.conditions = {name: value for name, value in strength.items() if name != "factor"}
+        record.strength = own if record.factor is None else None
         shrink = max(record.input_factor, self.restorer.min_factor)  # a sharper input leaves nothing to restore
         if settings.lock:
             image, record.cost = lock(image, face.crop, shrink)

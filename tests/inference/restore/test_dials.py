@@ -1,0 +1,125 @@
+"""Several dials in restoring: what is said, what is read from the image, and what is refused."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from gcfsr_arch import GCFSR, GCFSRError, save_generator
+from gcfsr_arch.conditions import CONDITIONS
+from gcfsr_inference.backends.backend import TorchBackend
+from gcfsr_inference.cli import main
+from gcfsr_inference.restore.restorer import Restorer
+from gcfsr_inference.restore.runner import FaceRunner, Settings
+
+FACE = np.random.default_rng(0).integers(0, 256, (24, 24, 3)).astype(np.uint8)
+
+
+def network(**options) -> GCFSR:
+    torch.manual_seed(0)
+    net = GCFSR(32, narrow=1 / 32, num_style_feat=16, conditions=CONDITIONS, min_factor=1.25, **options)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.endswith("bias") or name == "estimator.out.weight":
+                parameter += 0.3 * torch.randn(parameter.shape)
+    return net
+
+
+@pytest.fixture(scope="module")
+def restorer() -> Restorer:
+    return Restorer(TorchBackend(network(estimator=True)))
+
+
+def by_hand(restorer: Restorer, image: np.ndarray, s: list[float]) -> np.ndarray:
+    with torch.no_grad():
+        output = restorer.backend.net(restorer.input(image), torch.tensor([s]), noise="fixed", seed=0)[0]
+    rgb = ((output.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+    return rgb[..., ::-1]
+
+
+def test_a_dictionary_sets_every_condition_by_its_name(restorer):
+    told = {"jpeg": 0.25, "factor": 0.5, "blur": 0.125, "noise": 1.0}
+    np.testing.assert_array_equal(restorer.restore(FACE, s=told), by_hand(restorer, FACE, [0.5, 0.125, 1.0, 0.25]))
+
+
+def test_auto_is_what_the_estimator_reads(restorer):
+    read = restorer.backend.net.estimate(restorer.encode(FACE)).mean[0].tolist()
+    assert len({round(value, 3) for value in read[1:]}) > 1
+    factor = restorer.strength(FACE)["factor"]
+    expected = by_hand(restorer, FACE, [factor, *read[1:]])
+    np.testing.assert_array_equal(restorer.restore(FACE), expected)
+    np.testing.assert_array_equal(restorer.restore(FACE, s="auto"), expected)
+    part = restorer.restore(FACE, s={"factor": 0.5, "noise": "auto", "blur": 0, "jpeg": 1})
+    np.testing.assert_array_equal(part, by_hand(restorer, FACE, [0.5, 0, read[2], 1]))
+
+
+def test_a_batch_reads_each_image_for_itself(restorer):
+    other = np.full_like(FACE, 90)
+    together = restorer.restore_batch([FACE, other], factor=8)
+    for one, image in zip(together, (FACE, other), strict=True):
+        assert np.abs(one.astype(int) - restorer.restore(image, factor=8)).max() <= 1
+
+
+def test_without_an_estimator_what_is_not_said_is_absent():
+    restorer = Restorer(TorchBackend(network()))
+    image = restorer.restore(FACE, s={"factor": 0.5, "noise": 0.5})
+    np.testing.assert_array_equal(image, by_hand(restorer, FACE, [0.5, 0, 0.5, 0]))
+    with pytest.raises(GCFSRError, match="estimator: true"):
+        restorer.restore(FACE, s={"factor": 0.5, "noise": "auto"})
+
+
+def test_a_map_of_one_condition_goes_with_numbers_of_the_others(restorer):
+    even = {"factor": np.full((32, 32), 0.5, np.float32), "blur": 0.2, "noise": 0.3, "jpeg": 0.4}
+    numbers = restorer.restore(FACE, s={**even, "factor": 0.5})
+    assert np.abs(restorer.restore(FACE, s=even).astype(int) - numbers).max() <= 1
+
+
+def test_the_record_says_where_the_dials_were(restorer):
+    runner = FaceRunner(restorer, Settings(factor=8, dials={"noise": 0.7}))
+    ((image, record, _),) = runner.restore_faces([runner.prepare(FACE)])
+    read = restorer.backend.net.estimate(restorer.encode(FACE)).mean[0].tolist()
+    expected = {"blur": read[1], "noise": 0.7, "jpeg": read[3]}
+    assert record.conditions == pytest.approx(expected, abs=1e-6)
+    assert record.as_dict()["factor"] == 8
+    np.testing.assert_array_equal(image, restorer.restore(FACE, s={"factor": 8 / 32, **expected}))
+
+
+@pytest.mark.parametrize(
+    ("s", "words"),
+    [
+        ({"factor": 0.5, "haze": 1}, "haze: this checkpoint has no dial for it; it has factor, blur"),
+        ({"factor": 0.5, "noise": 1.5}, "must be in"),
+        ({"factor": 0.5, "noise": "much"}, "noise"),
+        ("much", "pass 'auto'"),
+    ],
+)
+def test_wrong_settings_end_in_one_line(restorer, s, words):
+    with pytest.raises(GCFSRError, match=words):
+        restorer.restore(FACE, s=s)
+
+
+def test_the_command_takes_a_dial_for_each(tmp_path: Path, restorer, capsys):
+    save_generator(restorer.backend.net, tmp_path / "dials.safetensors")
+    cv2.imwrite(str(tmp_path / "face.png"), FACE)
+    start = ["restore", "-i", str(tmp_path / "face.png"), "-o", str(tmp_path / "out"), "--aligned", "-v"]
+    start.append(str(tmp_path / "dials.safetensors"))
+    dials = ["--factor", "8", "--denoise", "auto", "--deblur", "0.3", "--dejpeg", "0", "--sidecar"]
+    assert main([*start, *dials]) == 0
+    read = restorer.backend.net.estimate(restorer.encode(FACE)).mean[0].tolist()
+    expected = restorer.restore(FACE, s={"factor": 8 / 32, "blur": 0.3, "noise": read[2], "jpeg": 0.0})
+    (result,) = (tmp_path / "out/restored_faces").glob("*.png")
+    np.testing.assert_array_equal(cv2.imread(str(result)), expected)
+    (note,) = (tmp_path / "out").rglob("*.json")
+    face = json.loads(note.read_text())["faces"][0]
+    assert face["conditions"] == pytest.approx({"blur": 0.3, "noise": read[2], "jpeg": 0.0}, abs=1e-4)
+    assert main(["restore", "--from-sidecar", str(note), "-o", str(tmp_path / "again")]) == 0
+    (again,) = (tmp_path / "again/restored_faces").glob("*.png")
+    assert again.read_bytes() == result.read_bytes()
+    capsys.readouterr()
+    assert main([*start, "--denoise", "2"]) == 2
+    assert capsys.readouterr().err.strip().endswith("--denoise 2: a number in [0, 1] or 'auto'")
+    assert main([*start[:-1], "gcfsr-nano", "--denoise", "0.5"]) == 2
+    assert "--denoise: this checkpoint has no dial for it; it has factor" in capsys.readouterr().err

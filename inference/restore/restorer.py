@@ -237,10 +237,12 @@ class Restorer:
         by_name = s if isinstance(s, Mapping) else {} if s is None or isinstance(s, str) else {"factor": s}
         if isinstance(s, str) and s != "auto":
             raise GCFSRError(f"s: {s!r}; pass 'auto', numbers in [0, 1], or a dictionary by condition")
-        for name in by_name:
+        for name, value in by_name.items():
             if name not in self.conditions:
                 names = ", ".join(self.conditions)
                 raise GCFSRError(f"{name}: this checkpoint has no dial for it; it has {names}")
+            if isinstance(value, str) and value != "auto":
+                raise GCFSRError(f"{name}: {value!r}; a number in [0, 1] or 'auto'")
         own = by_name.get("factor", "auto")
         if isinstance(own, str):
             if factor == "auto":

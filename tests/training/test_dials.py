@@ -42,7 +42,8 @@ def test_the_network_is_told_its_conditions_in_its_order(tiny: ModuleType) -> No
 
 
 def test_every_parameter_learns_the_estimators_too(tiny: ModuleType) -> None:
-    model = tiny.build(**DIALS, train__mismatch={"prob": 0.5, "octaves": 1, "gain": 0.35, "dials": 0.5})
+    mismatch = {"prob": 0.5, "octaves": 1, "gain": 0.35, "dials": 0.5}
+    model = tiny.build(**DIALS, train__mismatch=mismatch, train__noise="random")
     kept = tiny.record_gradients(model.step.g)
     for iteration in (1, 2):  # the first opens the zero weights of the estimator's last layer
         model.feed_data(batch(tiny, seed=iteration))

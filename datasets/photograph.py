@@ -158,10 +158,10 @@ def contributions(
         (3, S, S, 3) BGR float32, zero for a step that is absent.
     """
     parts = np.zeros((3, *lq.shape), np.float32)
-    for part, step in zip(parts, ("sigma", "noise", "quality"), strict=True):
+    for k, step in enumerate(("sigma", "noise", "quality")):
         if getattr(draw.wear, step) is not None:
             other = replace(draw, wear=replace(draw.wear, **{step: None}))
-            part[:] = lq - apply_photograph(gt, factor, other, copy.deepcopy(rng))
+            parts[k] = lq - apply_photograph(gt, factor, other, copy.deepcopy(rng))
     return parts
 
 

@@ -66,9 +66,9 @@ class FeatureModulation(nn.Module):
             tables = self.pair(torch.linspace(0, 1, GRID + 1).to(s)[:, None], size)  # each (GRID + 1, C)
             return Sigmas(*(read_table(table, s[:, 0]) for table in tables))
         pixels = s.permute(0, 2, 3, 1)  # (N, size, size, k)
-        parts = [self.pair(part, size) for part in pixels.flatten(0, 2).split(PIXELS)]
-        both = (torch.cat(sigmas).unflatten(0, pixels.shape[:3]) for sigmas in zip(*parts, strict=True))
-        return Sigmas(*(sigma.permute(0, 3, 1, 2) for sigma in both))
+        parts = [self.pair(part, size) for part in torch.split(pixels.flatten(0, 2), PIXELS)]
+        enc, gen = (torch.cat([part[i] for part in parts]).unflatten(0, pixels.shape[:3]) for i in range(2))
+        return Sigmas(enc.permute(0, 3, 1, 2), gen.permute(0, 3, 1, 2))
 
 
 def read_table(table: Tensor, s: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ Setting = float | Sequence[float] | np.ndarray  # one number, one per level, or 
 Strength = Setting | Mapping[str, "Setting | str"]  # of the factor's dial, or by condition, where a word is "auto"
 
 
-def to_be_read(s: Strength | None) -> bool:
+def to_be_read(s: Strength | None) -> TypeGuard[Mapping[str, Any]]:
     """Whether a condition is to be read from the image."""
     return isinstance(s, Mapping) and any(isinstance(value, str) for value in s.values())
 
@@ -220,7 +220,9 @@ class Restorer:
         """`decode` before it becomes an image: (3, out_size, out_size) RGB in [-1, 1] but for overshoot."""
         return self.backend.decode(features, self.stack([s]), self.noise(noise, [seed]), seed)[0]
 
-    def strength(self, image: np.ndarray, factor: float | str = "auto", s: Strength | None = None) -> Strength | None:
+    def strength(
+        self, image: np.ndarray, factor: float | str = "auto", s: Strength | str | None = None
+    ) -> Strength | None:
         """The strength that `factor` or `s` mean for an image; None for a blind network.
 
         The factor's "auto" is settled here, from the image's spectrum. With several conditions the result is a

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -191,10 +191,12 @@ class FaceRunner:
     def _finish(self, face: FaceInput, record: FaceRecord, strength: Strength | None, image: np.ndarray) -> FaceResult:
         """Locks, measures and draws, as the settings ask."""
         settings, draws = self.settings, None
-        own = strength
+        own: Any = strength
         if isinstance(strength, Mapping):
+            record.conditions = {
+                name: float(cast(float, value)) for name, value in strength.items() if name != "factor"
+            }
             own = strength["factor"]
-            record.conditions = {name: value for name, value in strength.items() if name != "factor"}
         record.strength = own if record.factor is None else None
         shrink = max(record.input_factor, self.restorer.min_factor)  # a sharper input leaves nothing to restore
         if settings.lock:

@@ -114,23 +114,28 @@ def export_onnx(net: GCFSR, target: Path, parts: str = "two", noise: str = "inpu
     Raises:
         GCFSRError: an unknown choice, a package is missing, or a file cannot be written.
     """
+    written = []
+    for part, model in onnx_graphs(net, parts, noise, seed).items():
+        path = target.with_suffix(".onnx" if part == "whole" else f".{part}.onnx")
+        write_bytes_atomic(path, model)
+        written.append(path)
+    return written
+
+
+def onnx_graphs(net: GCFSR, parts: str = "two", noise: str = "input", seed: int = 0) -> dict[str, bytes]:
+    """The files of `export_onnx`: `encoder` and `decoder`, or `whole`. Arguments and errors as there."""
     if parts not in ("one", "two") or noise not in NOISES:
         raise GCFSRError(f"export: parts {parts} and noise {noise}; give one or two, and {', '.join(NOISES)}")
     note = {"config": net.config.to_dict(), "noise": noise, "seed": seed}
     dial, features = dial_names(net, noise), feature_names(net)
     if parts == "one":
-        jobs = [("", trace_whole(net, noise, seed), ["x", *dial], ["image"])]
+        jobs = {"whole": (trace_whole(net, noise, seed), ["x", *dial], ["image"])}
     else:
-        jobs = [
-            (".encoder", trace_encoder(net), ["x"], features),
-            (".decoder", trace_decoder(net, noise, seed), [*features, *dial], ["image"]),
-        ]
-    written = []
-    for part, program, inputs, outputs in jobs:
-        path = target.with_suffix(f"{part}.onnx")
-        write_bytes_atomic(path, _to_onnx(program, inputs, outputs, {**note, "part": part.strip(".") or "whole"}))
-        written.append(path)
-    return written
+        jobs = {
+            "encoder": (trace_encoder(net), ["x"], features),
+            "decoder": (trace_decoder(net, noise, seed), [*features, *dial], ["image"]),
+        }
+    return {part: _to_onnx(*job, {**note, "part": part}) for part, job in jobs.items()}
 
 
 def _to_onnx(program: torch.export.ExportedProgram, inputs: list[str], outputs: list[str], note: dict) -> bytes:

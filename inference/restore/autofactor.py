@@ -9,6 +9,7 @@ and worn (`tools/train_autofactor.py`). The stored size plays no part, but that 
 import json
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any
 
 import cv2
 import numpy as np
@@ -46,6 +47,12 @@ def effective_size(image: np.ndarray) -> float:
         hidden = np.tanh(w[f"{layer}_weight"] @ hidden + w[f"{layer}_bias"])
     octaves = float((w["last_weight"] @ hidden + w["last_bias"])[0])
     return min(max(2**octaves, LEAST), SIZE, max(image.shape[:2]))
+
+
+def as_dict() -> dict[str, Any]:
+    """Everything that `estimate_factor` computes with, for programs in other languages; JSON can hold it."""
+    weights = {name: array.tolist() for name, array in _weights().items()}
+    return {"n": SIZE, "least": LEAST, "floor": FLOOR, "edges": _edges().tolist(), "weights": weights}
 
 
 def band_levels(image: np.ndarray) -> np.ndarray:
@@ -87,10 +94,15 @@ def _basis() -> np.ndarray:
     return basis
 
 
+def _edges() -> np.ndarray:
+    """The first max(u, v) of each band."""
+    return np.unique(np.round(2 ** np.arange(0, 8, 1 / BANDS_PER_OCTAVE)).astype(int))
+
+
 @lru_cache(maxsize=1)
 def _shells() -> tuple[np.ndarray, np.ndarray]:
     """The band of each DCT coefficient, by max(u, v), and the number of coefficients in each; 0 is the mean alone."""
-    edges = np.unique(np.round(2 ** np.arange(0, 8, 1 / BANDS_PER_OCTAVE)).astype(int))
+    edges = _edges()
     index = np.arange(SIZE)
     shell = np.searchsorted(edges, np.maximum.outer(index, index), side="right").ravel()
     return shell, np.bincount(shell)

@@ -111,7 +111,6 @@ def test_a_face_that_cannot_be_aligned_is_left_and_reported(restore, photo, tmp_
     [
         (("--faces", "7"), "no face 7"),
         (("--faces", "some"), "faces some"),
-        (("--bg_upsampler", "realesrgan"), "realesrgan"),
         (("-s", 0), "upscale"),
         (("-s", "nan"), "upscale"),
         (("--min-face", "nan"), "min-face"),

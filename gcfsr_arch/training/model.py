@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gcfsr_arch.allocator import keep_freed_memory
-from gcfsr_arch.checkpoint import fit, read_state
+from gcfsr_arch.checkpoint import read_state
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.generator import GCFSR
 from gcfsr_arch.growth import grow
+from gcfsr_arch.state_dict import fit
 from gcfsr_arch.training import curves
 from gcfsr_arch.training import engine as eng
 from gcfsr_arch.training import validation as val

@@ -142,7 +142,8 @@ def network_file(entry: Entry, out: Path) -> Path:
 def as_generator(entry: Entry, out: Path) -> Path:
     """The run's moving average as a checkpoint of its own, with the option file's network in its metadata."""
     from gcfsr_arch import GCFSR, save_generator
-    from gcfsr_arch.checkpoint import fit, read_state
+    from gcfsr_arch.checkpoint import read_state
+    from gcfsr_arch.state_dict import fit
 
     target = out / f"{entry.name}.safetensors"
     if target.exists():

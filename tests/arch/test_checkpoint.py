@@ -13,8 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from gcfsr_arch import GCFSR, GCFSRDiscriminator, GCFSRError, load_generator, save_generator
-from gcfsr_arch.checkpoint import fit, infer_config, load_discriminator
+from gcfsr_arch.checkpoint import load_discriminator
 from gcfsr_arch.released_names import released_name
+from gcfsr_arch.state_dict import fit, infer_config
 
 
 def tiny(**options):

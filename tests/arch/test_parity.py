@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from gcfsr_arch import GCFSR, GCFSRDiscriminator, load_generator
-from gcfsr_arch.checkpoint import fit
 from gcfsr_arch.released_names import released_name
+from gcfsr_arch.state_dict import fit
 
 ATOL = 2e-5
 RECIPE = (  # released name, scale, offset; the first that matches

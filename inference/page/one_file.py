@@ -39,8 +39,11 @@ def export_html(net: GCFSR, target: Path, ort: Path, licence: str = "", seed: in
         The file written.
 
     Raises:
-        GCFSRError: `ort` is not that package, the extra `onnx` is missing, or the file cannot be written.
+        GCFSRError: a network with several dials, `ort` is not that package, the extra `onnx` is missing, or the file
+            cannot be written.
     """
+    if len(net.conditions) > 1:
+        raise GCFSRError(f"export: the page has one dial, the network has {len(net.conditions)}; choose another one")
     assets = read_ort(ort)
     graphs = onnx_graphs(net, "two", "fixed", seed)
     assets |= {name: half_weights(graphs[name]) for name in ("encoder", "decoder")}

@@ -12,9 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-MODULES = (
-    "config", "encoder", "errors", "fast", "generator", "layers", "modulation", "ops", "released_names", "state_dict",
-)  # fmt: skip
+START = ("generator", "state_dict")  # the modules of gcfsr_arch that the descriptor imports
 CONFIG = "        self.config = config = GCFSRConfig(out_size, **options)"  # after it, what spandrel's tests compare
 
 
@@ -24,6 +22,18 @@ def descriptor() -> str:
     text = text[text.index("from spandrel import") : text.index("\n\ndef register(")]
     text = text.replace("from spandrel import", "from ...__helpers.model_descriptor import")
     return re.sub(r"from gcfsr_arch\.(\w+)", r"from .__arch.\1", text) + '\n\n__all__ = ["GCFSR", "GCFSRArch"]\n'
+
+
+def modules() -> list[str]:
+    """The modules of `gcfsr_arch` that those of `START` need, themselves included."""
+    found, left = set(), set(START)
+    while left:
+        name = left.pop()
+        found.add(name)
+        text = (ROOT / f"gcfsr_arch/{name}.py").read_text(encoding="utf-8")
+        listed = ", ".join(re.findall(r"from gcfsr_arch import (.+)", text)).split(", ")
+        left |= {*re.findall(r"from gcfsr_arch\.(\w+) import", text), *filter(None, listed)} - found
+    return sorted(found)
 
 
 def module(name: str) -> str:
@@ -40,7 +50,7 @@ def assemble(checkout: Path) -> Path:
     folder = checkout / "libs/spandrel/spandrel/architectures/GCFSR"
     (folder / "__arch").mkdir(parents=True, exist_ok=True)
     (folder / "__init__.py").write_text(descriptor(), encoding="utf-8")
-    for name in MODULES:
+    for name in modules():
         (folder / "__arch" / f"{name}.py").write_text(module(name), encoding="utf-8")
     shutil.copy(ROOT / "LICENSE", folder / "__arch" / "LICENSE")
     shutil.copytree(HERE / "tests", checkout / "tests", dirs_exist_ok=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gcfsr_arch import GCFSR, save_generator
+from gcfsr_arch import GCFSR, GCFSRError, save_generator
 from gcfsr_arch.released_names import released_name
 
 spandrel = pytest.importorskip("spandrel")
@@ -82,7 +82,7 @@ def test_alpha_goes_through_as_three_equal_channels() -> None:
     result = torch.cat([model(rgba[:, :3]), alpha], 1)
     assert result.shape == rgba.shape
     assert 0 <= result.min() <= result.max() <= 1
-    with pytest.raises(RuntimeError):
+    with pytest.raises(GCFSRError, match="3"):
         model(rgba)
 
 

@@ -30,7 +30,7 @@ def rounded(image: np.ndarray) -> np.ndarray:
 
 
 def shrink(face: np.ndarray, factor: float) -> np.ndarray:
-    """The small picture a file would hold."""
+    """The small image a file would hold."""
     n = small_size(SIZE, factor)
     return rounded(resize(face, (n, n)))
 
@@ -85,7 +85,7 @@ KINDS: dict[str, Make] = {
 
 
 def errors_in_octaves(faces: list[np.ndarray], factor: float, make: Make) -> np.ndarray:
-    """log2(estimate / true factor) of every face; the true factor is 256 over the small picture's side."""
+    """log2(estimate / true factor) of every face; the true factor is 256 over the small image's side."""
     rng = np.random.default_rng(0)
     true = SIZE / small_size(SIZE, factor)
     estimates = [estimate_factor(make(face, factor, rng).astype(np.uint8)) for face in faces]

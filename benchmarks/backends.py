@@ -57,14 +57,14 @@ def speed(size: int, runs: int, folder: Path) -> list[tuple[str, ...]]:
 
 
 def error(faces: Path, count: int = 15) -> list[tuple[str, ...]]:
-    """PSNR and largest difference of every backend from PyTorch in fp32, on real pictures at factor 8."""
-    pictures = [cv2.imread(str(path)) for path in sorted(faces.glob("lon_*"))[:count]]
+    """PSNR and largest difference of every backend from PyTorch in fp32, on real images at factor 8."""
+    images = [cv2.imread(str(path)) for path in sorted(faces.glob("lon_*"))[:count]]
     expected, rows = None, []
     for name, dtype in CHOICES:
         restorer = Restorer.load(backend=name, dtype=dtype)
         results = []
-        for picture in pictures:
-            small = cv2.resize(picture, (restorer.out_size // 8,) * 2, interpolation=cv2.INTER_AREA)
+        for image in images:
+            small = cv2.resize(image, (restorer.out_size // 8,) * 2, interpolation=cv2.INTER_AREA)
             results.append(restorer.restore(small, factor=8).astype(np.float64))
         expected = results if expected is None else expected
         differences = [np.abs(a - b) for a, b in zip(results, expected, strict=True)]

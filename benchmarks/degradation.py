@@ -1,7 +1,7 @@
 """How fast are resizing, degrading and loading? `python benchmarks/degradation.py [--quick]` prints ratios as a table.
 
 Every row times two ways of doing the same on one thread, in turns, and compares the medians of the processor time that
-they take, which other programs disturb less than the clock. The picture is scikit-image's astronaut at 1024 x 1024.
+they take, which other programs disturb less than the clock. The image is scikit-image's astronaut at 1024 x 1024.
 """
 
 import argparse
@@ -150,7 +150,7 @@ def batches(face: np.ndarray, rounds: int) -> Iterator[tuple[str, str]]:
     yield f"batch of 4 at 1024 by `degrade_batch` on {device.type} / by the data set's way", f"{whole / single:.2f}"
 
 
-def write_pictures(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def write_images(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """(1024, 1024, 3) BGR uint8 with the grain of a photograph, as a folder and an LMDB, and its PNG."""
     face = cv2.resize(astronaut()[10:210, 120:320, ::-1], (1024, 1024), interpolation=cv2.INTER_CUBIC)
     face = np.clip(face + np.random.default_rng(0).normal(0, 3, face.shape), 0, 255).astype(np.uint8)
@@ -173,7 +173,7 @@ def main() -> None:
     torch.set_num_threads(1)
     print(f"{machine()}, OpenCV {cv2.__version__}\n\n| what | ratio |\n| --- | --- |")
     with tempfile.TemporaryDirectory() as name:
-        face, png = write_pictures(Path(name))
+        face, png = write_images(Path(name))
         unit = face.astype(np.float32) / 255
         for rows in (
             bicubic(unit, rounds),

@@ -1,4 +1,4 @@
-"""Time and memory against output size, batch and faces: `python benchmarks/growth.py [--picture FILE.png]`.
+"""Time and memory against output size, batch and faces: `python benchmarks/growth.py [--image FILE.png]`.
 
 Times are relative to the smallest case of each row; "work" is what the multiply-adds (or the number of faces) grow by.
 Nothing is to grow faster than its work. Memory is the peak of one pass in a process of its own, parameters included.
@@ -79,7 +79,7 @@ def draw(groups: dict[str, dict[str, tuple[float, float, float]]], path: str) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--picture", help="also draw the growth into this PNG")
+    parser.add_argument("--image", help="also draw the growth into this PNG")
     args = parser.parse_args()
     keep_freed_memory()
     groups = {
@@ -90,8 +90,8 @@ def main() -> None:
     print(machine(), "\n")
     for name, cases in groups.items():
         print(table([(name, "work", "time", "peak memory"), *relative(cases)]), "\n")
-    if args.picture:
-        draw(groups, args.picture)
+    if args.image:
+        draw(groups, args.image)
 
 
 if __name__ == "__main__":

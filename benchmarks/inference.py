@@ -43,7 +43,7 @@ def by_default(call: Callable[[], object]) -> Callable[[], object]:
 
 
 def build(size: int) -> tuple[GCFSR, torch.Tensor, list[torch.Tensor]]:
-    """The released network of a size (512: the blind one), a picture and its noise."""
+    """The released network of a size (512: the blind one), an image and its noise."""
     torch.manual_seed(0)
     net = GCFSR(size, variant="released", blind=size == 512).eval()
     net.to(memory_format=torch.channels_last)  # as `gcfsr restore` does

@@ -21,13 +21,13 @@ THIRDS = ("dark", "middle", "light")
 
 
 def values_of(report: dict[str, Any], method: str, condition: str, metric: str, names: list[str]) -> np.ndarray:
-    """(N,) a value for each picture."""
+    """(N,) a value for each image."""
     values = report["values"][method][condition][metric]
     return np.array([decode(values[name]) for name in names], dtype=float)
 
 
 def gain_of(report: dict[str, Any], method: str, condition: str, metric: str, names: list[str]) -> np.ndarray:
-    """(N,) the method less bicubic, a picture each."""
+    """(N,) the method less bicubic, an image each."""
     return values_of(report, method, condition, metric, names) - values_of(report, BASE, condition, metric, names)
 
 
@@ -37,7 +37,7 @@ def mean_text(values: np.ndarray, form: str) -> str:
 
 
 def gap_text(a: np.ndarray, b: np.ndarray, form: str) -> str:
-    """mean(a) - mean(b) of two groups of different pictures, with its 95% bootstrap interval."""
+    """mean(a) - mean(b) of two groups of different images, with its 95% bootstrap interval."""
     rng = np.random.default_rng(0)
     means = [x[rng.integers(0, len(x), (2 * RESAMPLES, len(x)))].mean(1) for x in (a, b)]
     low, high = np.quantile(means[0] - means[1], [0.025, 0.975])

@@ -75,7 +75,7 @@ def restored(folder: Path, reduction: int, checkpoint: str, extra: Sequence[str]
         }
 
 
-def compare(result: np.ndarray, truth: np.ndarray, cosine: Any) -> dict[str, float]:
+def compare(result: np.ndarray, gt: np.ndarray, cosine: Any) -> dict[str, float]:
     """One aligned face (256, 256, 3) against the original's.
 
     Returns:
@@ -85,16 +85,16 @@ def compare(result: np.ndarray, truth: np.ndarray, cosine: Any) -> dict[str, flo
     inside = soft_mask(SIDE) == 1
     edge = (soft_mask(SIDE) > 0.02) & ~inside
     slopes = []
-    for image in (result, truth):
+    for image in (result, gt):
         luma = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float32)
         slope = np.hypot(cv2.Sobel(luma, cv2.CV_32F, 1, 0), cv2.Sobel(luma, cv2.CV_32F, 0, 1))
         slopes.append(slope[edge].mean() / slope[inside].mean())
     return {
-        "psnr": psnr(result, truth),
-        "cosine": cosine([Case(truth, result, truth)])[0],
-        "sharpness": sharpness(result) / sharpness(truth),
+        "psnr": psnr(result, gt),
+        "cosine": cosine([Case(gt, result, gt)])[0],
+        "sharpness": sharpness(result) / sharpness(gt),
         "seam": float(slopes[0] / slopes[1]),
-        "colour": float(np.abs(result[inside].mean(0) - truth[inside].mean(0)).max()),
+        "colour": float(np.abs(result[inside].mean(0) - gt[inside].mean(0)).max()),
     }
 
 

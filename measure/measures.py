@@ -1,7 +1,7 @@
-"""Metrics as functions of batches of images: what a metric is given, and one builder for each.
+"""Metrics as functions of batches of images: their input `Case`, and one builder per metric.
 
-A builder takes (weights path or None, device) and returns a `Measure`. Every value is that of its own image alone:
-order and batch size do not matter.
+A builder takes (weights path or None, device) and returns a `Measure`. The value of an image
+does not depend on the order or the batch size.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,9 +20,9 @@ Image = NDArray[np.uint8]  # (H, W, 3) BGR in [0, 255]
 
 @dataclass(frozen=True)
 class Case:
-    """One result beside its ground truth and the input, which `low` is; `blind` where its downscale is not known."""
+    """A result with its ground truth and its input `low`; `blind` if the degradation is not a known downscale."""
 
-    truth: Image
+    gt: Image
     result: Image
     low: Image
     blind: bool = False
@@ -40,19 +40,19 @@ def _each(function: Callable[[Case], float | None]) -> Measure:
 
 
 def psnr_rgb(weights: Path | None, device: str) -> Measure:
-    return _each(lambda case: pixels.psnr(case.result, case.truth))
+    return _each(lambda case: pixels.psnr(case.result, case.gt))
 
 
 def ssim_rgb(weights: Path | None, device: str) -> Measure:
-    return _each(lambda case: pixels.ssim(case.result, case.truth))
+    return _each(lambda case: pixels.ssim(case.result, case.gt))
 
 
 def psnr_y(weights: Path | None, device: str) -> Measure:
-    return _each(lambda case: pixels.psnr(pixels.luma(case.result), pixels.luma(case.truth)))
+    return _each(lambda case: pixels.psnr(pixels.luma(case.result), pixels.luma(case.gt)))
 
 
 def ssim_y(weights: Path | None, device: str) -> Measure:
-    return _each(lambda case: pixels.ssim(pixels.luma(case.result), pixels.luma(case.truth)))
+    return _each(lambda case: pixels.ssim(pixels.luma(case.result), pixels.luma(case.gt)))
 
 
 def naturalness(weights: Path | None, device: str) -> Measure:
@@ -60,7 +60,7 @@ def naturalness(weights: Path | None, device: str) -> Measure:
 
 
 def sharpness_match(weights: Path | None, device: str) -> Measure:
-    return _each(lambda case: pixels.sharpness_match(case.result, case.truth))
+    return _each(lambda case: pixels.sharpness_match(case.result, case.gt))
 
 
 def lr_consistency(weights: Path | None, device: str) -> Measure:
@@ -107,11 +107,11 @@ def landmark_error(weights: Path | None, device: str) -> Measure:
     find = faceapi.landmarks(_given(weights), device)
 
     def measure(cases: Sequence[Case]) -> list[Value]:
-        sides = ([case.result for case in cases], [case.truth for case in cases])
+        sides = ([case.result for case in cases], [case.gt for case in cases])
         crops = [[face_crop(image, LANDMARK_BOX, faceapi.LANDMARK_SIZE) for image in images] for images in sides]
-        results, truths = (find(_tensor(images)) for images in crops)
-        right, left = truths[:, 36], truths[:, 45]
-        errors = (results - truths).norm(dim=2).mean(1) / (right - left).norm(dim=1)
+        results, gts = (find(_tensor(images)) for images in crops)
+        right, left = gts[:, 36], gts[:, 45]
+        errors = (results - gts).norm(dim=2).mean(1) / (right - left).norm(dim=1)
         return (100 * errors).tolist()
 
     return measure
@@ -122,7 +122,7 @@ def by_pyiqa(weights: Path | None, device: str, name: str) -> Measure:
     metric = import_module("pyiqa").create_metric(name, device=device)
 
     def measure(cases: Sequence[Case]) -> list[Value]:
-        pairs = [[_tensor([image]).float() / 255 for image in (case.result, case.truth)] for case in cases]
+        pairs = [[_tensor([image]).float() / 255 for image in (case.result, case.gt)] for case in cases]
         return [float(metric(*pair[: 2 if metric.metric_mode == "FR" else 1])) for pair in pairs]
 
     return measure
@@ -158,7 +158,7 @@ def _distance(distance: Callable) -> Measure:
         values: list[Value] = [None] * len(cases)
         for indices in _by_size(cases):
             a = _tensor([cases[i].result for i in indices])
-            b = _tensor([cases[i].truth for i in indices])
+            b = _tensor([cases[i].gt for i in indices])
             for i, value in zip(indices, distance(a, b).tolist(), strict=True):
                 values[i] = value
         return values
@@ -172,8 +172,8 @@ def _cosine(embed: Callable, box: Box, size: int) -> Measure:
 
     def measure(cases: Sequence[Case]) -> list[Value]:
         results = embed(_tensor([face_crop(case.result, box, size) for case in cases]))
-        truths = embed(_tensor([face_crop(case.truth, box, size) for case in cases]))
-        return cosine_similarity(results, truths).tolist()
+        gts = embed(_tensor([face_crop(case.gt, box, size) for case in cases]))
+        return cosine_similarity(results, gts).tolist()
 
     return measure
 

@@ -13,13 +13,13 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_measure.lite0 import EfficientNetLite0
 from gcfsr_measure.squeezenet import IMAGENET_MEAN, IMAGENET_STD, FrozenFeatures, fill, unit_channels
 
-# what an ONNX embedding is given: (mean, standard deviation) on the scale [0, 1]
+# normalisation of an ONNX embedding's input in [0, 1]: (mean, standard deviation)
 NORMALISATIONS: dict[str, tuple[Sequence[float], Sequence[float]]] = {
     "half": ((0.5,) * 3, (0.5,) * 3),  # (x - 127.5) / 127.5
     "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
-    "raw": ((0.0,) * 3, (1 / 255,) * 3),  # 0 to 255: the network normalises by itself
+    "raw": ((0.0,) * 3, (1 / 255,) * 3),  # 0 to 255: normalisation is part of the network
 }
-# common embeddings by the stem of their file, and what they are given
+# the normalisation of common embeddings by the stem of their file
 KNOWN_EMBEDDINGS = {
     "mobilefacenet": "imagenet",
     **dict.fromkeys(("w600k_r50", "w600k_mbf", "glintr100"), "half"),  # insightface's buffalo_l, buffalo_s, antelopev2
@@ -31,7 +31,7 @@ Features = Callable[[Tensor], Tensor]  # (N, 3, H, W) uint8 RGB -> (N, D)
 
 
 def feature_distance(path: Path, device: str) -> Distance:
-    """Squared distance of unit-length SqueezeNet features, mean over five depths: training's stand-in for LPIPS."""
+    """Squared distance of unit-length SqueezeNet features, mean over five depths: training's substitute for LPIPS."""
     model = FrozenFeatures(path).to(device)
 
     def run(a: Tensor, b: Tensor) -> Tensor:
@@ -57,11 +57,11 @@ def lpips_distance(path: Path, net: str, device: str) -> Distance:
         device: where to run.
 
     Raises:
-        GCFSRError: the file is no such state dict.
+        GCFSRError: the file is not such a state dict.
     """
     import lpips
 
-    with warnings.catch_warnings():  # the package uses torchvision's older spelling of `weights=None`
+    with warnings.catch_warnings():  # the package uses torchvision's deprecated arguments
         warnings.simplefilter("ignore")
         model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
     state = read_state(path)[0]
@@ -82,7 +82,7 @@ def inception_features(path: Path, device: str) -> Features:
     """
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    read_state(path)  # the package unpickles: be sure first that there is nothing but tensors
+    read_state(path)  # the package unpickles: check first that the file holds only tensors
     try:
         model = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))
     except RuntimeError as error:
@@ -118,14 +118,14 @@ def onnx_embedding(path: Path, norm: str = "") -> Features:
         norm: a key of `NORMALISATIONS`; empty for a file named in `KNOWN_EMBEDDINGS`.
 
     Raises:
-        GCFSRError: the file is no ONNX model, or its normalisation is unknown.
+        GCFSRError: the file is not an ONNX model, or its normalisation is unknown.
     """
     import onnxruntime
 
     norm = norm or KNOWN_EMBEDDINGS.get(path.stem.lower(), "")
     if norm not in NORMALISATIONS:
         raise GCFSRError(
-            f"{path}: norm={norm or '?'} is unknown; say what the network is given: half for (x - 127.5) / 127.5, "
+            f"{path}: norm={norm or '?'} is unknown; give the input's normalisation: half for (x - 127.5) / 127.5, "
             "imagenet, or raw for 0 to 255"
         )
     options = onnxruntime.SessionOptions()

@@ -17,11 +17,11 @@ NIQE_BLOCK = 96
 
 
 def luma(image: NDArray) -> NDArray[np.float64]:
-    """Y of YCbCr as MATLAB and BasicSR have it (ITU-R BT.601, 16 to 235). (H, W, 3) BGR in [0, 255] -> (H, W, 1)."""
+    """Y of YCbCr as in MATLAB and BasicSR (ITU-R BT.601, 16 to 235). (H, W, 3) BGR in [0, 255] -> (H, W, 1)."""
     return image.astype(np.float64) @ np.array([[24.966], [128.553], [65.481]]) / 255 + 16
 
 
-def psnr(result: NDArray, truth: NDArray, peak: float = 255.0) -> float:
+def psnr(result: NDArray, gt: NDArray, peak: float = 255.0) -> float:
     """Peak signal-to-noise ratio in dB over all channels at once; infinite for equal images.
 
     Args:
@@ -29,11 +29,11 @@ def psnr(result: NDArray, truth: NDArray, peak: float = 255.0) -> float:
         truth: the ground truth, of the same shape.
         peak: the largest possible value.
     """
-    error = np.mean((result.astype(np.float64) - truth.astype(np.float64)) ** 2)
+    error = np.mean((result.astype(np.float64) - gt.astype(np.float64)) ** 2)
     return math.inf if error == 0 else float(10 * np.log10(peak**2 / error))
 
 
-def ssim(result: NDArray, truth: NDArray, peak: float = 255.0) -> float | None:
+def ssim(result: NDArray, gt: NDArray, peak: float = 255.0) -> float | None:
     """Structural similarity (Wang et al. 2004): 11x11 Gaussian window of sigma 1.5, valid part, mean over channels.
 
     Args:
@@ -53,7 +53,7 @@ def ssim(result: NDArray, truth: NDArray, peak: float = 255.0) -> float | None:
         y = cv2.sepFilter2D(x, cv2.CV_64F, window, window)
         return y.reshape(x.shape)[edge:-edge, edge:-edge]
 
-    x, y = result.astype(np.float64), truth.astype(np.float64)
+    x, y = result.astype(np.float64), gt.astype(np.float64)
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
     mean_x, mean_y = blur(x), blur(y)
     var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
@@ -63,23 +63,23 @@ def ssim(result: NDArray, truth: NDArray, peak: float = 255.0) -> float | None:
 
 
 def niqe_is_defined(height: int, width: int) -> bool:
-    """NIQE fits a Gaussian to features of 96x96 blocks, so it needs two blocks at least."""
+    """NIQE fits a Gaussian to features of 96x96 blocks, so it needs at least two blocks."""
     return (height // NIQE_BLOCK) * (width // NIQE_BLOCK) >= 2
 
 
 def niqe(result: Image) -> float | None:
     """BasicSR's NIQE on Y (no reference, lower is better), or None where it is not defined.
 
-    That is where `niqe_is_defined` says so, and in a flat image, whose features have no distribution.
+    It is not defined where `niqe_is_defined` is False, and for a flat image, whose features have no distribution.
     """
     if not niqe_is_defined(*result.shape[:2]):
         return None
-    gcfsr_autoload.install()  # BasicSR imports on today's torchvision only with it
+    gcfsr_autoload.install()  # without it BasicSR fails to import on current torchvision
     from basicsr.metrics.niqe import calculate_niqe
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing, where an image is flat
+            warnings.simplefilter("ignore", RuntimeWarning)  # means of empty arrays, where an image is flat
             value = float(calculate_niqe(result, crop_border=0, input_order="HWC", convert_to="y"))
     except np.linalg.LinAlgError:
         return None
@@ -91,17 +91,17 @@ def sharpness(image: Image) -> float:
     return float(cv2.Laplacian(luma(image), cv2.CV_64F).var())
 
 
-def sharpness_match(result: Image, truth: Image) -> float | None:
+def sharpness_match(result: Image, gt: Image) -> float | None:
     """The smaller over the larger of the two sharpnesses, in [0, 1]; None where both are flat.
 
-    A blurred result has the share of the energy that it kept; an oversharpened one falls below 1 as well.
+    A blurred result has the share of the energy that it kept; an oversharpened one is below 1, too.
     """
-    low, high = sorted((sharpness(result), sharpness(truth)))
+    low, high = sorted((sharpness(result), sharpness(gt)))
     return low / high if high > 0 else None
 
 
 def consistency(result: Image, low: Image) -> float:
-    """LR-consistency: PSNR between the result, downscaled again by bicubic (not rounded), and the input it was given.
+    """LR-consistency: PSNR between the result, downscaled by bicubic (not rounded), and its input.
 
     Args:
         result: (H, W, 3) in [0, 255].

@@ -1,4 +1,4 @@
-"""Frozen ImageNet features of SqueezeNet 1.1 (5 MB): of training's feature loss and discriminator, and of metrics."""
+"""Frozen ImageNet features of SqueezeNet 1.1 (5 MB), for training's feature loss and discriminator and for metrics."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ def fill(network: nn.Module, state: dict[str, Tensor], path: str | Path) -> nn.M
     """Loads a state dict strictly and freezes the network.
 
     Raises:
-        GCFSRError: a key or shape does not fit.
+        GCFSRError: a key or shape does not match.
     """
     try:
         network.load_state_dict(state)
@@ -41,7 +41,7 @@ class FrozenFeatures(nn.Module):
 
     def __init__(self, weights: str | Path, taps: Sequence[int] = SQUEEZENET_TAPS, option: str = "") -> None:
         super().__init__()
-        from torchvision.models import squeezenet1_1  # torchvision takes seconds to import and only this needs it
+        from torchvision.models import squeezenet1_1  # imported here: torchvision takes seconds to import
 
         taps = tuple(sorted(taps))
         try:
@@ -54,10 +54,10 @@ class FrozenFeatures(nn.Module):
             raise GCFSRError(f"{option}: {error}" if option else str(error)) from error
         self.layers = net.features[: taps[-1] + 1]
         self.taps = taps
-        self.source = (str(weights), taps)  # two that agree in it give the same features
+        self.source = (str(weights), taps)  # two networks with the same source give the same features
         for module in self.layers:
             if isinstance(module, nn.ReLU):
-                module.inplace = False  # a tapped activation must survive
+                module.inplace = False  # a tapped activation must not be overwritten
         self.eval()
         self.mean: Tensor
         self.std: Tensor
@@ -65,7 +65,7 @@ class FrozenFeatures(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
     def train(self, mode: bool = True) -> "FrozenFeatures":
-        """Stays in eval mode: SqueezeNet's dropout comes after the features, yet frozen means frozen."""
+        """Stays in eval mode: SqueezeNet's dropout comes after the features, but the network is frozen anyway."""
         return super().train(False)
 
     def channels(self) -> list[int]:

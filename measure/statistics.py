@@ -13,8 +13,8 @@ def bootstrap_interval(values: NDArray, seed: int = 0, level: float = 0.95) -> t
     """Percentile bootstrap interval of the mean.
 
     Args:
-        values: (N,) finite values, one an image.
-        seed: of the resampling.
+        values: (N,) finite values, one per image.
+        seed: seed of the resampling.
         level: coverage.
 
     Returns:

@@ -277,7 +277,7 @@ def make(name: str, args: argparse.Namespace) -> int:
             print(f"written: {target}")
     measure = [
         "evaluate",
-        "--truth",
+        "--gt",
         str(data / "holdout"),
         "--factors",
         network.factors,

@@ -85,8 +85,8 @@ def measured(metric: Metric, cases: Sequence[Case], device: str = "cpu") -> list
         cut = [cropped(case, metric.crop) for case in cases]
         values = measure(cut)
         if metric.entry.of_set:
-            truths = measure([replace(case, result=case.truth) for case in cut])
-            return [np.concatenate(pair) for pair in zip(values, truths, strict=True)]  # type: ignore[arg-type]
+            gts = measure([replace(case, result=case.gt) for case in cut])
+            return [np.concatenate(pair) for pair in zip(values, gts, strict=True)]  # type: ignore[arg-type]
     except Exception as error:  # noqa: BLE001 - whatever a metric does
         if len(cases) > 1:  # the others may have a value
             return [value for case in cases for value in measured(metric, [case], device)]
@@ -100,7 +100,7 @@ def cropped(case: Case, border: int) -> Case:
     if not border:
         return case
     inner = slice(border, -border)
-    return replace(case, result=case.result[inner, inner], truth=case.truth[inner, inner])
+    return replace(case, result=case.result[inner, inner], gt=case.gt[inner, inner])
 
 
 def frechet_of_pairs(pairs: Sequence[np.ndarray]) -> float:
@@ -109,8 +109,8 @@ def frechet_of_pairs(pairs: Sequence[np.ndarray]) -> float:
     Raises:
         GCFSRError: fewer than two rows.
     """
-    results, truths = zip(*(np.split(row, 2) for row in pairs), strict=True)
-    return frechet_distance(results, truths)
+    results, gts = zip(*(np.split(row, 2) for row in pairs), strict=True)
+    return frechet_distance(results, gts)
 
 
 def _registered(name: str) -> Callable[..., float]:

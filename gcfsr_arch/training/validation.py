@@ -112,11 +112,11 @@ def tasks(view: View, dataset: Dataset, batches: Sequence[range], save_as: int |
     folder = Path(view.opt["path"].get("visualization", "")) / dataset.opt["name"]
     for indices, data, batch in view.batches(dataset, batches):
         results = images(view.restore(batch, batch.s))
-        truths = [None] * len(results) if batch.gt is None else images(batch.gt)
+        gts = [None] * len(results) if batch.gt is None else images(batch.gt)
         if save_as is not None:
             for path, result in zip(data["lq_path"], results, strict=True):
                 write_png(folder / f"{Path(path).stem}_{save_as}.png", result)
-        pairs = dict(zip(indices, zip(results, truths, strict=True), strict=True))
+        pairs = dict(zip(indices, zip(results, gts, strict=True), strict=True))
         rows = {
             index: {name: foreign_value(pair, options) for name, options in foreign.items()}
             for index, pair in pairs.items()

@@ -17,9 +17,9 @@ methods ([LABEL=]SPEC, any number):
   python:MODULE:FUNCTION              f(low, factor, size): BGR uint8 in, BGR out
 
 examples:
-  gcfsr evaluate --truth celeba/ --protocol celeba-1024-x64 --method bicubic --method gcfsr-1024.pth \\
+  gcfsr evaluate --gt celeba/ --protocol celeba-1024-x64 --method bicubic --method gcfsr-1024.pth \\
       --method GPEN=folder:results/gpen --out report/
-  gcfsr evaluate --truth faces/ --out-size 128 --factors 2,4,8,16 --method bicubic --method gcfsr --out report/
+  gcfsr evaluate --gt faces/ --out-size 128 --factors 2,4,8,16 --method bicubic --method gcfsr --out report/
   gcfsr evaluate --compare a/report.json b/report.json
 """
 
@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
     task = parser.add_argument_group("task")
-    task.add_argument("--truth", metavar="FOLDER", help="ground truth images")
-    task.add_argument("--out", metavar="FOLDER", help="report, inputs and results; a run goes on where it was stopped")
+    task.add_argument("--gt", "--truth", metavar="FOLDER", help="ground truth images")
+    task.add_argument("--out", metavar="FOLDER", help="report, inputs and results; a stopped run is resumed")
     task.add_argument("--protocol", help="celeba-1024-x64 (Table 2, Fig. 1), blind-512 (Table 3), adv-512 (Table 4)")
     task.add_argument("--factors", help="instead of a protocol: 4,8,24.5,32@48 (@: the dial), blind")
     task.add_argument("--blind", metavar="OPTIONS.yml", help="option file with the ranges of the blind degradation "
@@ -42,10 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     task.add_argument("--seed", type=int, default=0, help="of the degradation and the fixed noise (default 0)")
     task.add_argument(
         "--on-bad", choices=("error", "exclude"), default="error",
-        help="missing, extra or unreadable images, other sizes, NaN: stop, or keep the image out everywhere",
+        help="missing, extra or unreadable images, other sizes, NaN: stop, or exclude the image everywhere",
     )  # fmt: skip
     metrics = parser.add_argument_group("metrics")
-    metrics.add_argument("--metrics", help="comma list; default: the paper's, and stand-ins whose weights are there")
+    metrics.add_argument("--metrics", help="comma list; default: the paper's, and substitutes whose weights are found")
     metrics.add_argument("--y-channel", action="store_true", help="add PSNR and SSIM on Y")
     metrics.add_argument(
         "--weights-dir",
@@ -54,9 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="weights of the metrics (also GCFSR_WEIGHTS)",
     )
-    metrics.add_argument("--download", action="store_true", help="let missing weights be downloaded into that folder")
+    metrics.add_argument("--download", action="store_true", help="download missing weights into that folder")
     report = parser.add_argument_group("report")
-    report.add_argument("--groups", action="append", default=[], metavar="HOW", help="apart too: prefix, "
+    report.add_argument("--groups", action="append", default=[], metavar="HOW", help="groups with own tables: prefix, "
                         "prefix:lon_=real,gen_=generated, origin, luminance, origin+luminance; repeat it")  # fmt: skip
     report.add_argument("--sheets", type=int, default=8, metavar="N", help="images with a sheet (default 8)")
     report.add_argument("--title", default="Evaluation", help="heading of the report")
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--device", default="cpu", help="cpu, cuda, mps (default cpu)")
     how.add_argument("--batch", type=int, default=4, help="images at once (default 4)")
     how.add_argument("--jobs", type=int, default=1, help="processes that degrade and score (default 1)")
-    how.add_argument("--overwrite", action="store_true", help="forget what an earlier run left in --out")
+    how.add_argument("--overwrite", action="store_true", help="delete the files of an earlier run in --out")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -76,9 +76,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.compare:
         return _compare(args)
-    for option in ("truth", "out"):
+    for option in ("gt", "out"):
         if getattr(args, option) is None:
-            raise GCFSRError(f"--{option}: is needed (or --compare A.json B.json)")
+            raise GCFSRError(f"--{option}: is required (or --compare A.json B.json)")
     for option, least in (("batch", 1), ("jobs", 1), ("sheets", 0), ("limit", 1), ("out_size", 1)):
         value = getattr(args, option)
         if value is not None and value < least:
@@ -99,11 +99,11 @@ def run(args: argparse.Namespace) -> int:
     with _Progress() as advance:
         report = evaluate(settings, args.sheets, advance, args.title)
     names = {entry["name"] for entry in report["excluded"]}
-    say(f"{len(report['pictures'])} images compared, {len(names)} excluded: {Path(args.out) / 'report.html'}")
+    say(f"{len(report['images'])} images compared, {len(names)} excluded: {Path(args.out) / 'report.html'}")
     for line in [*warnings(report), *not_computed(report)]:
         say(line)
-    if not report["pictures"]:
-        raise GCFSRError(f"{Path(args.out) / 'report.md'}: no image was left to compare; it says why")
+    if not report["images"]:
+        raise GCFSRError(f"{Path(args.out) / 'report.md'}: no image was left to compare; see the reasons there")
     return 0
 
 
@@ -115,7 +115,7 @@ def _settings(args: argparse.Namespace) -> Any:
 
     metrics = args.metrics.split(",") if args.metrics else default_metrics(args.weights)
     return Settings(
-        truth=args.truth,
+        gt=args.gt,
         out=args.out,
         protocol=find_protocol(args.protocol, args.factors),
         methods=tuple(args.method),
@@ -147,7 +147,7 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 class _Progress:
-    """A progress bar on the terminal's error stream: one line for each thing that is done."""
+    """A progress bar on standard error, one line per step."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -165,7 +165,7 @@ class _Progress:
             self.bar.stop()
 
     def advance(self, what: str, count: int, total: int) -> None:
-        self.bar.start()  # not before there is something to show
+        self.bar.start()  # only once there is something to show
         if what not in self.tasks:
             self.tasks[what] = self.bar.add_task(what, total=total)
         self.bar.update(self.tasks[what], advance=count, total=total)

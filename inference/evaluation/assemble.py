@@ -1,4 +1,4 @@
-"""Makes the report, one JSON-able dict, from what an evaluation holds."""
+"""Makes the report, a dict for JSON, from an evaluation."""
 
 import platform
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from gcfsr_inference.evaluation.settings import Settings
 from gcfsr_inference.evaluation.workspace import combined_hash
 from gcfsr_measure.frechet import RELIABLE, frechet_distance
 
-FORMAT = "gcfsr-evaluation-1"
+FORMAT = "gcfsr-evaluation-2"
 PACKAGES = (
     "gcfsr", "torch", "torchvision", "numpy", "scipy", "opencv-python", "pillow", "basicsr", "lpips", "torch-fidelity",
     "facexlib", "onnxruntime", "spandrel",
@@ -25,7 +25,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Versions of everything that has a part in the numbers."""
+    """Versions of the packages that the numbers depend on."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -36,14 +36,14 @@ def versions() -> dict[str, str]:
 
 
 def assemble(evaluation: Evaluation) -> dict[str, Any]:
-    """Everything that is known of an evaluation. Paths of the machine are not in it: files stand by name and hash."""
+    """The report of an evaluation. It has no paths of the machine: files are given by name and hash."""
     settings, names = evaluation.settings, evaluation.names
     conditions = settings.protocol.conditions
     input_files = {
         key: {name: evaluation.space.low(key, name) for name in names}
         for key in dict.fromkeys(condition.input_key for condition in conditions)
     }
-    groups = make_groups(settings.groups, evaluation.truth, names)
+    groups = make_groups(settings.groups, evaluation.gt, names)
     return {
         "format": FORMAT,
         "protocol": settings.protocol.name,
@@ -54,8 +54,8 @@ def assemble(evaluation: Evaluation) -> dict[str, Any]:
         "blind": asdict(settings.blind) if settings.is_blind else None,
         "versions": versions(),
         "conditions": [condition.as_dict() for condition in conditions],
-        "pictures": {name: evaluation.sources[name] for name in names},
-        "truth_sha256": combined_hash({name: evaluation.truth[name] for name in names}),
+        "images": {name: evaluation.sources[name] for name in names},
+        "gt_sha256": combined_hash({name: evaluation.gt[name] for name in names}),
         "input_sha256": {key: combined_hash(files) for key, files in input_files.items()},
         "groups": groups,
         "excluded": evaluation.excluded,
@@ -68,13 +68,13 @@ def assemble(evaluation: Evaluation) -> dict[str, Any]:
             for method in evaluation.methods
         ],
         "metrics": evaluation.metrics,
-        "values": picture_values(evaluation, names),
+        "values": image_values(evaluation, names),
         "set_values": set_values(evaluation, groups),
     }
 
 
 def differences(settings: Settings) -> list[str]:
-    """What makes the ground truth or the inputs other than the published table's: its rows are then left out."""
+    """How the ground truth or the inputs differ from the published table's, whose rows are then omitted."""
     protocol, found = settings.protocol, []
     if protocol.published and settings.size != protocol.out_size:
         size, wanted = settings.size, protocol.out_size
@@ -84,7 +84,7 @@ def differences(settings: Settings) -> list[str]:
     return found
 
 
-def picture_values(evaluation: Evaluation, names: Sequence[str]) -> dict[str, Any]:
+def image_values(evaluation: Evaluation, names: Sequence[str]) -> dict[str, Any]:
     """method -> condition -> metric -> image -> value (None: not defined)."""
     tree: dict[str, Any] = {}
     for (label, condition), values in evaluation.values.items():
@@ -97,7 +97,7 @@ def picture_values(evaluation: Evaluation, names: Sequence[str]) -> dict[str, An
 
 
 def set_values(evaluation: Evaluation, groups: dict[str, list[str]]) -> dict[str, Any]:
-    """method -> condition -> metric -> group -> {value, pictures, note}."""
+    """method -> condition -> metric -> group -> {value, images, note}."""
     tree: dict[str, Any] = {}
     for (label, condition), values in evaluation.values.items():
         digests = {name: entry.digest for name, entry in values.lines.items()}
@@ -112,14 +112,14 @@ def set_values(evaluation: Evaluation, groups: dict[str, list[str]]) -> dict[str
 def _distance(
     evaluation: Evaluation, planned: Planned, digests: dict[str, str], names: Sequence[str]
 ) -> dict[str, Any]:
-    """The distance of a group's results from the same group's truth."""
+    """The distance of a group's results from the same group's ground truth."""
     if len(names) < 2:
-        return {"value": None, "pictures": len(names), "note": "needs two pictures"}
-    truth = {name: entry.digest for name, entry in evaluation.truth_values.lines.items()}
+        return {"value": None, "images": len(names), "note": "needs at least two images"}
+    gt = {name: entry.digest for name, entry in evaluation.gt_values.lines.items()}
 
     def rows(hashes: dict[str, str]) -> list[Path]:
         return [evaluation.space.features(planned.id, hashes[name]) for name in names]
 
-    value = frechet_distance(map(np.load, rows(digests)), map(np.load, rows(truth)))
-    note = f"{len(names)} pictures, fewer than {RELIABLE}: biased upwards" if len(names) < RELIABLE else ""
-    return {"value": value, "pictures": len(names), "note": note}
+    value = frechet_distance(map(np.load, rows(digests)), map(np.load, rows(gt)))
+    note = f"{len(names)} images, fewer than {RELIABLE}: biased upwards" if len(names) < RELIABLE else ""
+    return {"value": value, "images": len(names), "note": note}

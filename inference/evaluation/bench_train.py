@@ -24,7 +24,7 @@ from gcfsr_inference.restore.hashes import file_hash
 
 @dataclass(frozen=True)
 class Budget:
-    """What every option file gets alike."""
+    """The budget that all option files share."""
 
     iterations: int
     seed: int
@@ -35,7 +35,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Entry:
-    """One option file: its name (which the run bears), its content, and what it changes against the first."""
+    """One option file: its name (also the run's), its content, and its changes against the first."""
 
     path: Path
     name: str
@@ -53,7 +53,7 @@ def flat(options: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def read_entries(paths: Sequence[str]) -> list[Entry]:
-    """Reads the option files; the first is what the others are compared with.
+    """Reads the option files; the others are compared with the first.
 
     Raises:
         GCFSRError: a file is missing, is not an option file of a GCFSR generator, or two share a
@@ -70,7 +70,7 @@ def read_entries(paths: Sequence[str]) -> list[Entry]:
         first = entries[0].options if entries else options
         entry = Entry(path, str(options["name"]), options, changes(first, options))
         if any(other.name == entry.name for other in entries):
-            raise GCFSRError(f"{path}: the name {entry.name} is taken by another option file; each needs its own")
+            raise GCFSRError(f"{path}: the name {entry.name} is taken by another option file; choose another one")
         if network.get("out_size") != first["network_g"].get("out_size"):
             raise GCFSRError(f"{path}: out_size {network.get('out_size')} is not the first file's; compare one size")
         entries.append(entry)
@@ -78,14 +78,14 @@ def read_entries(paths: Sequence[str]) -> list[Entry]:
 
 
 def changes(first: dict[str, Any], other: dict[str, Any]) -> tuple[str, ...]:
-    """What an option file has that the first has not, and the other way: "key value", "without key"."""
+    """The differences of an option file from the first one: "key value", "without key"."""
     a, b = dict(flat(first)), dict(flat(other))
     found = [f"{key} {b[key]}" for key in b if key != "name" and a.get(key, "") != b[key]]
     return (*found, *(f"without {key}" for key in a if key not in b))
 
 
 def command(entry: Entry, budget: Budget, runs: Path) -> list[str]:
-    """The trainer's command line: the option file with the budget forced into it."""
+    """The trainer's command line: the option file with the budget set by --force_yml."""
     force = [
         f"manual_seed={budget.seed}", f"train:total_iter={budget.iterations}",
         f"datasets:train:dataroot_gt={budget.train}", f"path:experiments_root={runs}",
@@ -99,10 +99,10 @@ def command(entry: Entry, budget: Budget, runs: Path) -> list[str]:
 
 
 def train(entry: Entry, budget: Budget, out: Path) -> dict[str, Any]:
-    """Trains one option file unless its last network is there, and goes on with a run that was stopped.
+    """Trains one option file unless its last network exists, and resumes a stopped run.
 
     Returns:
-        The note kept beside the run: hash of the option file, budget, seconds of training.
+        The note beside the run: hash of the option file, budget, seconds of training.
 
     Raises:
         GCFSRError: the folder holds a run of another budget or file, or the trainer stopped with an error.
@@ -125,7 +125,7 @@ def train(entry: Entry, budget: Budget, out: Path) -> dict[str, Any]:
         with (runs / f"{entry.name}.txt").open("a") as log:
             line = command(entry, budget, runs)
             done = subprocess.run(line, cwd=runs, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False)
-    finally:  # an interrupted run goes on later, and its seconds count
+    finally:  # an interrupted run is resumed later, and its seconds count
         note["seconds"] += time.monotonic() - start
         write_json(note_path, note)
     if done.returncode or not latest.exists():
@@ -135,12 +135,12 @@ def train(entry: Entry, budget: Budget, out: Path) -> dict[str, Any]:
 
 
 def network_file(entry: Entry, out: Path) -> Path:
-    """Where the trainer leaves the last network."""
+    """The path of the last network that the trainer writes."""
     return out.resolve() / "runs" / entry.name / "models" / "net_g_latest.pth"
 
 
 def as_generator(entry: Entry, out: Path) -> Path:
-    """The run's moving average as a checkpoint of its own, with the option file's network in its metadata."""
+    """Writes the run's moving average as a checkpoint with the option file's network in its metadata."""
     from gcfsr_arch import GCFSR, save_generator
     from gcfsr_arch.checkpoint import read_state
     from gcfsr_arch.state_dict import fit
@@ -159,7 +159,7 @@ def measure(entries: list[Entry], files: list[Path], budget: Budget, out: Path, 
     factors, metrics, weights, groups = how
     methods = ("bicubic", *(f"{entry.name}={file}" for entry, file in zip(entries, files, strict=True)))
     settings = Settings(
-        truth=str(budget.val), out=str(out / "evaluation"), protocol=Protocol("factors", parse_factors(factors)),
+        gt=str(budget.val), out=str(out / "evaluation"), protocol=Protocol("factors", parse_factors(factors)),
         methods=methods, metrics=tuple(metrics), weights=weights, seed=budget.seed, groups=tuple(groups),
         out_size=entries[0].options["network_g"]["out_size"],
     )  # fmt: skip
@@ -195,7 +195,7 @@ def bench_train(
     report = measure(entries, files, budget, out, (factors, metrics, weights, groups))
     bench = {
         "iterations": budget.iterations, "seed": budget.seed, "threads": budget.threads,
-        "train_pictures": len(list_images(budget.train)),
+        "train_images": len(list_images(budget.train)),
         "entries": [_summary(entry, note) for entry, note in zip(entries, notes, strict=True)],
         "comparisons": [row for entry in entries[1:] for row in compare(report, report, [entries[0].name, entry.name])],
     }  # fmt: skip
@@ -220,7 +220,7 @@ def bench_text(bench: dict[str, Any], report: dict[str, Any]) -> str:
         "# Option files trained on one budget",
         "",
         f"Each: {bench['iterations']} iterations, seed {bench['seed']}, {bench['threads']} thread(s), "
-        f"{bench['train_pictures']} training pictures. Seconds are those of the run, whatever ran beside it.",
+        f"{bench['train_images']} training images. Seconds are wall-clock times.",
         "",
         "| run | changes against the first | parameters | seconds |",
         "|---|---|---|---|",
@@ -228,7 +228,7 @@ def bench_text(bench: dict[str, Any], report: dict[str, Any]) -> str:
     for entry in bench["entries"]:
         what = "; ".join(entry["changes"]) or "-"
         lines.append(f"| {entry['name']} | {what} | {entry['parameters']:,} | {entry['seconds']} |")
-    seeds = "One training each: the tests compare these networks, not what another seed would have given."
+    seeds = "One training each: the tests compare these networks, not other seeds."
     tests = ["## Paired tests against the first", "", seeds, "", comparison_text(bench["comparisons"])]
     tests = tests if bench["comparisons"] else []
     return "\n".join([*lines, "", *tests, "", markdown(report, "Evaluation").replace("\n## ", "\n### ")])

@@ -1,4 +1,4 @@
-"""What differs significantly between two methods, in one report or in two over the same inputs."""
+"""Significant differences between two methods, in one report or in two over the same inputs."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -23,12 +23,12 @@ class _Metric(Part):
 
 
 class _Report(Part):
-    """What a comparison uses of a report."""
+    """The parts of a report that a comparison reads."""
 
     format: str
     seed: int
     out_size: int | None
-    pictures: dict[Name, str]
+    images: dict[Name, str]
     input_sha256: dict[str, str]
     metrics: dict[str, _Metric]
     values: dict[str, dict[str, dict[str, dict[Name, Number | Literal["inf", "-inf", "nan"] | None]]]]
@@ -48,7 +48,7 @@ def load_report(path: str | Path) -> dict[str, Any]:
     """Reads report.json.
 
     Raises:
-        GCFSRError: it is not a report of ours.
+        GCFSRError: the file is not a report of `gcfsr evaluate`.
     """
     return read_document(path, TypeAdapter(_Report), f"a report of `gcfsr evaluate` ({FORMAT})").model_dump()
 
@@ -99,14 +99,14 @@ def compare(a: dict[str, Any], b: dict[str, Any], pair: list[str] | None = None)
 
 
 def _same_inputs(a: dict[str, Any], b: dict[str, Any], key: str) -> None:
-    shared = [name for name in a["pictures"] if name in b["pictures"]]
-    changed = [name for name in shared if a["pictures"][name] != b["pictures"][name]]
+    shared = [name for name in a["images"] if name in b["images"]]
+    changed = [name for name in shared if a["images"][name] != b["images"][name]]
     settings = [field for field in ("seed", "out_size") if a[field] != b[field]]
     if changed or settings or not shared:
-        what = settings[0] if settings else (changed or ["no picture in common"])[0]
-        raise GCFSRError(f"--compare: {key}: the inputs are not the same ({what}); evaluate both on the same pictures")
+        what = settings[0] if settings else (changed or ["no image in common"])[0]
+        raise GCFSRError(f"--compare: {key}: the inputs are not the same ({what}); evaluate both on the same images")
     inputs_key = key.partition("@")[0]
-    if list(a["pictures"]) == list(b["pictures"]) and a["input_sha256"][inputs_key] != b["input_sha256"][inputs_key]:
+    if list(a["images"]) == list(b["images"]) and a["input_sha256"][inputs_key] != b["input_sha256"][inputs_key]:
         raise GCFSRError(f"--compare: {key}: the degraded inputs differ; evaluate both with the same version")
 
 
@@ -125,7 +125,7 @@ def _one(a: dict[str, Any], b: dict[str, Any], labels: tuple[str, str], key: str
 def comparison_text(found: list[dict[str, Any]]) -> str:
     """A Markdown table of the comparisons."""
     lines = [
-        "| condition | metric | a | b | b - a (95%) | pictures | p (Holm) | b is |",
+        "| condition | metric | a | b | b - a (95%) | images | p (Holm) | b is |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for entry in found:
@@ -134,5 +134,5 @@ def comparison_text(found: list[dict[str, Any]]) -> str:
             f"| {entry['condition']} | {entry['metric']} | {entry['a']} | {entry['b']} | {entry['difference']:+.4g}"
             f"{interval} | {entry['count']} | {entry['p_adjusted']:.2g} | {entry['verdict']} |"
         )
-    note = "Paired Wilcoxon signed-rank test over pictures, two-sided; p adjusted by Holm over all rows, level 0.05."
+    note = "Paired Wilcoxon signed-rank test over images, two-sided; p adjusted by Holm over all rows, level 0.05."
     return "\n".join([*lines, "", note]) + "\n"

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.blind_parameters import BlindRanges
 
-# The blind degradation of CelebA-Test (Table 3): the ranges of GFPGAN's paper for 512 pixels; colours and gray are left
-# alone, which its training does not do
+# The blind degradation of CelebA-Test (Table 3): the ranges of GFPGAN's paper for 512 pixels. Unlike in training,
+# colours are not changed.
 CELEBA_TEST = BlindRanges(
     blur_sigma=(0.2, 10), downsample_range=(1, 8), noise_range=(0, 15), jpeg_range=(60, 100),
     color_jitter_prob=None, color_jitter_pt_prob=None, gray_prob=None,
@@ -47,7 +47,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A named list of conditions; `out_size` is that of the ground truth (None: as is), `published` the table's key."""
+    """A named list of conditions; `out_size`: of the ground truth (None: unchanged); `published`: the table's key."""
 
     name: str
     conditions: tuple[Condition, ...]

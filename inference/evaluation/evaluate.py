@@ -19,19 +19,19 @@ __all__ = ["Settings", "evaluate", "write_report"]
 def evaluate(
     settings: Settings, sheets: int = 8, advance: Advance = lambda what, count, total: None, title: str = "Evaluation"
 ) -> dict[str, Any]:
-    """Prepares inputs, restores, scores and reports; what an earlier run of the same settings did is kept.
+    """Prepares inputs, restores, scores and reports; reuses the results of an earlier run of the same settings.
 
     Args:
         settings: see `Settings`.
         sheets: how many images get a sheet for each condition.
-        advance: called with what is being done, how many images more are done, and of how many.
+        advance: called with the name of the step, the number of images just finished, and the total.
         title: the report's heading.
 
     Returns:
         The report, as written to report.json.
 
     Raises:
-        GCFSRError: something given is wrong; the message names it.
+        GCFSRError: a setting or a file is invalid; the message names it.
     """
     evaluation = Evaluation(settings, advance).run()
     report = assemble(evaluation)
@@ -59,9 +59,9 @@ def make_sheets(evaluation: Evaluation, report: dict[str, Any], count: int) -> l
                 results = evaluation.results.get((method.label, condition["key"]))
                 if results:
                     columns.append((method.label, read_bgr(results[name])))
-            truth = read_bgr(evaluation.truth[name])
-            side = min(max(truth.shape[0], 192), 384)
+            gt = read_bgr(evaluation.gt[name])
+            side = min(max(gt.shape[0], 192), 384)
             folder.mkdir(exist_ok=True)
             files.append(folder / f"{condition['key']}_{name}.jpg")
-            write_image(files[-1], sheet([*columns, ("truth", truth)], side), quality=92)
+            write_image(files[-1], sheet([*columns, ("ground truth", gt)], side), quality=92)
     return files

@@ -1,4 +1,4 @@
-"""Parts of the images that are reported apart: by file-name prefix, or by the face's luminance."""
+"""Groups of images that are reported separately: by file-name prefix, or by the face's luminance."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,29 +29,29 @@ def by_prefix(names: Sequence[str], spec: str) -> dict[str, list[str]]:
     return {title: members for title, members in groups.items() if members}
 
 
-def by_luminance(truth: dict[str, Path], names: Sequence[str]) -> dict[str, list[str]]:
+def by_luminance(gt: dict[str, Path], names: Sequence[str]) -> dict[str, list[str]]:
     """Terciles of the luminance of the face's middle, as training balances it, darkest first; ties go by name."""
-    ranked = sorted(names, key=lambda name: (face_luminance(read_bgr(truth[name])), name))
+    ranked = sorted(names, key=lambda name: (face_luminance(read_bgr(gt[name])), name))
     return {title: sorted(part) for title, part in zip(TERCILES, np.array_split(ranked, 3), strict=True) if len(part)}
 
 
-def make_groups(specs: Sequence[str], truth: dict[str, Path], names: Sequence[str]) -> dict[str, list[str]]:
-    """All the groups asked for; "all" is always first. "prefix:lon_=real+luminance" takes terciles inside each part.
+def make_groups(specs: Sequence[str], gt: dict[str, Path], names: Sequence[str]) -> dict[str, list[str]]:
+    """The requested groups; "all" is always first. "prefix:lon_=real+luminance" takes terciles inside each part.
 
     Raises:
-        GCFSRError: a specification is not understood.
+        GCFSRError: a specification is invalid.
     """
     groups = {"all": list(names)}
     for spec in specs:
         base, plus, inner = spec.partition("+")
         if base == "luminance" and not plus:
-            groups.update(by_luminance(truth, names))
+            groups.update(by_luminance(gt, names))
             continue
         kind, _, rest = f"prefix:{ORIGIN}".partition(":") if base == "origin" else base.partition(":")
         if kind != "prefix" or (plus and inner != "luminance"):
-            raise GCFSRError(f"--groups {spec}: not understood; it is {HELP}, or prefix...+luminance")
+            raise GCFSRError(f"--groups {spec}: invalid; use {HELP}, or prefix...+luminance")
         for title, members in by_prefix(names, rest).items():
             groups[title] = members
             if plus:
-                groups.update({f"{title}, {third}": part for third, part in by_luminance(truth, members).items()})
+                groups.update({f"{title}, {third}": part for third, part in by_luminance(gt, members).items()})
     return groups

@@ -1,4 +1,4 @@
-"""The degraded inputs: made once by the data code, from a seed, saved as 8-bit PNG; every method sees the same."""
+"""Makes the degraded inputs from a seed and saves them as 8-bit PNG, so that every method gets the same ones."""
 
 import hashlib
 from dataclasses import dataclass, fields
@@ -13,11 +13,11 @@ from gcfsr_datasets.dataset_options import read_block
 from gcfsr_datasets.degradation import degrade_blind, small_size, to_uint8
 from gcfsr_datasets.resize import resize
 from gcfsr_inference.evaluation.conditions import CELEBA_TEST, Condition
-from gcfsr_inference.evaluation.workspace import Workspace, read_bgr, save_picture
+from gcfsr_inference.evaluation.workspace import Workspace, read_bgr, save_png
 
 
-def picture_seed(seed: int, name: str) -> int:
-    """A seed of an image's own, the same whatever else is in the folder and in whatever order."""
+def image_seed(seed: int, name: str) -> int:
+    """The seed of one image. It depends on the name only, not on the other images or their order."""
     return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8], "little")
 
 
@@ -25,11 +25,11 @@ def to_size(image: NDArray[np.uint8], size: int, name: str) -> NDArray[np.uint8]
     """The ground truth at another size, by our bicubic.
 
     Raises:
-        GCFSRError: the image is not square, or smaller than asked for (a ground truth is never upscaled).
+        GCFSRError: the image is not square, or smaller than `size` (a ground truth is never upscaled).
     """
     height, width = image.shape[:2]
     if height != width:
-        raise GCFSRError(f"{name}: is {width}x{height}; --out-size wants square pictures")
+        raise GCFSRError(f"{name}: is {width}x{height}; --out-size needs square images")
     if height < size:
         raise GCFSRError(f"{name}: is {width}x{height}, smaller than --out-size {size}; a ground truth is not enlarged")
     return image if height == size else to_uint8(resize(image.astype(np.float32) / 255, (size, size)))
@@ -39,7 +39,8 @@ def read_blind_ranges(path: str | Path) -> BlindRanges:
     """The ranges of the blind degradation with which an option file trains.
 
     Raises:
-        GCFSRError: no such file, no YAML, no data set with the blind degradation in it, or a range that is none.
+        GCFSRError: the file does not exist or is not valid YAML, no data set in it has the blind degradation, or a
+            range is invalid.
     """
     from gcfsr_arch.training.options import read_options
 
@@ -54,22 +55,22 @@ def read_blind_ranges(path: str | Path) -> BlindRanges:
 
 
 def degrade(
-    truth: NDArray[np.uint8], condition: Condition, seed: int, name: str, blind: BlindRanges = CELEBA_TEST
+    gt: NDArray[np.uint8], condition: Condition, seed: int, name: str, blind: BlindRanges = CELEBA_TEST
 ) -> NDArray[np.uint8]:
     """One input. (H, W, 3) BGR uint8 -> (H / factor, W / factor, 3), or (H, W, 3) for the blind degradation.
 
-    The small image is rounded to 8 bits, as a user's own would be.
+    The small image is rounded to 8 bits, as an image file is.
     """
-    gt = truth.astype(np.float32) / 255
+    image = gt.astype(np.float32) / 255
     if condition.factor is None:
-        return to_uint8(degrade_blind(gt, np.random.default_rng(picture_seed(seed, name)), blind))
-    height, width = (small_size(side, condition.factor) for side in truth.shape[:2])
-    return to_uint8(resize(gt, (height, width)))
+        return to_uint8(degrade_blind(image, np.random.default_rng(image_seed(seed, name)), blind))
+    height, width = (small_size(side, condition.factor) for side in gt.shape[:2])
+    return to_uint8(resize(image, (height, width)))
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """One ground truth image to be sized and degraded."""
+    """One ground truth image to resize and degrade."""
 
     name: str
     path: Path
@@ -81,19 +82,19 @@ class Preparation:
 
 
 def prepare(item: Preparation) -> str | None:
-    """Writes what is not there yet. Returns the fault of a ground truth that cannot be used."""
+    """Writes the files that are missing. Returns why a ground truth cannot be used, or None."""
     space = Workspace(item.root)
     lows = {condition: space.low(condition.input_key, item.name) for condition in item.conditions}
-    wanted = [*lows.values(), *([space.truth(item.name)] if item.size else [])]
+    wanted = [*lows.values(), *([space.gt(item.name)] if item.size else [])]
     if all(path.exists() for path in wanted):
         return None
     try:
-        truth = read_bgr(item.path)
+        gt = read_bgr(item.path)
         if item.size:
-            truth = to_size(truth, item.size, item.path.name)
-            save_picture(space.truth(item.name), truth)
+            gt = to_size(gt, item.size, item.path.name)
+            save_png(space.gt(item.name), gt)
     except GCFSRError as error:
         return str(error)
     for condition, path in lows.items():
-        save_picture(path, degrade(truth, condition, item.seed, item.name, item.blind))
+        save_png(path, degrade(gt, condition, item.seed, item.name, item.blind))
     return None

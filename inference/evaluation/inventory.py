@@ -1,4 +1,4 @@
-"""What a network costs (Table 1): parameters by part, multiply-adds and memory, counted without computing anything."""
+"""The cost of a network (Table 1): parameters by part, multiply-adds and memory, counted on the meta device."""
 
 import weakref
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gcfsr_arch.generator import GCFSR
 
-# part: the names of its parameters start or end so; the first that fits counts
+# part, prefixes of its parameters' names, substrings of them; the first match counts
 PARTS = (
     ("latent codes (Eq. 2)", ("encoder.head.",), ()),
     ("Conv(f) (Eq. 4)", ("encoder.skip.",), ()),
@@ -31,7 +31,7 @@ class Inventory:
     parts: dict[str, int]  # parameters
     encode_macs: int
     decode_macs: int
-    peak_bytes: int  # largest sum of live tensors in a pass, weights included, the backend's workspace not
+    peak_bytes: int  # largest sum of live tensors in a pass, with the weights, without the backend's workspace
 
     @property
     def parameters(self) -> int:
@@ -43,7 +43,7 @@ class Inventory:
 
 
 def parameters_by_part(names_and_sizes: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """Sums sizes by the parts of `PARTS`; what fits none is counted as "other"."""
+    """Sums sizes by the parts of `PARTS`; parameters that match none are counted as "other"."""
     counts = dict.fromkeys([part for part, _, _ in PARTS], 0)
     for name, size in names_and_sizes:
         fits = (
@@ -60,7 +60,7 @@ def take_inventory(config: dict[str, Any]) -> Inventory:
     """Counts a `GCFSR(**config)` at batch 1 on the meta device: no weights, no arithmetic.
 
     Raises:
-        GCFSRError: for a configuration that the network refuses.
+        GCFSRError: the configuration is invalid.
     """
     with torch.device("meta"), torch.no_grad():
         net = GCFSR(**config).eval()
@@ -89,7 +89,7 @@ def bytes_of(net: nn.Module) -> int:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Follows the memory of tensors made inside the block: `now`, and the largest it has been, `peak`."""
+    """Tracks the memory of tensors created inside the block: the current sum `now` and its maximum `peak`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The methods that are compared: all turn a batch of small images into results of the ground truth's size."""
+"""The methods that are compared. Each turns a batch of small images into results of the ground truth's size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,37 +21,37 @@ class Method(Protocol):
 
     Attributes:
         label: its name in the tables.
-        identity: what makes its results what they are (kind, file hash, options); a change of it is noticed.
+        identity: what its results depend on (kind, file hash, options); a run that resumes checks it.
     """
 
     label: str
     identity: dict[str, Any]
 
     def absent(self, condition: Condition) -> str | None:
-        """Why the method has no result under the condition, None when it has one."""
+        """Why the method has no result under the condition, or None if it has one."""
         ...
 
     def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
-        """Results for small images of one size, each (*size, 3) BGR, uint8 or float in [0, 255] (NaN shows there)."""
+        """Results for small images of one size, each (*size, 3) BGR, uint8 or float in [0, 255]; floats may be NaN."""
         ...
 
 
 def no_dial(condition: Condition) -> str | None:
-    """The reason of a method without a dial."""
+    """The reason that a method without a dial gives for a condition that sets the dial."""
     return "has no dial" if condition.turned else None
 
 
 def upsample(low: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.float32]:
-    """Our bicubic, clipped: what others' networks are given. (h, w, 3) uint8 BGR -> (H, W, 3) in [0, 1]."""
+    """Our bicubic, clipped: the input of other authors' networks. (h, w, 3) uint8 BGR -> (H, W, 3) in [0, 1]."""
     return np.clip(resize(low.astype(np.float32) / 255, (size[0], size[1])), 0, 1)
 
 
-INPUT = "input"  # label of the input's own row
+INPUT = "input"  # label of the row for the input
 
 
 @dataclass
 class Bicubic:
-    """MATLAB's bicubic, the paper's: the input itself, brought to the output size. Every report has it, and first."""
+    """MATLAB's bicubic, as in the paper: the input resized to the output size. It is the first row of every report."""
 
     label: str = "bicubic"
     identity: dict[str, Any] = field(default_factory=lambda: {"kind": "bicubic"})
@@ -65,7 +65,7 @@ class Bicubic:
 
 @dataclass
 class Lanczos:
-    """Lanczos with three lobes, Pillow's."""
+    """Pillow's Lanczos with three lobes."""
 
     label: str = "lanczos"
     identity: dict[str, Any] = field(default_factory=lambda: {"kind": "lanczos"})
@@ -81,7 +81,7 @@ class Lanczos:
 
 @dataclass
 class Folder:
-    """Result images made elsewhere: PATH/CONDITION/NAME.*, or PATH/NAME.* when there is one condition."""
+    """Existing result images: PATH/CONDITION/NAME.*, or PATH/NAME.* when there is one condition."""
 
     label: str
     path: Path
@@ -115,12 +115,12 @@ class Folder:
         return files
 
     def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
-        raise NotImplementedError("a folder's pictures are read, not made")
+        raise NotImplementedError("a folder's images are read, not computed")
 
 
 @dataclass
 class Checkpoint:
-    """A generator of ours. `s` fixes the dial for every condition; otherwise it follows the condition."""
+    """One of our generators. `s` fixes the dial for every condition; by default the dial follows the condition."""
 
     label: str
     identity: dict[str, Any]
@@ -154,9 +154,9 @@ class Network:
 
     Attributes:
         model: (N, 3, h, w) -> (N, 3, H, W), or a tuple whose first part is that.
-        upsampled: True to give it the bicubic image of the ground truth's size instead of the small one.
-        signed: True when it works in [-1, 1] instead of [0, 1].
-        fit: True to bring a result of another size to the ground truth's by bicubic.
+        upsampled: True if its input is the bicubic image of the ground truth's size instead of the small one.
+        signed: True if it works in [-1, 1] instead of [0, 1].
+        fit: True to resize a result of another size to the ground truth's size by bicubic.
     """
 
     label: str
@@ -178,7 +178,7 @@ class Network:
         try:
             with torch.inference_mode():
                 y = self.model(x * 2 - 1 if self.signed else x)
-        except RuntimeError as error:  # a size the model does not take, or too little memory
+        except RuntimeError as error:  # a size that the model does not accept, or out of memory
             raise GCFSRError(f"{self.label}: input {tuple(x.shape)}: {first_line(error)}") from error
         y = y[0] if isinstance(y, tuple | list) else y
         results = from_tensor((y + 1) / 2 if self.signed else y)
@@ -201,7 +201,7 @@ class Function:
     def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
         try:
             return [self.function(low, condition.factor, size) for low in lows]
-        except Exception as error:  # whatever the user's function raises
+        except Exception as error:  # the user's function may raise anything
             reason = " ".join(str(error).split())  # OpenCV's has several lines
             raise GCFSRError(f"python:{self.identity['function']}: {type(error).__name__}: {reason}") from error
 

@@ -1,11 +1,11 @@
-"""Where the metrics' weights are found, downloaded to, and what is missing."""
+"""Finds and downloads the metrics' weights, and says what is missing."""
 
 from importlib.util import find_spec
 from pathlib import Path
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.restore.weights import DEFAULT_FOLDER, user_folders
-from gcfsr_measure.catalogue import ENTRIES, PAPER, STAND_INS, Entry
+from gcfsr_measure.catalogue import ENTRIES, PAPER, SUBSTITUTES, Entry
 
 INSTALL = {"pyiqa": "pip install pyiqa; its licence is non-commercial"}  # the others are in an extra
 
@@ -64,6 +64,6 @@ def shown(folder: Path) -> str:
 
 
 def default_metrics(weights: str | None) -> list[str]:
-    """The paper's metrics, all of them, and those stand-ins whose weights are there."""
+    """The paper's metrics, all of them, and those substitutes whose weights are found."""
     folders = weights_folders(weights)
-    return [*PAPER, *(key for key in STAND_INS if availability(ENTRIES[key], folders)[1] == "ok")]
+    return [*PAPER, *(key for key in SUBSTITUTES if availability(ENTRIES[key], folders)[1] == "ok")]

@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page: sortable tables, notes, sheets; it needs no network."""
+"""The report as one self-contained HTML page with sortable tables, notes and sheets."""
 
 import base64
 from html import escape
@@ -64,7 +64,7 @@ def _table(table: Table, metrics: dict[str, Any]) -> str:
     absent = f"<p>Without a result: {escape(', '.join(table.absent))}.</p>" if table.absent else ""
     head, body = f"<thead><tr><th>method</th>{heads}</tr></thead>", f"<tbody>{''.join(rows)}</tbody>"
     return (
-        f"<h2>{escape(table.title)}, {escape(table.group)} <small>{table.pictures} pictures</small></h2>"
+        f"<h2>{escape(table.title)}, {escape(table.group)} <small>{table.images} images</small></h2>"
         f'<table class="sortable">{head}{body}</table>{absent}'
     )
 
@@ -77,14 +77,14 @@ def html_page(report: dict[str, Any], sheet_files: list[Path], title: str = "Eva
     """The page.
 
     Args:
-        report: what `assemble` made.
+        report: the report of `assemble`.
         sheet_files: JPEG or PNG sheets to embed, in order; their stems become the captions.
         title: the heading.
     """
     parts = [f"<h1>{escape(title)}</h1>", _list(provenance(report))]
     parts.append(
-        '<p>Click a head to sort. <span class="best">Best</span> and <span class="second">second best</span> '
-        "among what was measured here.</p>"
+        '<p>Click a column head to sort. <span class="best">Best</span> and <span class="second">second best</span> '
+        "among the methods measured here.</p>"
     )
     parts += [f"<p><strong>{escape(line)}</strong></p>" for line in warnings(report)]
     if missing := not_computed(report):

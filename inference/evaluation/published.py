@@ -25,9 +25,9 @@ class Protocol:
 
     Attributes:
         title: the table.
-        data: its images and inputs, in words.
-        images: how many, None where the paper does not say.
-        input: metrics of the input itself (condition -> metric -> value), where they are known.
+        data: a description of its images and inputs.
+        images: the number of images, None if the paper does not say.
+        input: metrics of the input itself (condition -> metric -> value), if known.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""One evaluation from the ground truth to the values: prepare, restore, score; each step resumes where it stopped."""
+"""One evaluation from the ground truth to the values: prepare, restore, score. Each step resumes after a stop."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from gcfsr_inference.evaluation.metric_weights import availability, weights_fold
 from gcfsr_inference.evaluation.score import Planned, Scored, Task, Values, score, size_fault
 from gcfsr_inference.evaluation.settings import Settings
 from gcfsr_inference.evaluation.specs import build_method
-from gcfsr_inference.evaluation.workspace import Workspace, by_stem, chunks, read_bgr, save_picture
+from gcfsr_inference.evaluation.workspace import Workspace, by_stem, chunks, read_bgr, save_png
 from gcfsr_inference.restore.hashes import file_hash
 from gcfsr_measure.catalogue import entry_of
 from gcfsr_measure.workers import Workers
@@ -25,13 +25,13 @@ Advance = Callable[[str, int, int], None]  # what is being done, how many images
 
 @dataclass
 class Evaluation:
-    """State of a run: what was prepared, what is kept out, and what was scored."""
+    """State of a run: the prepared inputs, the excluded images, and the values."""
 
     settings: Settings
     advance: Advance
     space: Workspace = field(init=False)
-    truth: dict[str, Path] = field(default_factory=dict)
-    sources: dict[str, str] = field(default_factory=dict)  # sha256 of the images given
+    gt: dict[str, Path] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)  # sha256 of the images as given
     excluded: list[dict[str, str]] = field(default_factory=list)
     methods: list[Method] = field(default_factory=list)
     plan: tuple[Planned, ...] = ()
@@ -39,41 +39,41 @@ class Evaluation:
     values: dict[tuple[str, str], Values] = field(default_factory=dict)
     results: dict[tuple[str, str], dict[str, Path]] = field(default_factory=dict)
     absent: dict[tuple[str, str], str] = field(default_factory=dict)
-    truth_values: Values = field(init=False)
+    gt_values: Values = field(init=False)
 
     def __post_init__(self) -> None:
         self.space = Workspace(self.settings.out)
 
     @property
     def names(self) -> list[str]:
-        """Images that are still in."""
+        """Images that are not excluded."""
         out = {entry["name"] for entry in self.excluded}
-        return [name for name in self.truth if name not in out]
+        return [name for name in self.gt if name not in out]
 
     @property
     def total(self) -> int:
-        """Images that each method goes through."""
-        return len(self.truth) * len(self.settings.protocol.conditions)
+        """The number of images and conditions that each method processes."""
+        return len(self.gt) * len(self.settings.protocol.conditions)
 
     def run(self) -> "Evaluation":
-        """Does everything; the report is assembled from what this object then holds."""
+        """Runs all steps; `assemble` makes the report from this object's fields."""
         self.plan_metrics()
         given = [build_method(m, self.settings.device, self.settings.seed) for m in self.settings.methods]
         inputs = [method for method in given if isinstance(method, Bicubic)] or [Bicubic(INPUT)]
         self.methods = [*inputs, *(method for method in given if method not in inputs)]
         labels = [method.label for method in self.methods]
         for label in labels:
-            if labels.count(label) > 1 or label == "truth":
+            if labels.count(label) > 1 or label == "gt":
                 raise GCFSRError(f"--method: the label {label!r} is taken; write LABEL=SPEC")
         with Workers(self.settings.jobs) as workers:
             self.prepare(workers)
             for method in self.methods:
                 self.run_method(method, workers)
-            self.score_truth(workers)
+            self.score_gt(workers)
         return self
 
     def plan_metrics(self) -> None:
-        """Finds each metric's weights; a metric that cannot be computed keeps its row with the reason."""
+        """Finds each metric's weights; a metric that cannot be computed is listed with the reason."""
         folders = weights_folders(self.settings.weights)
         plan = []
         for key in dict.fromkeys(self.settings.metrics):
@@ -91,14 +91,14 @@ class Evaluation:
         self.plan = tuple(plan)
 
     def prepare(self, workers: Workers) -> None:
-        """Truth at the asked size and the degraded inputs, saved once."""
+        """Saves the ground truth at the requested size and the degraded inputs, once."""
         settings = self.settings
-        found = by_stem(settings.truth, settings.include)
+        found = by_stem(settings.gt, settings.include)
         found = dict(list(found.items())[: settings.limit])
         size = settings.size
         self.sources = {name: file_hash(path) for name, path in found.items()}
-        self.space.claim("run.json", settings.inputs_identity(), "pictures")
-        self.space.claim_pictures(self.sources)
+        self.space.claim("run.json", settings.inputs_identity(), "images")
+        self.space.claim_images(self.sources)
         by_input = {condition.input_key: condition for condition in settings.protocol.conditions}
         items = [
             Preparation(name, path, size, tuple(by_input.values()), settings.seed, self.space.root, settings.blind)
@@ -106,12 +106,12 @@ class Evaluation:
         ]
         for item, fault in zip(items, workers.map(prepare, items), strict=True):
             self.advance("inputs", 1, len(items))
-            self.truth[item.name] = self.space.truth(item.name) if size else found[item.name]
+            self.gt[item.name] = self.space.gt(item.name) if size else found[item.name]
             if fault:
-                self.bad(item.name, "truth", "", fault)
+                self.bad(item.name, "ground truth", "", fault)
 
     def bad(self, name: str, label: str, condition: str, reason: str) -> None:
-        """An image that cannot be compared: an error, or out everywhere with its reason in the report."""
+        """An image that cannot be compared: raises, or excludes it everywhere and notes the reason for the report."""
         if self.settings.on_bad == "error":
             where = f"{label} {condition}".strip()
             raise GCFSRError(f"{where}: {name}: {reason}; fix it or pass --on-bad exclude")
@@ -136,10 +136,10 @@ class Evaluation:
             self.score_condition(method.label, condition, results, workers)
 
     def folder_results(self, method: Folder, condition: Condition, alone: bool) -> dict[str, Path]:
-        """The folder's images for the ground truth's names; missing and extra ones are named."""
+        """The folder's images by the ground truth's names; reports missing and extra ones."""
         files = method.files(condition, alone)
         missing = [name for name in self.names if name not in files]
-        extra = sorted(set(files) - set(self.truth))
+        extra = sorted(set(files) - set(self.gt))
         if extra and self.settings.on_bad == "error":
             raise GCFSRError(
                 f"{method.label} {condition.key}: {len(extra)} images have no ground truth ({', '.join(extra[:5])}); "
@@ -154,29 +154,29 @@ class Evaluation:
         return {name: files[name] for name in self.names}
 
     def restore(self, method: Method, condition: Condition) -> None:
-        """Makes the results that are not there yet, a batch at a time, and saves them as 8-bit PNG."""
+        """Restores the images that have no result yet, one batch at a time, and saves 8-bit PNG."""
         todo = [n for n in self.names if not self.space.result(method.label, condition.key, n).exists()]
         for batch in chunks(todo, self.settings.batch):
             lows = [read_bgr(self.space.low(condition.input_key, name)) for name in batch]
-            truths = [read_bgr(self.truth[name]).shape for name in batch]
-            for group in same_shape(list(zip(lows, truths, strict=True))):
-                height, width, _ = truths[group[0]]
+            gts = [read_bgr(self.gt[name]).shape for name in batch]
+            for group in same_shape(list(zip(lows, gts, strict=True))):
+                height, width, _ = gts[group[0]]
                 images = method.restore([lows[i] for i in group], (height, width), condition)
                 for i, image in zip(group, images, strict=True):
-                    fault = result_fault(image, truths[i])
+                    fault = result_fault(image, gts[i])
                     if fault:
                         self.bad(batch[i], method.label, condition.key, fault)
                         continue
                     image = np.rint(np.clip(image, 0, 255)).astype(np.uint8)
-                    save_picture(self.space.result(method.label, condition.key, batch[i]), image)
+                    save_png(self.space.result(method.label, condition.key, batch[i]), image)
 
     def score_condition(self, label: str, condition: Condition, results: dict[str, Path], workers: Workers) -> None:
-        """Scores what has no value yet."""
+        """Scores the results that have no values yet."""
         values = self.values[label, condition.key] = Values(self.space.values(label, condition.key))
         todo = [n for n in self.names if values.missing(n, self.plan, file_hash(results[n]), self.space)]
         self.advance(label, len(self.names) - len(todo), self.total)
         tasks = (
-            self.task([(n, self.truth[n], results[n], self.space.low(condition.input_key, n)) for n in batch],
+            self.task([(n, self.gt[n], results[n], self.space.low(condition.input_key, n)) for n in batch],
                       self.plan, condition.factor is None)
             for batch in chunks(todo, self.settings.batch)
         )  # fmt: skip
@@ -185,20 +185,20 @@ class Evaluation:
             self.advance(label, len(scored), self.total)
             self.note_faults(scored, label, condition.key)
 
-    def score_truth(self, workers: Workers) -> None:
+    def score_gt(self, workers: Workers) -> None:
         """Features of the ground truth, for the distances between sets."""
-        self.truth_values = values = Values(self.space.values("truth", "truth"))
+        self.gt_values = values = Values(self.space.values("gt", "gt"))
         plan = tuple(planned for planned in self.plan if planned.of_set)
-        todo = [n for n in self.names if plan and values.missing(n, plan, file_hash(self.truth[n]), self.space)]
+        todo = [n for n in self.names if plan and values.missing(n, plan, file_hash(self.gt[n]), self.space)]
         tasks = (
-            self.task([(n, self.truth[n], self.truth[n], self.truth[n]) for n in batch], plan, True)
+            self.task([(n, self.gt[n], self.gt[n], self.gt[n]) for n in batch], plan, True)
             for batch in chunks(todo, self.settings.batch)
         )
         for scored in workers.map(score, tasks):
             values.add(scored)
 
-    def task(self, pictures: Sequence[tuple[str, Path, Path, Path]], plan: tuple[Planned, ...], blind: bool) -> Task:
-        return Task(tuple(pictures), plan, self.space.root, blind)
+    def task(self, images: Sequence[tuple[str, Path, Path, Path]], plan: tuple[Planned, ...], blind: bool) -> Task:
+        return Task(tuple(images), plan, self.space.root, blind)
 
     def note_faults(self, scored: Sequence[Scored], label: str, condition: str) -> None:
         for entry in scored:
@@ -206,18 +206,18 @@ class Evaluation:
                 self.bad(entry.name, label, condition, entry.fault)
 
 
-def result_fault(image: Any, truth: tuple[int, ...]) -> str | None:
-    """What keeps a method's output from being compared: its type, its size, or numbers that are none."""
+def result_fault(image: Any, gt: tuple[int, ...]) -> str | None:
+    """Why a method's output cannot be compared (type, size, or values that are not finite), or None."""
     if not isinstance(image, np.ndarray) or image.ndim != 3:
         return "the method returned no (H, W, 3) array"
     if not np.isfinite(image).all():
         return "NaN or infinite values in the output"
-    return size_fault(image.shape, truth)
+    return size_fault(image.shape, gt)
 
 
 def same_shape(pairs: Sequence[tuple[Any, Any]]) -> Iterator[list[int]]:
-    """Indices of images that can go through a network together."""
+    """Indices of images that fit into one batch."""
     groups: dict[Any, list[int]] = {}
-    for index, (low, truth) in enumerate(pairs):
-        groups.setdefault((low.shape, truth), []).append(index)
+    for index, (low, gt) in enumerate(pairs):
+        groups.setdefault((low.shape, gt), []).append(index)
     yield from groups.values()

@@ -1,4 +1,4 @@
-"""Scores results in batches, in this process or in workers, and keeps what was scored in JSON lines."""
+"""Scores results in batches, in this process or in workers, and stores the values as JSON lines."""
 
 import io
 import json
@@ -19,7 +19,7 @@ from gcfsr_measure.measures import Case
 
 @dataclass(frozen=True)
 class Planned:
-    """A metric that can be computed here: its key, its weights, and an id that names both."""
+    """A metric that can be computed: its key, its weights, and an id made of both."""
 
     key: str
     weights: Path | None
@@ -33,9 +33,9 @@ class Planned:
 
 @dataclass(frozen=True)
 class Task:
-    """Images of one method and condition to score: (name, truth, result, low)."""
+    """Images of one method and condition to score: (name, ground truth, result, LR image)."""
 
-    pictures: tuple[tuple[str, Path, Path, Path], ...]
+    images: tuple[tuple[str, Path, Path, Path], ...]
     plan: tuple[Planned, ...]
     root: Path
     blind: bool = False
@@ -43,7 +43,7 @@ class Task:
 
 @dataclass
 class Scored:
-    """What one image got: values by metric id (None: not defined), or the fault that keeps it out."""
+    """The values of one image by metric id (None: not defined), or why it is excluded."""
 
     name: str
     digest: str = ""
@@ -53,19 +53,19 @@ class Scored:
 
 def score(task: Task) -> list[Scored]:
     """Reads and measures the images of a task; features of set metrics go to files named by the image's hash."""
-    scored = [Scored(name) for name, *_ in task.pictures]
+    scored = [Scored(name) for name, *_ in task.images]
     cases: list[tuple[Scored, Case]] = []
-    for entry, (_, truth_path, result_path, low_path) in zip(scored, task.pictures, strict=True):
-        truth = read_bgr(truth_path)
+    for entry, (_, gt_path, result_path, low_path) in zip(scored, task.images, strict=True):
+        gt = read_bgr(gt_path)
         try:
             result = read_bgr(result_path)
         except GCFSRError as error:
             entry.fault = str(error)
             continue
         entry.digest = file_hash(result_path)
-        entry.fault = size_fault(result.shape, truth.shape)
+        entry.fault = size_fault(result.shape, gt.shape)
         if entry.fault is None:
-            cases.append((entry, Case(truth, result, read_bgr(low_path), task.blind)))
+            cases.append((entry, Case(gt, result, read_bgr(low_path), task.blind)))
     for planned in task.plan if cases else ():
         values = measure_of(planned.key, planned.weights, planned.device)([case for _, case in cases])
         for (entry, _), value in zip(cases, values, strict=True):
@@ -76,11 +76,11 @@ def score(task: Task) -> list[Scored]:
     return scored
 
 
-def size_fault(shape: tuple[int, ...], truth: tuple[int, ...]) -> str | None:
-    """Says that a result's size is not the ground truth's."""
-    if shape == truth:
+def size_fault(shape: tuple[int, ...], gt: tuple[int, ...]) -> str | None:
+    """One line if a result's size is not the ground truth's, else None."""
+    if shape == gt:
         return None
-    return f"is {shape[1]}x{shape[0]}, the ground truth is {truth[1]}x{truth[0]}"
+    return f"is {shape[1]}x{shape[0]}, the ground truth is {gt[1]}x{gt[0]}"
 
 
 def _save_features(path: Path, row: np.ndarray) -> None:
@@ -92,17 +92,17 @@ def _save_features(path: Path, row: np.ndarray) -> None:
 
 
 def encode(value: float | None) -> float | str | None:
-    """JSON has no infinity: it is written as a word."""
+    """A value for JSON, which has no infinity and no NaN: they become strings."""
     return value if value is None or math.isfinite(value) else str(value)
 
 
 def decode(value: float | str | None) -> float | None:
-    """The other way."""
+    """The inverse of `encode`."""
     return None if value is None else float(value)
 
 
 class Values:
-    """The values of one method and condition on disk, a line an image; a line cut short by a kill is ignored."""
+    """The stored values of one method and condition, one line per image; an incomplete last line is ignored."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -123,7 +123,7 @@ class Values:
         self.lines[record["name"]] = Scored(record["name"], record["sha256"], values)
 
     def missing(self, name: str, plan: Iterable[Planned], digest: str, root: Workspace) -> bool:
-        """True when a metric of the plan has not been taken of this very image."""
+        """True if a metric of the plan has no value for this image, compared by its hash."""
         known = self.lines.get(name)
         if known is None or known.digest != digest:
             return True

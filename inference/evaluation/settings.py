@@ -1,4 +1,4 @@
-"""What an evaluation is asked for."""
+"""The settings of an evaluation."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,9 +9,9 @@ from gcfsr_inference.evaluation.conditions import CELEBA_TEST, Protocol
 
 @dataclass(frozen=True)
 class Settings:
-    """What `gcfsr evaluate` is asked for; see its `--help` for each."""
+    """The options of `gcfsr evaluate`; see its `--help` for each."""
 
-    truth: str
+    gt: str
     out: str
     protocol: Protocol
     methods: tuple[str, ...]
@@ -31,7 +31,7 @@ class Settings:
 
     @property
     def size(self) -> int | None:
-        """Side of the ground truth, None: as it is."""
+        """Side of the ground truth in pixels, None: unchanged."""
         return self.out_size or self.protocol.out_size
 
     @property
@@ -40,6 +40,6 @@ class Settings:
         return any(condition.factor is None for condition in self.protocol.conditions)
 
     def inputs_identity(self) -> dict[str, Any]:
-        """What the degraded inputs depend on, beside the ground truth and the condition."""
+        """What the degraded inputs depend on, apart from the ground truth and the condition."""
         identity = {"seed": self.seed, "out_size": self.size}
         return {**identity, "blind": asdict(self.blind)} if self.is_blind else identity

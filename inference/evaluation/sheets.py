@@ -9,22 +9,22 @@ from numpy.typing import NDArray
 
 Image = NDArray[Any]  # (H, W, 3) BGR uint8
 
-# top, left, side of the crops, as parts of the picture: an eye and the mouth in the FFHQ layout
+# top, left and side of the crops as fractions of the image: an eye and the mouth in the FFHQ layout
 CROPS = ((0.38, 0.27, 0.24), (0.62, 0.38, 0.24))
 COLOURS = ((0, 200, 255), (80, 220, 80))  # BGR of their frames
 MARGIN, BAR = 4, 22
 
 
 def enlarge(image: Image, side: int) -> Image:
-    """Brings an image to (side, side): whole pixels when it grows, averaged when it shrinks."""
+    """Resizes an image to (side, side): nearest neighbour to enlarge, averages to reduce."""
     how = cv2.INTER_NEAREST if image.shape[0] < side else cv2.INTER_AREA
     return cv2.resize(image, (side, side), interpolation=how)
 
 
 def with_label(image: Image, text: str) -> Image:
-    """An image under a bar with its name, the letters small enough to fit."""
+    """An image below a bar with its name, in letters small enough to fit."""
     bar = np.full((BAR, image.shape[1], 3), 255, np.uint8)
-    ascii_text = text.encode("ascii", "replace").decode()  # OpenCV's letters know nothing else
+    ascii_text = text.encode("ascii", "replace").decode()  # OpenCV draws ASCII only
     scale = 0.45
     while scale > 0.25 and cv2.getTextSize(ascii_text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] > bar.shape[1] - 4:
         scale -= 0.05
@@ -34,7 +34,7 @@ def with_label(image: Image, text: str) -> Image:
 
 def crops_of(image: Image, side: int) -> Image:
     """The zoomed crops side by side under an image of width `side`."""
-    image = image if image.shape[0] >= side else enlarge(image, side)  # an image of few pixels has none to crop
+    image = image if image.shape[0] >= side else enlarge(image, side)  # a small image has too few pixels to crop
     height = image.shape[0]
     parts = []
     for (top, left, size), colour in zip(CROPS, COLOURS, strict=True):
@@ -46,7 +46,7 @@ def crops_of(image: Image, side: int) -> Image:
 
 
 def framed(image: Image, side: int) -> Image:
-    """The image at the sheet's size with the crops' places drawn in."""
+    """The image at the sheet's size with frames around the crops."""
     shown = enlarge(image, side).copy()
     for (top, left, size), colour in zip(CROPS, COLOURS, strict=True):
         y, x, n = (round(part * side) for part in (top, left, size))
@@ -74,7 +74,7 @@ def sheet(columns: Sequence[tuple[str, Image]], side: int = 256, zoom: bool = Tr
 
 
 def stack(rows: Sequence[Image]) -> Image:
-    """Sheets one under the other, the shorter ones filled with white on the right."""
+    """Stacks sheets vertically; narrower ones are padded with white on the right."""
     width = max(row.shape[1] for row in rows)
     return np.vstack(
         [cv2.copyMakeBorder(row, 0, MARGIN, 0, width - row.shape[1], cv2.BORDER_CONSTANT, value=(255, 255, 255))
@@ -83,8 +83,8 @@ def stack(rows: Sequence[Image]) -> Image:
 
 
 def choose(report: dict[str, Any], count: int) -> list[str]:
-    """Images for the sheets: evenly over the names, so real and generated ones both occur."""
-    names = list(report["pictures"])
+    """Chooses images for the sheets evenly over the names, so that real and generated ones both occur."""
+    names = list(report["images"])
     if count >= len(names):
         return names
     return [names[round(i * (len(names) - 1) / max(count - 1, 1))] for i in range(count)]

@@ -1,4 +1,4 @@
-"""Reads `--method [LABEL=]SPEC[?option=value&...]` and builds the method it names."""
+"""Parses `--method [LABEL=]SPEC[?option=value&...]` and builds the method."""
 
 import sys
 from importlib import import_module
@@ -24,10 +24,10 @@ def build_method(text: str, device: str = "cpu", seed: int = 0) -> Method:
     Args:
         text: see `gcfsr evaluate --help`; a label before "=" replaces the default one.
         device: where networks run.
-        seed: of our generator's fixed noise.
+        seed: seed of our generator's fixed noise.
 
     Raises:
-        GCFSRError: the specification is not understood, or what it names is not there or does not fit.
+        GCFSRError: the specification is invalid, or the file or folder does not exist or does not fit.
     """
     head, label_given, rest = text.partition("=")
     label, spec = (head, rest) if label_given and not set(head) & set(":/?\\") else ("", text)
@@ -47,7 +47,7 @@ def build_method(text: str, device: str = "cpu", seed: int = 0) -> Method:
     if label:
         method.label = label
     if not method.label or set(method.label) & set("/\\") or method.label.startswith("."):
-        raise GCFSRError(f"--method {text}: the label {method.label!r} cannot name a folder")
+        raise GCFSRError(f"--method {text}: the label {method.label!r} is not a valid folder name")
     return method
 
 
@@ -92,7 +92,7 @@ def _flags(options: dict[str, str]) -> dict[str, bool]:
 
 def _basicsr(where: str, options: dict[str, str], device: str, seed: int) -> Network:
     """Builds `network_g` of a BasicSR option file, with its checkpoint ('params_ema', 'params' or bare)."""
-    gcfsr_autoload.install()  # BasicSR imports on today's torchvision only with it
+    gcfsr_autoload.install()  # without it BasicSR fails to import on current torchvision
     from basicsr.archs import build_network
 
     from gcfsr_arch.checkpoint import read_state
@@ -103,7 +103,7 @@ def _basicsr(where: str, options: dict[str, str], device: str, seed: int) -> Net
     opt_path, path = _existing(file, "BasicSR option file"), _existing(checkpoint, "checkpoint")
     config = read_options(opt_path)[0].get("network_g")
     if not isinstance(config, dict):
-        raise GCFSRError(f"{opt_path}: has no network_g; it gives the architecture's type and arguments")
+        raise GCFSRError(f"{opt_path}: has no network_g, the architecture's type and arguments")
     try:
         model = build_network(config)
     except (KeyError, TypeError) as error:
@@ -114,7 +114,7 @@ def _basicsr(where: str, options: dict[str, str], device: str, seed: int) -> Net
 
 
 def _spandrel(where: str, options: dict[str, str], device: str, seed: int) -> Network:
-    """Any single-image model that spandrel recognises; one of scale 1 is given the upsampled image."""
+    """Any single-image model that spandrel recognises; the input of one of scale 1 is the upsampled image."""
     from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 
     path, flags = _existing(where, "file"), _flags(options)
@@ -123,13 +123,13 @@ def _spandrel(where: str, options: dict[str, str], device: str, seed: int) -> Ne
     except (UnsupportedModelError, ValueError, RuntimeError) as error:
         raise GCFSRError(f"{path}: not a model that spandrel loads ({first_line(error)})") from error
     if not isinstance(model, ImageModelDescriptor) or model.input_channels != 3:
-        raise GCFSRError(f"{path}: {model.architecture.name} does not take one RGB picture")
+        raise GCFSRError(f"{path}: {model.architecture.name} does not take a single RGB image")
     identity = {"kind": "spandrel", "arch": model.architecture.name, "sha256": file_hash(path), **options}
     return Network(path.stem, identity, model.eval(), device, **{"upsampled": model.scale == 1, **flags})
 
 
 def _python(where: str, options: dict[str, str], device: str, seed: int) -> Function:
-    """A function of an importable module; the working directory is looked in too."""
+    """A function of an importable module; the working directory is searched, too."""
     module, _, name = where.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))

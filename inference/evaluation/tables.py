@@ -1,4 +1,4 @@
-"""Tables of a report: means with bootstrap intervals, best and second best, published rows; no layout yet."""
+"""Tables of a report without layout: means with bootstrap intervals, best and second best, published rows."""
 
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -10,12 +10,12 @@ from gcfsr_inference.evaluation.published import PUBLISHED, PUBLISHED_PROTOCOLS,
 from gcfsr_inference.evaluation.score import decode
 from gcfsr_measure.statistics import bootstrap_interval
 
-TOLERANCE = {"psnr": 0.3, "ssim": 0.02}  # between the input's own values here and those of a published table
+TOLERANCE = {"psnr": 0.3, "ssim": 0.02}  # between the input's values here and those of a published table
 
 
 @dataclass
 class Cell:
-    """One number: its 95% interval, how many images it is of, its rank among the measured (1, 2, or 0)."""
+    """One number with its 95% interval, its number of images, and its rank among the measured ones (1, 2, or 0)."""
 
     value: float | None
     digits: int = 2
@@ -26,13 +26,13 @@ class Cell:
 
     @property
     def number(self) -> str:
-        """The number as it is shown."""
+        """The number as text."""
         return self.text if self.value is None else f"{self.value:.{self.digits}f}"
 
 
 @dataclass
 class Row:
-    """A method's cells by metric; published rows were not measured here."""
+    """A method's cells by metric; published rows are not measured here."""
 
     label: str
     cells: dict[str, Cell]
@@ -43,20 +43,20 @@ class Row:
 class Table:
     """One condition and group.
 
-    `metrics` have a column: they are measured here, or published. `absent` says which methods have no row, and why.
+    `metrics` are the columns: measured here or published. `absent` lists the methods without a row, with the reason.
     """
 
     title: str
     condition: str
     group: str
-    pictures: int
+    images: int
     metrics: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
 
 
 def make_tables(report: dict[str, Any]) -> list[Table]:
-    """A table for each condition and group, in that order."""
+    """One table per condition and group, in that order."""
     return [
         _table(report, condition, group, names)
         for condition in report["conditions"]
@@ -65,7 +65,7 @@ def make_tables(report: dict[str, Any]) -> list[Table]:
 
 
 def condition_title(condition: dict[str, Any]) -> str:
-    """What the condition is, in words."""
+    """The condition as a title."""
     if condition["factor"] is None:
         return "blind degradation"
     turned = condition["dial"] != condition["factor"]
@@ -99,7 +99,7 @@ def _cell(report: dict[str, Any], label: str, key: str, metric: str, group: str,
         return Cell(None, text=entry["status"].partition(":")[0])  # "no weights"; the notes say which
     if entry["of_set"]:
         found = report["set_values"][label][key][metric][group]
-        return Cell(found["value"], entry["digits"], None, found["pictures"], text=found["note"])
+        return Cell(found["value"], entry["digits"], None, found["images"], text=found["note"])
     given = report["values"][label][key][metric]
     values = [value for name in names if (value := decode(given[name])) is not None]
     if not values:
@@ -113,7 +113,7 @@ def _interval(values: tuple[float, ...]) -> tuple[float, float] | None:
 
 
 def _rank(table: Table, metrics: dict[str, Any]) -> None:
-    """Marks the best and the second best of what was measured; equal numbers share a mark."""
+    """Ranks the best and second best of the measured numbers; equal numbers share a rank."""
     for metric, entry in metrics.items():
         cells = [row.cells[metric] for row in table.rows if row.cells[metric].value is not None]
         if len(cells) < 2:
@@ -125,7 +125,7 @@ def _rank(table: Table, metrics: dict[str, Any]) -> None:
 
 
 def published_rows(report: dict[str, Any], key: str) -> list[Row]:
-    """The paper's rows for this condition; only metrics that the report has too. None where the protocol differs."""
+    """The paper's rows for this condition and the report's metrics; empty if the protocol differs."""
     name = report["published"]
     if not name or report["differs"]:
         return []
@@ -141,19 +141,19 @@ def published_rows(report: dict[str, Any], key: str) -> list[Row]:
 
 PUBLISHED_NOTE = (
     f"Rows marked (published) are numbers printed in {SOURCE}: other images (CelebA-HQ), other programs; "
-    "they are not measured here and take no part in the marks. The paper does not say which network its LPIPS uses."
+    "they are not measured here and are not ranked. The paper does not say which network its LPIPS uses."
 )
 
 
 def warnings(report: dict[str, Any]) -> list[str]:
-    """Why published rows are left out, or cannot be compared with what was measured here: one line each."""
+    """Why published rows are omitted, or not comparable with those measured here: one line each."""
     name = report["published"]
     if not name:
         return []
     about = PUBLISHED_PROTOCOLS[name]
     if report["differs"]:
-        return [f"The published rows ({about.title}, {about.data}) are left out: {'; '.join(report['differs'])}."]
-    found, count = [], len(report["pictures"])
+        return [f"The published rows ({about.title}, {about.data}) are omitted: {'; '.join(report['differs'])}."]
+    found, count = [], len(report["images"])
     if about.images and count != about.images:
         found.append(f"{count} images were measured, the published rows are of {about.images:,}; FID depends on it")
     for key, wanted in about.input.items():
@@ -162,7 +162,7 @@ def warnings(report: dict[str, Any]) -> list[str]:
             if given is not None and abs(given - value) > TOLERANCE[metric]:
                 digits = report["metrics"][metric]["digits"]
                 found.append(
-                    f"the input's own {report['metrics'][metric]['name']} is {given:.{digits}f}, "
+                    f"the input's {report['metrics'][metric]['name']} is {given:.{digits}f}, "
                     f"that of the published rows {value:.{digits}f}: another degradation or other images"
                 )
     start = f"The published rows ({about.title}, {about.data}) cannot be compared with the others"
@@ -170,7 +170,7 @@ def warnings(report: dict[str, Any]) -> list[str]:
 
 
 def _input_mean(report: dict[str, Any], key: str, metric: str) -> float | None:
-    """The mean of a metric over the input's own row, which stands first."""
+    """The mean of a metric over the row of the input, which is the first."""
     label = next((m["label"] for m in report["methods"] if m["identity"].get("kind") == "bicubic"), None)
     given = report["values"].get(label, {}).get(key, {}).get(metric, {})
     values = [value for value in map(decode, given.values()) if value is not None]

@@ -14,7 +14,7 @@ def arrow(metric: dict[str, Any]) -> str:
 
 
 def notes(report: dict[str, Any]) -> list[str]:
-    """What a reader must know: one line each."""
+    """Notes for the reader, one line each."""
     lines = []
     for metric in report["metrics"].values():
         what = [metric["note"]] if metric["note"] else []
@@ -26,27 +26,27 @@ def notes(report: dict[str, Any]) -> list[str]:
     few = min((len(members) for members in report["groups"].values()), default=0)
     if few < RELIABLE and any(metric["of_set"] for metric in report["metrics"].values()):
         lines.append(
-            f"Distances between sets stand on the number of pictures in each table's head; below {RELIABLE:,} they are "
-            "biased upwards, so compare rows of one table only, never with another number of pictures."
+            f"Distances between sets are of the number of images in each table's title; below {RELIABLE:,} they are "
+            "biased upwards, so compare only rows of one table, never with another number of images."
         )
     lines.append("The first row is the input itself, enlarged by bicubic interpolation where it is smaller.")
-    lines.append("In brackets: 95% bootstrap interval of the mean (2,000 resamples of the pictures).")
+    lines.append("In brackets: 95% bootstrap interval of the mean (2,000 resamples of the images).")
     if report["published"]:
         lines.append(PUBLISHED_NOTE)
     return lines
 
 
 def provenance(report: dict[str, Any]) -> list[str]:
-    """Where the numbers come from: one line each."""
-    size = f", brought to {report['out_size']}x{report['out_size']}" if report["out_size"] else ""
+    """Where the numbers come from, one line each."""
+    size = f", resized to {report['out_size']}x{report['out_size']}" if report["out_size"] else ""
     lines = [
-        f"Protocol {report['protocol']}, {len(report['pictures'])} pictures{size}, seed {report['seed']}.",
-        f"Truth sha256 {report['truth_sha256'][:16]}.",
+        f"Protocol {report['protocol']}, {len(report['images'])} images{size}, seed {report['seed']}.",
+        f"Ground truth sha256 {report['gt_sha256'][:16]}.",
         "Inputs sha256 " + ", ".join(f"{key} {digest[:16]}" for key, digest in report["input_sha256"].items()) + ".",
     ]
     if ranges := report.get("blind"):
-        told = ("blur_sigma", "downsample_range", "noise_range", "jpeg_range")
-        spans = (f"{key} {'none' if ranges[key] is None else '{:g} to {:g}'.format(*ranges[key])}" for key in told)
+        keys = ("blur_sigma", "downsample_range", "noise_range", "jpeg_range")
+        spans = (f"{key} {'none' if ranges[key] is None else '{:g} to {:g}'.format(*ranges[key])}" for key in keys)
         lines.append(f"Blind degradation: blur_kernel_size {ranges['blur_kernel_size']}, {', '.join(spans)}.")
     for method in report["methods"]:
         identity = ", ".join(f"{k} {v[:16] if k == 'sha256' else v}" for k, v in method["identity"].items())
@@ -56,16 +56,16 @@ def provenance(report: dict[str, Any]) -> list[str]:
 
 
 def not_computed(report: dict[str, Any]) -> list[str]:
-    """Metrics that were asked for and could not be computed: one line each, with what is missing."""
+    """Requested metrics that could not be computed: one line each, with what is missing."""
     return [f"{entry['name']}: {entry['status']}" for entry in report["metrics"].values() if entry["status"] != "ok"]
 
 
 def excluded_lines(report: dict[str, Any]) -> list[str]:
-    """Images that are kept out everywhere, with their reasons, the count first."""
+    """The excluded images with their reasons; the first line has the count."""
     if not report["excluded"]:
         return []
     names = {entry["name"] for entry in report["excluded"]}
-    lines = [f"{len(names)} pictures excluded everywhere:"]
+    lines = [f"{len(names)} images excluded everywhere:"]
     for entry in report["excluded"]:
         where = f"{entry['method']} {entry['condition']}".strip()
         lines.append(f"{entry['name']} ({where}): {entry['reason']}")
@@ -84,7 +84,7 @@ def _md_cell(cell: Cell) -> str:
 
 def _md_table(table: Table, metrics: dict[str, Any]) -> list[str]:
     head = ["method", *(arrow(metrics[metric]) for metric in table.metrics)]
-    lines = [f"### {table.title}, {table.group} ({table.pictures} pictures)", ""]
+    lines = [f"### {table.title}, {table.group} ({table.images} images)", ""]
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in table.rows:
         label = f"*{row.label}*" if row.published else row.label
@@ -97,7 +97,7 @@ def _md_table(table: Table, metrics: dict[str, Any]) -> list[str]:
 def markdown(report: dict[str, Any], title: str = "Evaluation") -> str:
     """The report as one Markdown page."""
     lines = [f"# {title}", "", *(f"- {line}" for line in provenance(report)), ""]
-    lines += ["Best in **bold**, second best <u>underlined</u>, among what was measured here.", ""]
+    lines += ["Best in **bold**, second best <u>underlined</u>, among the methods measured here.", ""]
     lines += [f"**{line}**\n" for line in warnings(report)]
     missing = not_computed(report)
     if missing:
@@ -112,10 +112,10 @@ def markdown(report: dict[str, Any], title: str = "Evaluation") -> str:
 
 
 def csv_text(report: dict[str, Any]) -> str:
-    """One line for each method, condition, metric and image, and for each distance of a set; empty: not defined."""
+    """One line per method, condition, metric and image, and per distance between sets; empty if not defined."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["method", "condition", "metric", "group", "picture", "value"])
+    writer.writerow(["method", "condition", "metric", "group", "image", "value"])
     for label, conditions in report["values"].items():
         for condition, metrics in conditions.items():
             for metric, values in metrics.items():
@@ -130,5 +130,5 @@ def csv_text(report: dict[str, Any]) -> str:
 
 
 def cell(text: str) -> str:
-    """A text that no spreadsheet takes for a formula: an apostrophe before what would begin one."""
+    """A text that a spreadsheet does not interpret as a formula: an apostrophe goes before one."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text

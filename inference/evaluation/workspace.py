@@ -1,4 +1,4 @@
-"""The folder of an evaluation: where every image and value lies, and the guard against mixing two evaluations."""
+"""The folder of an evaluation: the paths of all images and values, and a check against mixing two evaluations."""
 
 import hashlib
 import json
@@ -26,13 +26,13 @@ def read_bgr(path: Path) -> NDArray[np.uint8]:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Writes strict JSON, whole or not at all."""
+    """Writes strict JSON atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
 
 
-def save_picture(path: Path, image: NDArray[np.uint8]) -> None:
-    """Writes a PNG, whole or not at all."""
+def save_png(path: Path, image: NDArray[np.uint8]) -> None:
+    """Writes a PNG atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_image(path, image)
 
@@ -45,7 +45,7 @@ def by_stem(folder: str | Path, include: Sequence[str] = ()) -> dict[str, Path]:
         include: shell patterns of names; none means all.
 
     Raises:
-        GCFSRError: no such folder, no images (left), or two with one name.
+        GCFSRError: the folder does not exist, no image matches, or two images have the same name.
     """
     files: dict[str, Path] = {}
     for path in list_images(folder):
@@ -55,7 +55,7 @@ def by_stem(folder: str | Path, include: Sequence[str] = ()) -> dict[str, Path]:
             raise GCFSRError(f"{folder}: {files[path.stem].name} and {path.name} share a name; remove one")
         files[path.stem] = path
     if not files:
-        raise GCFSRError(f"{folder}: no picture matches {' '.join(include)}")
+        raise GCFSRError(f"{folder}: no image matches {' '.join(include)}")
     return files
 
 
@@ -77,7 +77,7 @@ class Workspace:
     """Paths below the output folder.
 
     Args:
-        root: made when it is not there.
+        root: the output folder, created if it does not exist.
     """
 
     def __init__(self, root: str | Path):
@@ -85,10 +85,10 @@ class Workspace:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise GCFSRError(f"{root}: cannot be made ({error.strerror}); name another folder") from error
+            raise GCFSRError(f"{root}: cannot be created ({error.strerror}); choose another folder") from error
 
-    def truth(self, name: str) -> Path:
-        return self.root / "truth" / f"{name}.png"
+    def gt(self, name: str) -> Path:
+        return self.root / "gt" / f"{name}.png"
 
     def low(self, input_key: str, name: str) -> Path:
         return self.root / "inputs" / input_key / f"{name}.png"
@@ -103,10 +103,10 @@ class Workspace:
         return self.root / "features" / metric / f"{digest[:32]}.npy"
 
     def claim(self, file: str, identity: dict[str, Any], what: str) -> None:
-        """Writes what the images beside the file depend on; refuses when they were made with something else.
+        """Writes what the images beside the file depend on; raises if existing images depend on something else.
 
         Raises:
-            GCFSRError: an earlier run with another identity left images.
+            GCFSRError: the folder has images of an earlier run with another identity.
         """
         path = self.root / file
         identity = json.loads(json.dumps(identity))
@@ -120,13 +120,13 @@ class Workspace:
         if differing:
             write_json(path, identity)
 
-    def claim_pictures(self, hashes: dict[str, str]) -> None:
-        """Notes the ground truth's hashes by name; images may be added, but none may have changed since an earlier run.
+    def claim_images(self, hashes: dict[str, str]) -> None:
+        """Writes the ground truth's hashes by name. Images may be added, but not changed.
 
         Raises:
-            GCFSRError: one has.
+            GCFSRError: an image has changed.
         """
-        path = self.root / "pictures.json"
+        path = self.root / "images.json"
         earlier = json.loads(path.read_text()) if path.exists() else {}
         changed = sorted(name for name, digest in hashes.items() if earlier.get(name, digest) != digest)
         if changed:
@@ -138,8 +138,8 @@ class Workspace:
             write_json(path, {**earlier, **hashes})
 
     def clear(self) -> None:
-        """Removes what earlier runs left, and nothing else."""
-        for name in ("truth", "inputs", "results", "values", "features", "sheets"):
+        """Removes the files of earlier runs, and nothing else."""
+        for name in ("gt", "inputs", "results", "values", "features", "sheets"):
             shutil.rmtree(self.root / name, ignore_errors=True)
-        for name in ("run.json", "pictures.json"):
+        for name in ("run.json", "images.json"):
             (self.root / name).unlink(missing_ok=True)

@@ -1,1 +1,1 @@
-"""The paper's tables and figures from checkpoints, logs and faces: one module each."""
+"""The paper's tables and figures from checkpoints, logs and faces, one module each."""

@@ -16,8 +16,8 @@ def ablation(
 
     Args:
         restorers: label -> generator; all of one output size.
-        faces: truths at that size.
-        factors: a row each, largest first as in the paper.
+        faces: ground truth images at that size.
+        factors: one row each, largest first as in the paper.
         out: folder.
 
     Raises:
@@ -29,12 +29,12 @@ def ablation(
     for net in restorers.values():
         check_range(net, factors, "--factors")
     files = []
-    for name, truth in faces.items():
+    for name, gt in faces.items():
         rows = []
         for factor in sorted(factors, reverse=True):
-            low = make_low(truth, factor)
+            low = make_low(gt, factor)
             columns = [(f"input {factor:g}x", low)]
             columns += [(label, net.restore(low, factor)) for label, net in restorers.items()]
-            rows.append(sheet([*columns, ("truth", truth)], max(truth.shape[0], 192)))
+            rows.append(sheet([*columns, ("ground truth", gt)], max(gt.shape[0], 192)))
         files.append(save_image(out / f"fig7_{name}.png", stack(rows)))
     return files

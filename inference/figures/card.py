@@ -1,4 +1,4 @@
-"""The control card: is the best s the true factor, and does the dial turn smoothly and in one direction?"""
+"""The control card: whether the best s is the true factor, and whether the dial is smooth and monotonic."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from gcfsr_measure.catalogue import Entry
 from gcfsr_measure.measures import Case, Measure
 from gcfsr_measure.pixels import sharpness
 
-STEPS = 9  # settings of the dial, equally far apart in octaves over the checkpoint's range
+STEPS = 9  # settings of the dial, evenly spaced in octaves over the checkpoint's range
 
 
 def rising_share(energy: NDArray[np.float64]) -> float:
@@ -27,14 +27,14 @@ def rising_share(energy: NDArray[np.float64]) -> float:
 
 
 def step_ratio(steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Smoothness: each face's largest step over its mean step, 1 for an even dial. (faces, steps) -> (faces,)."""
+    """Smoothness: each face's largest step divided by its mean step, 1 for an even dial. (faces, steps) -> (faces,)."""
     mean = steps.mean(1)
     return np.divide(steps.max(1), mean, out=np.ones_like(mean), where=mean > 0)
 
 
 @dataclass
 class Turned:
-    """One true factor: the metric and the energy (faces, dials), and the steps (faces, STEPS - 1) of the even dial."""
+    """One true factor: metric and energy (faces, dials), and the steps (faces, STEPS - 1) between even settings."""
 
     values: NDArray[np.float64]
     energy: NDArray[np.float64]
@@ -49,16 +49,16 @@ def turn_dial(
     even: Sequence[int],
     measure: Measure,
 ) -> Turned:
-    """Restores every face of a true factor at every setting of the dial; steps are taken between the even ones."""
+    """Restores every face of a true factor at every setting of the dial; steps are between the even settings."""
     values, energy, steps = [], [], []
-    for truth in faces.values():
-        low = make_low(truth, factor)
+    for gt in faces.values():
+        low = make_low(gt, factor)
         results = restorer.restore_at(low, dials)
-        scores = measure([Case(truth, result, low) for result in results])
+        scores = measure([Case(gt, result, low) for result in results])
         values.append([np.nan if score is None else score for score in scores])
         energy.append([sharpness(result) for result in results])
-        pictures = [results[index].astype(float) for index in even]
-        steps.append([np.sqrt(np.mean((a - b) ** 2)) for a, b in pairwise(pictures)])
+        images = [results[index].astype(float) for index in even]
+        steps.append([np.sqrt(np.mean((a - b) ** 2)) for a, b in pairwise(images)])
     return Turned(np.array(values), np.array(energy), np.array(steps))
 
 
@@ -69,7 +69,7 @@ def control_card(
 
     Args:
         restorer: a generator with a dial.
-        faces: truths at the network's size.
+        faces: ground truth images at the network's size.
         factors: true factors of the inputs.
         metric: its entry and measure.
         out: folder.
@@ -92,7 +92,7 @@ def control_card(
 
 
 def summarise(factor: float, turned: Turned, dials: Sequence[float], higher: bool) -> dict[str, Any]:
-    """Means over faces against the dial, the best setting, and how far the faces' own best settings lie from it."""
+    """Means over faces against the dial, the best setting, and each face's distance of its best setting from it."""
     mean = [None if np.isnan(v).all() else float(np.nanmean(v)) for v in turned.values.T]
     best = best_index(mean, higher)
     own = [best_index([None if np.isnan(x) else x for x in row], higher) for row in turned.values]
@@ -124,7 +124,7 @@ def card_text(card: dict[str, Any]) -> str:
         f"- Monotony: {card['monotony']:.0%} of faces and inputs gain high-frequency energy (variance of the Laplacian "
         f"of Y) at each of the {STEPS - 1} steps of a dial of {STEPS} settings, equal in octaves.",
         f"- Smoothness: the largest step is {card['smoothness']:.2f} times the mean step (RMS difference of successive "
-        f"pictures; mean over faces and inputs; the worst has {card['smoothness_worst']:.2f}).",
+        f"images; mean over faces and inputs; the worst has {card['smoothness_worst']:.2f}).",
     ]
     return "\n".join(lines) + "\n"
 

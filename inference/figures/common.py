@@ -1,4 +1,4 @@
-"""What the figures share: faces at the network's size, networks, settings of the dial, and saving."""
+"""Shared by the figures: loading faces and networks, settings of the dial, and saving."""
 
 import io
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def load_net(name: str | None, device: str = "cpu") -> Any:
     """A generator by path or name (None: the bundled one), in eval mode.
 
     Raises:
-        GCFSRError: there is none, or it is another network's.
+        GCFSRError: the file does not exist or has another network's weights.
     """
     from gcfsr_arch import load_generator
     from gcfsr_inference.restore.weights import resolve_checkpoint
@@ -30,7 +30,7 @@ def load_net(name: str | None, device: str = "cpu") -> Any:
 
 
 def load_faces(paths: Sequence[str], size: int, limit: int | None = None) -> dict[str, Image]:
-    """Aligned faces by name, square, brought to (size, size); folders are searched.
+    """Aligned square faces by name, resized to (size, size); folders are searched.
 
     Raises:
         GCFSRError: a path is missing, not an image, not square or too small.
@@ -43,9 +43,9 @@ def load_faces(paths: Sequence[str], size: int, limit: int | None = None) -> dic
     return {name: to_size(read_bgr(path), size, path.name) for name, path in chosen}
 
 
-def make_low(truth: Image, factor: float) -> Image:
-    """The LR image of a factor, 8 bits."""
-    return degrade(truth, Condition(factor, factor), 0, "")
+def make_low(gt: Image, factor: float) -> Image:
+    """The LR image of a factor, uint8."""
+    return degrade(gt, Condition(factor, factor), 0, "")
 
 
 def doubling(low: float, high: float) -> list[float]:
@@ -55,12 +55,14 @@ def doubling(low: float, high: float) -> list[float]:
 
 
 def in_octaves(low: float, high: float, count: int) -> list[float]:
-    """`count` factors from low to high, equally far apart in octaves."""
-    return [float(f"{value:.9g}") for value in np.geomspace(low, high, count)]  # equal numbers stay equal
+    """`count` factors from low to high, evenly spaced in octaves."""
+    return [
+        float(f"{value:.9g}") for value in np.geomspace(low, high, count)
+    ]  # rounded, so that equal factors compare equal
 
 
 def parse_numbers(text: str, option: str) -> list[float]:
-    """Reads "4,8,24.5".
+    """Parses "4,8,24.5".
 
     Raises:
         GCFSRError: an entry is not a positive number.
@@ -75,7 +77,7 @@ def parse_numbers(text: str, option: str) -> list[float]:
 
 
 def check_range(net: Any, factors: Sequence[float], option: str) -> None:
-    """Refuses dials that the network does not have.
+    """Checks factors against the network's range.
 
     Raises:
         GCFSRError: the network is blind, or a factor is out of its range.
@@ -107,7 +109,7 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save_figure(path: Path, figure: Any, dpi: int = 120) -> Path:
-    """Writes a matplotlib figure as PNG, whole or not at all."""
+    """Writes a matplotlib figure as PNG, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})

@@ -28,7 +28,7 @@ def sigma_figures(net: Any, factors: Sequence[float], out: Path) -> list[Path]:
 
     Args:
         net: a generator with a dial.
-        factors: whose histograms are drawn.
+        factors: factors to draw histograms of.
         out: folder.
     """
     chosen, grid = read_sigmas(net, factors), in_octaves(net.min_factor, net.max_factor, CURVE_POINTS)

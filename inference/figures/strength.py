@@ -17,7 +17,7 @@ YELLOW = (0, 220, 255)  # BGR, the paper's frame
 
 
 def best_index(values: Sequence[Any], higher: bool) -> int | None:
-    """Where the best of some numbers (None: not defined) stands; None when none is defined."""
+    """The index of the best number (None: not defined), or None if none is defined."""
     defined = [(value if higher else -value, -index) for index, value in enumerate(values) if value is not None]
     return -max(defined)[1] if defined else None
 
@@ -42,21 +42,21 @@ def strength(
 
     Args:
         restorer: a generator with a dial.
-        faces: truths at the network's size.
-        factors: true factors of the inputs, a row each.
-        dials: factors the dial is set to, a column each.
+        faces: ground truth images at the network's size.
+        factors: true factors of the inputs, one row each.
+        dials: factors that the dial is set to, one column each.
         metric: its entry and measure.
         out: folder.
-        seed: of the fixed noise.
+        seed: seed of the fixed noise.
     """
     entry, measure = metric
     side, values, files = max(restorer.out_size, 128), {}, []
-    for name, truth in faces.items():
+    for name, gt in faces.items():
         rows = []
         for factor in factors:
-            low = make_low(truth, factor)
+            low = make_low(gt, factor)
             results = restorer.restore_at(low, dials, seed=seed)
-            scores = measure([Case(truth, result, low) for result in results])
+            scores = measure([Case(gt, result, low) for result in results])
             best = best_index(scores, entry.higher)
             values[f"{name} x{factor:g}"] = {
                 "dials": list(dials), entry.name: scores, "best": None if best is None else dials[best],
@@ -66,7 +66,7 @@ def strength(
                 shown = enlarge(result, side)
                 text = "-" if score is None else f"{score:.{entry.digits}f}"
                 cells.append(with_label(frame(shown) if index == best else shown, f"s={dial:.3g}: {text}"))
-            cells.append(with_label(enlarge(truth, side), "truth"))
+            cells.append(with_label(enlarge(gt, side), "ground truth"))
             rows.append(cv2.hconcat([cv2.copyMakeBorder(c, 0, 0, 0, 4, 0, value=(255, 255, 255)) for c in cells]))
         files.append(save_image(out / f"fig5_{name}.png", stack(rows)))
     write_json(out / "fig5.json", values)

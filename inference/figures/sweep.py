@@ -18,7 +18,7 @@ from gcfsr_inference.restore.restorer import Restorer
 
 LABEL = 28  # height of a caption in pixels
 WIDEST = 128  # a column is at least this wide, so that captions fit
-FRAME_MS, STILL_MS = 120, 900  # an animation's steps and its stops at both ends
+FRAME_MS, STILL_MS = 120, 900  # duration of an animation's frames, and of the first and last one
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Sweep:
     """One face over the dial.
 
     Attributes:
-        name: for the captions.
+        name: shown in the captions.
         view: (S, S, 3) BGR uint8, the input as the network saw it.
         faces: one (S, S, 3) BGR uint8 per factor.
         factors: in the order of `faces`.
@@ -73,7 +73,7 @@ def sheet(sweeps: Sequence[Sweep], max_factor: float) -> np.ndarray:
 
 
 def caption(face: np.ndarray, text: str) -> np.ndarray:
-    """A face over its caption, black on white."""
+    """A face above its caption, black on white."""
     if len(face) < WIDEST:
         face = cv2.resize(face, (WIDEST, WIDEST), interpolation=cv2.INTER_NEAREST)
     strip = np.full((LABEL, face.shape[1], 3), 255, np.uint8)
@@ -84,7 +84,7 @@ def caption(face: np.ndarray, text: str) -> np.ndarray:
 
 
 def animation(sweeps: Sequence[Sweep], max_factor: float, kind: str) -> bytes:
-    """The dial turned up and down again, all faces side by side with their inputs: "GIF" or "WEBP" bytes, looping."""
+    """All faces beside their inputs, the dial going up and down, as looping "GIF" or "WEBP" bytes."""
     frames = []
     for k, factor in enumerate(sweeps[0].factors):
         text = f"{factor:g}x  s={factor / max_factor:.3g}"
@@ -99,12 +99,12 @@ def animation(sweeps: Sequence[Sweep], max_factor: float, kind: str) -> bytes:
 
 
 def page(sweeps: Sequence[Sweep], max_factor: float) -> bytes:
-    """A self-contained HTML page: a slider over the factors, input and result side by side; no network needed."""
+    """A self-contained HTML page: a slider over the factors, input and result side by side."""
     factors = [f"{factor:g}" for factor in sweeps[0].factors]
     strengths = [f"{factor / max_factor:.3g}" for factor in sweeps[0].factors]
     text = PAGE.replace("LAST", str(len(factors) - 1)).replace("%FACTORS%", json.dumps(factors))
     text = text.replace("%STRENGTHS%", json.dumps(strengths))
-    text = text.replace("%FIGURES%", "\n".join(_figure(found) for found in sweeps))  # last: names may say anything
+    text = text.replace("%FIGURES%", "\n".join(_figure(found) for found in sweeps))  # last: names may contain any text
     return text.encode()
 
 

@@ -30,7 +30,7 @@ LANDMARKS = (
 
 
 def pattern(side: int) -> torch.Tensor:
-    """A picture by a formula. (1, 3, side, side) uint8."""
+    """An image by a formula. (1, 3, side, side) uint8."""
     y, x, c = np.meshgrid(np.arange(side), np.arange(side), np.arange(3), indexing="ij")
     values = (x * 7 + y * 13 + c * 31 + x * y % 97 * 2) % 256
     return torch.from_numpy(values.astype(np.uint8)).permute(2, 0, 1)[None]

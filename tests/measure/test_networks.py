@@ -24,14 +24,14 @@ def arcface_crop(image: np.ndarray) -> np.ndarray:
     return face_crop(image, ARCFACE_BOX, 112)
 
 
-def picture(seed: int, size: tuple[int, int] = (48, 40)) -> np.ndarray:
-    """A random picture with structure: noise smoothed a little."""
+def image(seed: int, size: tuple[int, int] = (48, 40)) -> np.ndarray:
+    """A random image with structure: noise smoothed a little."""
     noise = np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.float32)
     return ((noise + np.roll(noise, 1, 0) + np.roll(noise, 1, 1)) / 3).astype(np.uint8)
 
 
 def case(seed: int, size: tuple[int, int] = (64, 64)) -> Case:
-    return Case(picture(seed, size), picture(seed + 1000, size), picture(seed, (16, 16)))
+    return Case(image(seed, size), image(seed + 1000, size), image(seed, (16, 16)))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def random_state(build: object, path: Path, seed: int = 0) -> Path:
 
 
 def unit(images: list[np.ndarray]) -> torch.Tensor:
-    """BGR pictures -> (N, 3, H, W) RGB in [-1, 1], spelt out."""
+    """BGR images -> (N, 3, H, W) RGB in [-1, 1], spelt out."""
     rgb = [torch.tensor(image[:, :, ::-1].transpose(2, 0, 1).copy()) for image in images]
     return torch.stack(rgb) / 127.5 - 1
 
@@ -64,12 +64,12 @@ def test_lpips_equals_the_package_called_directly(tmp_path: Path, monkeypatch: p
     direct = lpips.LPIPS(net="alex", verbose=False)
     cases = [case(seed) for seed in range(3)]
     with torch.no_grad():
-        wanted = direct(unit([c.result for c in cases]), unit([c.truth for c in cases])).flatten().tolist()
+        wanted = direct(unit([c.result for c in cases]), unit([c.gt for c in cases])).flatten().tolist()
     entry = catalogue.entry_of("lpips")
     found, status = availability(entry, [tmp_path])
     assert (found, status) == (path, "ok")
     assert entry.make(found, "cpu")(cases) == pytest.approx(wanted, rel=1e-5)
-    same = Case(cases[0].truth, cases[0].truth, cases[0].low)
+    same = Case(cases[0].gt, cases[0].gt, cases[0].low)
     assert entry.make(found, "cpu")([same]) == [pytest.approx(0, abs=1e-7)]
 
 
@@ -96,7 +96,7 @@ def test_lpips_takes_each_layer_from_its_own_place(net: str, places: tuple[int, 
         state = torchvision.models.squeezenet1_1(weights=None).state_dict()
     torch.save(state, tmp_path / "net.pth")
     distance = networks.lpips_distance(tmp_path / "net.pth", net, "cpu")
-    a, b = picture(1, (64, 64)), picture(2, (64, 64))
+    a, b = image(1, (64, 64)), image(2, (64, 64))
     to = lambda x: torch.tensor(x[None, :, :, ::-1].copy()).permute(0, 3, 1, 2)  # noqa: E731
     with torch.no_grad():
         assert distance(to(a), to(b)).item() == pytest.approx(direct(unit([a]), unit([b])).item(), rel=1e-5)
@@ -154,10 +154,10 @@ def test_arcface_is_facexlibs_network_on_the_aligned_crop(tmp_path: Path) -> Non
     torch.save(direct.state_dict(), path)
     one = case(0, (128, 128))
     with torch.no_grad():
-        a, b = direct(unit([arcface_crop(one.result)])), direct(unit([arcface_crop(one.truth)]))
+        a, b = direct(unit([arcface_crop(one.result)])), direct(unit([arcface_crop(one.gt)]))
     measure = catalogue.entry_of("arcface").make(path, "cpu")
     assert measure([one])[0] == pytest.approx((a @ b.T).item(), abs=1e-5)
-    assert measure([Case(one.truth, one.truth, one.low)])[0] == pytest.approx(1, abs=1e-6)
+    assert measure([Case(one.gt, one.gt, one.low)])[0] == pytest.approx(1, abs=1e-6)
 
 
 def onnx_mean(path: Path) -> Path:
@@ -189,7 +189,7 @@ def test_an_embedding_by_path_has_its_own_name_and_normalisation(
     entry = catalogue.entry_of(f"cosine:{path}{query}")
     assert entry.name == f"{name} cosine"
     one = case(5, (128, 128))
-    a, b = (scale(arcface_crop(x)[..., ::-1].reshape(-1, 3).mean(0)) for x in (one.result, one.truth))
+    a, b = (scale(arcface_crop(x)[..., ::-1].reshape(-1, 3).mean(0)) for x in (one.result, one.gt))
     wanted = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
     found = availability(entry, [tmp_path])[0]
     assert entry.make(found, "cpu")([one])[0] == pytest.approx(wanted, abs=1e-4)
@@ -198,7 +198,7 @@ def test_an_embedding_by_path_has_its_own_name_and_normalisation(
 def test_an_embedding_must_be_onnx_and_its_normalisation_known(tmp_path: Path) -> None:
     with pytest.raises(GCFSRError, match="norm=none is unknown"):
         networks.onnx_embedding(onnx_mean(tmp_path / "Mean3.onnx"), "none")
-    with pytest.raises(GCFSRError, match="say what the network is given: half"):
+    with pytest.raises(GCFSRError, match="give the input's normalisation: half"):
         networks.onnx_embedding(tmp_path / "Mean3.onnx")
     with pytest.raises(GCFSRError, match="not an ONNX model"):
         networks.onnx_embedding(Path(__file__), "half")
@@ -238,7 +238,7 @@ def test_squeezenet_metrics_equal_torchvisions_layers_one_by_one(tmp_path: Path)
     net = torchvision.models.squeezenet1_1(weights=None).eval()
     net.load_state_dict(torch.load(path))
     one = case(3)
-    x = (unit([one.result, one.truth]) + 1) / 2
+    x = (unit([one.result, one.gt]) + 1) / 2
     x = (x - torch.tensor(networks.IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(networks.IMAGENET_STD).view(3, 1, 1)
     depths = []
     with torch.no_grad():

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from gcfsr_measure import pixels
 
 
-def picture(seed: int, size: tuple[int, int] = (48, 40)) -> np.ndarray:
-    """A random picture with structure: noise smoothed a little."""
+def image(seed: int, size: tuple[int, int] = (48, 40)) -> np.ndarray:
+    """A random image with structure: noise smoothed a little."""
     noise = np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.float32)
     return ((noise + np.roll(noise, 1, 0) + np.roll(noise, 1, 1)) / 3).astype(np.uint8)
 
@@ -26,7 +26,7 @@ def astronaut() -> np.ndarray:
 @given(st.integers(0, 2**31), st.integers(11, 40), st.integers(11, 40))
 def test_psnr_and_ssim_equal_scikit_image(seed: int, height: int, width: int) -> None:
     metrics = pytest.importorskip("skimage.metrics")
-    a, b = picture(seed, (height, width)), picture(seed + 1, (height, width))
+    a, b = image(seed, (height, width)), image(seed + 1, (height, width))
     assert pixels.psnr(a, b) == pytest.approx(metrics.peak_signal_noise_ratio(b, a, data_range=255), abs=1e-9)
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
     wanted = metrics.structural_similarity(a, b, channel_axis=2, **options)
@@ -37,15 +37,15 @@ def test_psnr_and_ssim_equal_scikit_image(seed: int, height: int, width: int) ->
 
 def test_psnr_and_ssim_equal_basicsr() -> None:
     metrics = pytest.importorskip("basicsr.metrics")
-    a, b = picture(1), picture(2)
+    a, b = image(1), image(2)
     for y in (False, True):
         x, z = (pixels.luma(a), pixels.luma(b)) if y else (a, b)
         assert pixels.psnr(x, z) == pytest.approx(metrics.calculate_psnr(a, b, 0, test_y_channel=y), abs=1e-4)
         assert pixels.ssim(x, z) == pytest.approx(metrics.calculate_ssim(a, b, 0, test_y_channel=y), abs=1e-5)
 
 
-def test_equal_pictures() -> None:
-    a = picture(3)
+def test_equal_images() -> None:
+    a = image(3)
     assert pixels.psnr(a, a) == math.inf
     assert pixels.ssim(a, a) == pytest.approx(1)
     assert pixels.ssim(a[:10], a[:10]) is None
@@ -62,8 +62,8 @@ def test_niqe_is_basicsrs_and_says_where_it_is_not_defined(astronaut: np.ndarray
 
 
 @pytest.mark.filterwarnings("error")
-def test_niqe_of_a_flat_picture_is_not_defined(astronaut: np.ndarray) -> None:
-    """A collapsed network gives such pictures: BasicSR's NIQE fails on them."""
+def test_niqe_of_a_flat_image_is_not_defined(astronaut: np.ndarray) -> None:
+    """A collapsed network gives such images: BasicSR's NIQE fails on them."""
     pytest.importorskip("basicsr.metrics.niqe")
     assert pixels.niqe(np.full((256, 256, 3), 90, np.uint8)) is None
     half = astronaut[:256, :256].copy()

@@ -1,4 +1,4 @@
-"""Small pictures, a tiny network and methods of one's own for `gcfsr evaluate`."""
+"""Small images, a tiny network and Python methods for `gcfsr evaluate`."""
 
 import sys
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from gcfsr_inference.evaluation.evaluate import Settings
 
 
 @pytest.fixture
-def truth(tmp_path: Path) -> Path:
-    """Five smooth pictures of 64x64, named out of order."""
-    folder = tmp_path / "truth"
+def gt(tmp_path: Path) -> Path:
+    """Five smooth images of 64x64, named out of order."""
+    folder = tmp_path / "gt"
     folder.mkdir()
     rng = np.random.default_rng(0)
     for name in ("lon_b", "gen_a", "lon_a", "gen_c", "gen_b"):
@@ -38,12 +38,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def asked() -> Callable[..., Settings]:
-    """What is asked for, with few metrics and an output folder beside the truth: (truth, *specs, factors, ...)."""
+    """Settings with few metrics and an output folder beside the ground truth: (gt, *specs, factors, ...)."""
 
-    def settings(truth: Path, *specs: str, factors: str = "4,8", **options: Any) -> Settings:
+    def settings(gt: Path, *specs: str, factors: str = "4,8", **options: Any) -> Settings:
         metrics = ("psnr", "ssim", "niqe", "consistency")
-        options = {"metrics": metrics, "out": str(truth.parent / "out"), "batch": 2, **options}
-        return Settings(truth=str(truth), protocol=find_protocol(None, factors), methods=specs, **options)
+        options = {"metrics": metrics, "out": str(gt.parent / "out"), "batch": 2, **options}
+        return Settings(gt=str(gt), protocol=find_protocol(None, factors), methods=specs, **options)
 
     return settings
 
@@ -56,7 +56,7 @@ def half(low: np.ndarray, factor: float, size: tuple[int, int]) -> np.ndarray:
 
 
 def broken(low: np.ndarray, factor: float, size: tuple[int, int]) -> np.ndarray:
-    """NaN for the picture whose first pixel is darkest of all: found by its mean."""
+    """Returns a NaN for images with a mean below `broken.limit`."""
     result = np.zeros((*size, 3), np.float32)
     if low.mean() < broken.limit:  # type: ignore[attr-defined]
         result[0, 0] = np.nan

@@ -15,7 +15,7 @@ SHRUNK = {"out_size": 32, "num_style_feat": 16, "narrow": 1 / 32}
 
 @pytest.fixture
 def files(root: Path, tmp_path: Path) -> list[str]:
-    """Two of the ablations' files, shrunk to 32 pixels and two pictures a batch."""
+    """Two of the ablations' files, shrunk to 32 pixels and two images a batch."""
     paths = []
     for name in ("base", "no_feature_modulation"):
         options = yaml.safe_load((root / "options" / "ablation" / f"{name}.yml").read_text())
@@ -69,7 +69,7 @@ def test_a_bench_runs_reports_and_does_not_train_twice(files: list[str], faces: 
     assert [entry["changes"] for entry in report["entries"]] == [[], ["network_g:feature_modulation False"]]
     assert {row["condition"] for row in report["comparisons"]} == {"x4", "x8"}
     text = (out / "bench.md").read_text()
-    assert "Each: 2 iterations, seed 0, 1 thread(s), 8 training pictures" in text
+    assert "Each: 2 iterations, seed 0, 1 thread(s), 8 training images" in text
     assert "| ablation_no_feature_modulation |" in text
     logged = (out / "runs" / "ablation_base" / "metrics.jsonl").read_text().splitlines()[-1]
     found = json.loads((out / "evaluation" / "report.json").read_text())["values"]["ablation_base"]["x8"]["psnr"]

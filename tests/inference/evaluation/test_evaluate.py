@@ -1,4 +1,4 @@
-"""`gcfsr evaluate` from end to end on small made-up pictures: inputs, numbers, resuming."""
+"""`gcfsr evaluate` from end to end on small synthetic images: inputs, numbers, resuming."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,20 +21,18 @@ from gcfsr_inference.evaluation.workspace import read_bgr
 Asked = Callable[..., Settings]
 
 
-def test_every_number_can_be_computed_again_from_the_saved_pictures(
-    asked: Asked, truth: Path, checkpoint: Path
-) -> None:
+def test_every_number_can_be_recomputed_from_the_saved_images(asked: Asked, gt: Path, checkpoint: Path) -> None:
     metrics = pytest.importorskip("skimage.metrics")
     specs = ("bicubic", "lanczos", f"ours={checkpoint}", "python:own_methods:half")
-    report = evaluate(asked(truth, *specs, factors="4,8,8@12"), sheets=2)
-    out = truth.parent / "out"
+    report = evaluate(asked(gt, *specs, factors="4,8,8@12"), sheets=2)
+    out = gt.parent / "out"
     assert [method["label"] for method in report["methods"]] == ["bicubic", "lanczos", "ours", "half"]
     for label, conditions in report["values"].items():
         assert list(conditions) == (["x4", "x8", "x8@12"] if label == "ours" else ["x4", "x8"])
         for condition, values in conditions.items():
             for name, value in values["psnr"].items():
                 result = read_bgr(out / "results" / label / condition / f"{name}.png")
-                wanted = metrics.peak_signal_noise_ratio(read_bgr(truth / f"{name}.png"), result, data_range=255)
+                wanted = metrics.peak_signal_noise_ratio(read_bgr(gt / f"{name}.png"), result, data_range=255)
                 assert value == pytest.approx(wanted, abs=1e-9)
             assert set(values["niqe"].values()) == {None}  # 64x64: not defined
     assert (read_bgr(out / "results" / "half" / "x4" / "gen_a.png") == 128).all()
@@ -42,45 +40,45 @@ def test_every_number_can_be_computed_again_from_the_saved_pictures(
     assert len(list((out / "sheets").glob("*.jpg"))) == 2 * 3
     for form in ("json", "csv", "md", "html"):
         assert (out / f"report.{form}").stat().st_size > 500
-    assert str(truth.parent) not in "".join((out / f"report.{form}").read_text() for form in ("json", "csv", "md"))
+    assert str(gt.parent) not in "".join((out / f"report.{form}").read_text() for form in ("json", "csv", "md"))
 
 
-def test_the_checkpoint_gets_what_training_gave_it(asked: Asked, truth: Path, checkpoint: Path) -> None:
+def test_the_checkpoint_gets_the_input_of_training(asked: Asked, gt: Path, checkpoint: Path) -> None:
     """Bicubic up of the saved input, not clipped; s = dial / max_factor; fixed noise: the network's own call."""
     from gcfsr_arch import load_generator
     from gcfsr_datasets.degradation import degrade_multi_factor
 
-    evaluate(asked(truth, f"ours={checkpoint}", factors="8,8@12", metrics=("psnr",)), sheets=0)
+    evaluate(asked(gt, f"ours={checkpoint}", factors="8,8@12", metrics=("psnr",)), sheets=0)
     net = load_generator(checkpoint)
-    gt = read_bgr(truth / "gen_a.png").astype(np.float32) / 255
-    x = degrade_multi_factor(gt, 8, quantize=True)
+    image = read_bgr(gt / "gen_a.png").astype(np.float32) / 255
+    x = degrade_multi_factor(image, 8, quantize=True)
     for condition, dial in (("x8", 8), ("x8@12", 12)):
         with torch.no_grad():
             y = net(torch.from_numpy(x[None, :, :, ::-1].copy()).permute(0, 3, 1, 2) * 2 - 1, dial / 16, "fixed", 0)
         wanted = ((y[0].permute(1, 2, 0).numpy()[..., ::-1] + 1) * 127.5).clip(0, 255)
-        found = read_bgr(truth.parent / "out" / "results" / "ours" / condition / "gen_a.png")
+        found = read_bgr(gt.parent / "out" / "results" / "ours" / condition / "gen_a.png")
         assert np.abs(found - wanted).max() <= 0.51
 
 
-def test_inputs_depend_on_seed_and_name_alone(asked: Asked, truth: Path, tmp_path: Path) -> None:
+def test_inputs_depend_on_seed_and_name_alone(asked: Asked, gt: Path, tmp_path: Path) -> None:
     reports = {}
     for key, options in {"one": {}, "again": {}, "seed": {"seed": 1}, "part": {"include": ("gen_*",)}}.items():
         out = str(tmp_path / key)
-        reports[key] = evaluate(asked(truth, "bicubic", factors="4,blind", out=out, metrics=("psnr",), **options), 0)
+        reports[key] = evaluate(asked(gt, "bicubic", factors="4,blind", out=out, metrics=("psnr",), **options), 0)
     assert reports["one"] == reports["again"]
     one, other = (reports[key]["input_sha256"] for key in ("one", "seed"))
     assert one["x4"] == other["x4"]
     assert one["blind"] != other["blind"]
-    assert list(reports["part"]["pictures"]) == ["gen_a", "gen_b", "gen_c"]
+    assert list(reports["part"]["images"]) == ["gen_a", "gen_b", "gen_c"]
     files = [(tmp_path / key / "inputs" / "blind" / "gen_b.png").read_bytes() for key in ("one", "part")]
     assert files[0] == files[1]
 
 
-def test_a_stopped_run_goes_on_and_ends_with_the_same_report(
-    asked: Asked, truth: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_stopped_run_resumes_and_gives_the_same_report(
+    asked: Asked, gt: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = evaluate(asked(truth, "bicubic", "lanczos"), sheets=0)
-    out = truth.parent / "out"
+    whole = evaluate(asked(gt, "bicubic", "lanczos"), sheets=0)
+    out = gt.parent / "out"
     (out / "results" / "lanczos" / "x4" / "gen_a.png").unlink()
     values = out / "values" / "lanczos" / "x8.jsonl"
     values.write_text(values.read_text()[:-30])  # the last line is cut short, as a kill would
@@ -88,17 +86,17 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_report(
     restore, task = methods.Lanczos.restore, Evaluation.task
     monkeypatch.setattr(methods.Lanczos, "restore", lambda m, low, *a: restored.append(len(low)) or restore(m, low, *a))
     monkeypatch.setattr(Evaluation, "task", lambda e, some, *a: scored.append(len(some)) or task(e, some, *a))
-    assert evaluate(asked(truth, "bicubic", "lanczos"), sheets=0) == whole
+    assert evaluate(asked(gt, "bicubic", "lanczos"), sheets=0) == whole
     assert sum(restored) == 1
-    assert sum(scored) == 1  # the picture made again is the same, so its value still stands
-    assert evaluate(asked(truth, "bicubic", "lanczos"), sheets=0) == whole
+    assert sum(scored) == 1  # the new result is identical, so its value is still valid
+    assert evaluate(asked(gt, "bicubic", "lanczos"), sheets=0) == whole
 
 
 @pytest.mark.slow
-def test_jobs_and_batches_change_nothing(asked: Asked, truth: Path, checkpoint: Path) -> None:
+def test_jobs_and_batch_size_do_not_change_the_values(asked: Asked, gt: Path, checkpoint: Path) -> None:
     specs = ("bicubic", f"ours={checkpoint}")
-    one = evaluate(asked(truth, *specs, out=str(truth.parent / "a"), batch=1), sheets=0)
-    two = evaluate(asked(truth, *specs, out=str(truth.parent / "b"), batch=5, jobs=2), sheets=0)
+    one = evaluate(asked(gt, *specs, out=str(gt.parent / "a"), batch=1), sheets=0)
+    two = evaluate(asked(gt, *specs, out=str(gt.parent / "b"), batch=5, jobs=2), sheets=0)
     for label, bound in (("bicubic", 0), ("ours", 0.05)):  # a batch may round a pixel differently
         for condition, values in one["values"][label].items():
             for metric in ("psnr", "ssim"):
@@ -107,20 +105,20 @@ def test_jobs_and_batches_change_nothing(asked: Asked, truth: Path, checkpoint: 
 
 
 def test_out_size_is_our_bicubic_and_other_factors_are_skipped_with_the_reason(
-    asked: Asked, truth: Path, checkpoint: Path
+    asked: Asked, gt: Path, checkpoint: Path
 ) -> None:
     from gcfsr_datasets.resize import resize
 
-    out = str(truth.parent / "a")
-    report = evaluate(asked(truth, f"{checkpoint}", "bicubic", out_size=64, factors="2,4", out=out), sheets=0)
+    out = str(gt.parent / "a")
+    report = evaluate(asked(gt, f"{checkpoint}", "bicubic", out_size=64, factors="2,4", out=out), sheets=0)
     assert report["methods"][1]["absent"] == {"x2": "the checkpoint's factors are 4 to 16"}
-    evaluate(asked(truth, "bicubic", out_size=32, factors="4"), sheets=0)
-    wanted = resize(read_bgr(truth / "gen_a.png") / 255.0, (32, 32)).clip(0, 1) * 255
-    assert np.abs(read_bgr(truth.parent / "out" / "truth" / "gen_a.png") - wanted).max() <= 0.5001
+    evaluate(asked(gt, "bicubic", out_size=32, factors="4"), sheets=0)
+    wanted = resize(read_bgr(gt / "gen_a.png") / 255.0, (32, 32)).clip(0, 1) * 255
+    assert np.abs(read_bgr(gt.parent / "out" / "gt" / "gen_a.png") - wanted).max() <= 0.5001
 
 
-def test_blind_inputs_by_the_ranges_of_an_option_file(asked: Asked, truth: Path, tmp_path: Path) -> None:
-    """No blur, no noise, no JPEG, one ratio: what is left is the small picture, enlarged."""
+def test_blind_inputs_by_the_ranges_of_an_option_file(asked: Asked, gt: Path, tmp_path: Path) -> None:
+    """No blur, no noise, no JPEG, one ratio: the input is the small image, enlarged."""
     data = {"type": "BlindFaceDegradationDataset", "dataroot_gt": "x", "out_size": 64, "blur_sigma": [0.001, 0.001],
             "downsample_range": [4, 4], "noise_range": None, "jpeg_range": None, "color_jitter_prob": None,
             "color_jitter_pt_prob": 0, "gray_prob": 0}  # fmt: skip
@@ -128,16 +126,16 @@ def test_blind_inputs_by_the_ranges_of_an_option_file(asked: Asked, truth: Path,
     path.write_text(yaml.safe_dump({"datasets": {"val": {"type": "Other"}, "train": data}}))
     ranges = read_blind_ranges(path)
     assert (ranges.downsample_range, ranges.noise_range, ranges.blur_kernel_size) == ((4, 4), None, 41)
-    report = evaluate(asked(truth, "bicubic", factors="blind", metrics=("psnr",), blind=ranges), sheets=0)
+    report = evaluate(asked(gt, "bicubic", factors="blind", metrics=("psnr",), blind=ranges), sheets=0)
     assert report["blind"]["downsample_range"] == (4, 4)
-    assert "noise_range none" in (truth.parent / "out" / "report.md").read_text()
+    assert "noise_range none" in (gt.parent / "out" / "report.md").read_text()
     for name in ("gen_a", "lon_b"):
-        small = cv2.resize(read_bgr(truth / f"{name}.png"), (16, 16), interpolation=cv2.INTER_LINEAR)
+        small = cv2.resize(read_bgr(gt / f"{name}.png"), (16, 16), interpolation=cv2.INTER_LINEAR)
         wanted = cv2.resize(small, (64, 64), interpolation=cv2.INTER_LINEAR)
-        found = read_bgr(truth.parent / "out" / "inputs" / "blind" / f"{name}.png")
+        found = read_bgr(gt.parent / "out" / "inputs" / "blind" / f"{name}.png")
         assert np.abs(found.astype(int) - wanted).mean() < 1.5
     with pytest.raises(GCFSRError, match="blind differs"):
-        evaluate(asked(truth, "bicubic", factors="blind", metrics=("psnr",)), sheets=0)
+        evaluate(asked(gt, "bicubic", factors="blind", metrics=("psnr",)), sheets=0)
 
 
 @pytest.mark.parametrize("text", ["{", "datasets: {train: {type: Other}}", "[1]", None])
@@ -149,22 +147,22 @@ def test_option_files_without_the_blind_degradation(text: str | None, tmp_path: 
     assert "\n" not in str(caught.value)
 
 
-def test_published_rows_stand_beside_the_papers_own_size_only(asked: Asked, truth: Path) -> None:
+def test_published_rows_are_shown_at_the_papers_size_only(asked: Asked, gt: Path) -> None:
     for size, comparable in ((64, True), (32, False)):
         options = {"protocol": replace(PROTOCOLS["adv-512"], out_size=64), "out_size": size, "metrics": ("psnr",)}
-        given = replace(asked(truth, "bicubic", out=str(truth.parent / str(size))), **options)
+        given = replace(asked(gt, "bicubic", out=str(gt.parent / str(size))), **options)
         evaluate(given, sheets=0)
         text = (Path(given.out) / "report.md").read_text()
         assert ("GFPGAN (published: Table 4, CelebA-HQ, 512x512)" in text) == comparable
-        left_out = "(Table 4, CelebA-HQ, 512x512) are left out: the ground truth is 32x32, not 64x64."
+        left_out = "(Table 4, CelebA-HQ, 512x512) are omitted: the ground truth is 32x32, not 64x64."
         assert (left_out in text) != comparable
 
 
-def test_the_input_itself_comes_first(asked: Asked, truth: Path) -> None:
-    report = evaluate(asked(truth, "lanczos", factors="4,blind", metrics=("psnr", "ssim")), sheets=0)
+def test_the_input_itself_comes_first(asked: Asked, gt: Path) -> None:
+    report = evaluate(asked(gt, "lanczos", factors="4,blind", metrics=("psnr", "ssim")), sheets=0)
     assert [method["label"] for method in report["methods"]] == ["input", "lanczos"]
     for name, value in report["values"]["input"]["blind"]["psnr"].items():
-        low, gt = truth.parent / "out" / "inputs" / "blind" / f"{name}.png", truth / f"{name}.png"
-        assert value == pytest.approx(cv2.PSNR(cv2.imread(str(low)), cv2.imread(str(gt))), abs=1e-6)
-    named = evaluate(asked(truth, "lanczos", "b=bicubic", factors="4", out=str(truth.parent / "other")), sheets=0)
+        low, image = gt.parent / "out" / "inputs" / "blind" / f"{name}.png", gt / f"{name}.png"
+        assert value == pytest.approx(cv2.PSNR(cv2.imread(str(low)), cv2.imread(str(image))), abs=1e-6)
+    named = evaluate(asked(gt, "lanczos", "b=bicubic", factors="4", out=str(gt.parent / "other")), sheets=0)
     assert [method["label"] for method in named["methods"]] == ["b", "lanczos"]

@@ -21,7 +21,7 @@ Asked = Callable[..., Settings]
 
 
 @pytest.mark.slow
-def test_basicsr_and_spandrel_run_the_same_network_alike(asked: Asked, truth: Path, tmp_path: Path) -> None:
+def test_basicsr_and_spandrel_run_the_same_network_alike(asked: Asked, gt: Path, tmp_path: Path) -> None:
     pytest.importorskip("spandrel")
     arch = pytest.importorskip("basicsr.archs.srvgg_arch")
     torch.manual_seed(0)
@@ -30,16 +30,16 @@ def test_basicsr_and_spandrel_run_the_same_network_alike(asked: Asked, truth: Pa
     sizes = "num_in_ch: 3, num_out_ch: 3, num_feat: 16, num_conv: 2, upscale: 4, act_type: prelu"
     (tmp_path / "opt.yml").write_text(f"network_g: {{type: SRVGGNetCompact, {sizes}}}\n")
     a, b = f"a=basicsr:{tmp_path / 'opt.yml'}:{tmp_path / 'net.pth'}", f"b=spandrel:{tmp_path / 'net.pth'}"
-    report = evaluate(asked(truth, a, b, factors="4"), sheets=0)
+    report = evaluate(asked(gt, a, b, factors="4"), sheets=0)
     assert report["values"]["a"] == report["values"]["b"]
-    low = read_bgr(truth.parent / "out" / "inputs" / "x4" / "gen_a.png")
+    low = read_bgr(gt.parent / "out" / "inputs" / "x4" / "gen_a.png")
     with torch.no_grad():
         y = net(torch.tensor(low[None, :, :, ::-1] / 255.0).permute(0, 3, 1, 2).float())[0].permute(1, 2, 0).numpy()
     wanted = (y[..., ::-1] * 255).clip(0, 255)
-    assert np.abs(read_bgr(truth.parent / "out" / "results" / "a" / "x4" / "gen_a.png") - wanted).max() <= 0.51
+    assert np.abs(read_bgr(gt.parent / "out" / "results" / "a" / "x4" / "gen_a.png") - wanted).max() <= 0.51
     with pytest.raises(GCFSRError, match="is 32x32, the ground truth is 64x64"):
-        evaluate(asked(truth, a, factors="8", out=str(tmp_path / "c")), sheets=0)
-    fitted = evaluate(asked(truth, a + "?fit=yes", factors="8", out=str(tmp_path / "c")), sheets=0)
+        evaluate(asked(gt, a, factors="8", out=str(tmp_path / "c")), sheets=0)
+    fitted = evaluate(asked(gt, a + "?fit=yes", factors="8", out=str(tmp_path / "c")), sheets=0)
     assert len(fitted["values"]["a"]["x8"]["psnr"]) == 5
 
 
@@ -78,11 +78,11 @@ def command(*arguments: str, environment: dict[str, str]) -> subprocess.Complete
 
 
 @pytest.mark.slow
-def test_the_command(truth: Path, outside: dict[str, str], tmp_path: Path) -> None:
-    """Evaluates, says what it lacks, compares, and answers faults with one line and status 2."""
+def test_the_command(gt: Path, outside: dict[str, str], tmp_path: Path) -> None:
+    """Evaluates, lists missing weights, compares, and reports errors on one line with status 2."""
     environment = {**outside, "GCFSR_WEIGHTS": str(tmp_path), "TORCH_HOME": str(tmp_path)}
     out = str(tmp_path / "r")
-    arguments = ["--truth", str(truth), "--factors", "4", "--method", "bicubic", "--method", "lanczos", "--out", out]
+    arguments = ["--gt", str(gt), "--factors", "4", "--method", "bicubic", "--method", "lanczos", "--out", out]
     done = command(*arguments, "--groups", "prefix", environment=environment)
     assert done.returncode == 0, done.stderr
     assert "5 images compared, 0 excluded" in done.stdout

@@ -1,4 +1,4 @@
-"""Tables, pages, intervals, comparisons: from reports made by hand, so that every number is known."""
+"""Tables, pages, intervals and comparisons of reports written by hand, so that every number is known."""
 
 import csv
 import io
@@ -42,7 +42,7 @@ def hand_made(values: dict[str, list[float | None]], published: str | None = Non
     }
     return {
         "format": FORMAT, "protocol": "hand", "published": published, "differs": [], "seed": 0, "out_size": 64,
-        "versions": {"python": "3"}, "pictures": {name: name for name in names}, "truth_sha256": "t" * 64,
+        "versions": {"python": "3"}, "images": {name: name for name in names}, "gt_sha256": "t" * 64,
         "conditions": [{"key": "x16", "input_key": "x16", "factor": 16.0, "dial": 16.0}],
         "input_sha256": {"x16": "i" * 64}, "groups": {"all": names, "first": names[:2]}, "excluded": [],
         "methods": [{"label": label, "identity": {"kind": label}, "absent": {}} for label in values],
@@ -52,7 +52,7 @@ def hand_made(values: dict[str, list[float | None]], published: str | None = Non
     }  # fmt: skip
 
 
-def test_means_marks_and_undefined_values() -> None:
+def test_means_ranks_and_undefined_values() -> None:
     report = hand_made({"a": [1, 2, 3, 4], "b": [5, 6, 7, None], "c": [0, 0, 0, 0], "d": [None] * 4})
     whole, first = make_tables(report)
     cells = {row.label: row.cells["psnr"] for row in whole.rows}
@@ -65,10 +65,10 @@ def test_means_marks_and_undefined_values() -> None:
     assert "**6.00**" in text
     assert "<u>2.50</u>" in text
     assert "FID: no weights: FILE goes to FOLDER" in text
-    assert "| FID" not in text  # no column of blanks, but the line above
+    assert "| FID" not in text  # no empty column, but the line above
 
 
-def test_equal_numbers_share_the_mark_and_infinity_survives() -> None:
+def test_equal_numbers_share_a_rank_and_infinity_is_kept() -> None:
     report = hand_made({"a": [math.inf, 30], "b": [math.inf, 30], "c": [20, 20]})
     json.dumps(report, allow_nan=False)
     assert decode(encode(math.inf)) == math.inf
@@ -78,7 +78,7 @@ def test_equal_numbers_share_the_mark_and_infinity_survives() -> None:
     assert 'data-value="Infinity"' in html_page(report, [])
 
 
-def test_published_rows_stand_apart(tmp_path: Path) -> None:
+def test_published_rows_are_separate(tmp_path: Path) -> None:
     report = hand_made({"a": [27, 29], "b": [26, 26]}, published="table2")
     whole, first = make_tables(report)
     published = [row for row in whole.rows if row.published]
@@ -108,7 +108,7 @@ def test_an_input_of_another_quality_is_warned_about(psnr: float, warned: bool) 
         for conditions in tree.values():
             conditions["blind"] = conditions.pop("x16")
     report["input_sha256"] = {"blind": "i" * 64}
-    said = [line for line in warnings(report) if "the input's own PSNR (RGB) is 22.60, that of the published" in line]
+    said = [line for line in warnings(report) if "the input's PSNR (RGB) is 22.60, that of the published" in line]
     assert bool(said) == warned
     assert make_tables(report)[0].rows[0].label == "input"
     assert ("another degradation or other images" in markdown(report)) == warned
@@ -132,7 +132,7 @@ def test_a_click_on_a_head_sorts(tmp_path: Path) -> None:
 
 
 def test_published_numbers_are_the_papers(shared: Path) -> None:
-    """Every number of Tables 2 to 4 stands in the paper's text, and as many rows."""
+    """Every number of Tables 2 to 4 is in the paper's text, and the number of rows is the same."""
     text = (shared / "paper" / "gcfsr_cvpr2022.txt").read_text()
     for table, conditions in PUBLISHED.items():
         for rows in conditions.values():
@@ -157,10 +157,10 @@ def test_csv_has_every_value() -> None:
     ]  # fmt: skip
 
 
-def test_excluded_pictures_are_counted_first() -> None:
+def test_excluded_images_are_counted_first() -> None:
     report = hand_made({"a": [1, 2]})
     report["excluded"] = [{"name": "bad", "method": "a", "condition": "x16", "reason": "NaN <in> it"}]
-    assert "1 pictures excluded everywhere:\n\n- bad (a x16): NaN <in> it" in markdown(report)
+    assert "1 images excluded everywhere:\n\n- bad (a x16): NaN <in> it" in markdown(report)
     assert "NaN &lt;in&gt; it" in html_page(report, [])
 
 
@@ -187,7 +187,7 @@ def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
 
 
-def test_paired_test_equals_scipys_and_knows_equal_methods() -> None:
+def test_paired_test_equals_scipys_and_handles_equal_methods() -> None:
     stats = pytest.importorskip("scipy.stats")
     rng = np.random.default_rng(0)
     a = rng.normal(0, 1, 40)
@@ -219,7 +219,7 @@ def test_compare_says_what_differs() -> None:
 
 def test_compare_refuses_other_inputs(tmp_path: Path) -> None:
     a, b = hand_made({"a": [1, 2]}), hand_made({"a": [1, 2]})
-    for field, value in (("seed", 1), ("pictures", {"p0": "x", "p1": "p1"}), ("input_sha256", {"x16": "other"})):
+    for field, value in (("seed", 1), ("images", {"p0": "x", "p1": "p1"}), ("input_sha256", {"x16": "other"})):
         with pytest.raises(GCFSRError, match=r"x16: the (degraded )?inputs"):
             compare(a, {**b, field: value})
     with pytest.raises(GCFSRError, match="share no method"):
@@ -241,24 +241,24 @@ def test_groups(tmp_path: Path) -> None:
     assert by_prefix(names, "lon_=real,gen_") == {
         "real": ["lon_1", "lon_2", "lon_3"], "gen_": ["gen_1", "gen_2"], "other": ["x_1"],
     }  # fmt: skip
-    truth = {}
+    gt = {}
     for index, name in enumerate(names):
-        truth[name] = tmp_path / f"{name}.png"
-        cv2.imwrite(str(truth[name]), np.full((32, 32, 3), 40 * ((index * 5) % 6), np.uint8))
-    thirds = by_luminance(truth, names)
+        gt[name] = tmp_path / f"{name}.png"
+        cv2.imwrite(str(gt[name]), np.full((32, 32, 3), 40 * ((index * 5) % 6), np.uint8))
+    thirds = by_luminance(gt, names)
     assert thirds == {
         "dark third": ["gen_1", "x_1"], "middle third": ["lon_2", "lon_3"], "light third": ["gen_2", "lon_1"],
     }  # fmt: skip
-    groups = make_groups(["prefix:lon_=real+luminance"], truth, names)
+    groups = make_groups(["prefix:lon_=real+luminance"], gt, names)
     assert list(groups) == [
         "all", "real", "real, dark third", "real, middle third", "real, light third",
         "other", "other, dark third", "other, middle third", "other, light third",
     ]  # fmt: skip
     with pytest.raises(GCFSRError, match="--groups age"):
-        make_groups(["age"], truth, names)
+        make_groups(["age"], gt, names)
 
 
-def test_generated_studio_and_wild_faces_are_reported_apart() -> None:
+def test_generated_studio_and_wild_faces_are_separate_groups() -> None:
     names = ["lon_1", "wld_a", "gen_1", "bsm_2", "tpd_3", "mine"]
     assert make_groups(["origin"], {}, names) == {
         "all": names, "studio": ["lon_1"], "wild": ["wld_a"], "generated": ["gen_1", "bsm_2", "tpd_3"],

@@ -69,8 +69,8 @@ def test_fig5_frames_the_best_setting(folder: Path, tmp_path: Path) -> None:
 
 def test_the_dial_encodes_once_and_equals_the_networks_call(folder: Path) -> None:
     net = load_generator(folder / "a.safetensors")
-    truth = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    low = make_low(truth, 8)
+    gt = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    low = make_low(gt, 8)
     calls = []
     encode = net.encode
     net.encode = lambda x: calls.append(x) or encode(x)

@@ -75,10 +75,10 @@ def test_a_page_is_self_contained_and_shows_every_step(run, tmp_path):
     HTMLParser().feed(text)
     assert not re.search(r"https?://|src=\"(?!data:)|href=", text)
     assert "a &lt;face&gt;" in text
-    pictures = re.findall(r"data:image/png;base64,([^\"]+)", text)
-    assert len(pictures) == 1 + 3
-    for picture in pictures:
-        decoded = cv2.imdecode(np.frombuffer(base64.b64decode(picture), np.uint8), cv2.IMREAD_COLOR)
+    images = re.findall(r"data:image/png;base64,([^\"]+)", text)
+    assert len(images) == 1 + 3
+    for image in images:
+        decoded = cv2.imdecode(np.frombuffer(base64.b64decode(image), np.uint8), cv2.IMREAD_COLOR)
         assert decoded.shape == (32, 32, 3)
     assert 'max="2"' in text
     assert '["2", "4", "8"]' in text
@@ -109,7 +109,7 @@ def test_wrong_options_are_named(run, out, args, words):
     assert words in err
 
 
-def test_a_picture_that_is_no_face_is_named(run, tmp_path):
+def test_a_image_that_is_no_face_is_named(run, tmp_path):
     wide = tmp_path / "wide.png"
     cv2.imwrite(str(wide), np.zeros((20, 60, 3), np.uint8))
     status, _, err = run("x.png", "-i", str(wide))

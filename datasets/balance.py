@@ -1,4 +1,4 @@
-"""Drawing pictures evenly over the luminance of the face, so that rare skin tones are seen as often as common ones."""
+"""Draws images evenly over the luminance of the face, so that rare skin tones are seen as often as common ones."""
 
 import json
 from pathlib import Path
@@ -9,10 +9,10 @@ from scipy.ndimage import gaussian_filter1d
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.color import luminance
 from gcfsr_datasets.image_io import decode_bgr, read_bytes, write_bytes_atomic
-from gcfsr_datasets.picture_source import PictureSource
+from gcfsr_datasets.image_source import ImageSource
 
 BINS = 32
-RAREST = 0.1  # a density below this share of the largest is not made up for: single pictures would fill the batches
+RAREST = 0.1  # densities are raised to this share of the largest, so that no single image fills the batches
 
 
 def face_luminance(bgr: np.ndarray) -> float:
@@ -22,23 +22,25 @@ def face_luminance(bgr: np.ndarray) -> float:
     return float(luminance(middle.astype(np.float32)).mean() / 255)
 
 
-def measure(source: PictureSource, cache: str | None = None) -> np.ndarray:
-    """(n,) luminances of all pictures; one that cannot be decoded counts as the median.
+def measure(source: ImageSource, cache: str | None = None) -> np.ndarray:
+    """(n,) luminances of all images; one that cannot be decoded counts as the median.
 
     Args:
-        source: the pictures.
-        cache: JSON file of name -> luminance, read where it exists and written where a name is missing from it.
+        source: the images.
+        cache: JSON file of name -> luminance, read if it exists and written if a name is missing.
 
     Raises:
-        GCFSRError: the cache is no such file.
+        GCFSRError: the cache is not such a file.
     """
     known = _read_cache(cache)
-    names = ["/".join(Path(name).parts[-2:]) for name in source.names]  # a moved data set keeps its cache
+    names = [
+        "/".join(Path(name).parts[-2:]) for name in source.names
+    ]  # the cache stays valid when the data set is moved
     missing = [index for index, name in enumerate(names) if name not in known]
     for index in missing:
         try:
             known[names[index]] = face_luminance(decode_bgr(source.read(index), names[index]))
-        except GCFSRError:  # named, skipped and counted when its turn comes
+        except GCFSRError:  # the data set reports, skips and counts it
             known[names[index]] = None
     if cache is not None and missing:
         write_bytes_atomic(cache, json.dumps(known).encode())
@@ -61,4 +63,4 @@ def _read_cache(cache: str | None) -> dict[str, float | None]:
     try:
         return dict(json.loads(read_bytes(cache)))
     except (ValueError, TypeError) as error:
-        raise GCFSRError(f"{cache}: not a cache of luminances; remove it, it is written again") from error
+        raise GCFSRError(f"{cache}: not a cache of luminances; remove it, it will be rewritten") from error

@@ -1,4 +1,4 @@
-"""Pairs of a face and its blind degradation (GFPGAN's), for the network whose dial is fixed."""
+"""Pairs of a face and its blind degradation (GFPGAN's), for a network with a fixed dial."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ class BlindFaceDegradationDataset(FaceDataset):
         opt: a block of BasicSR's `datasets:`; its keys are those of `BlindOptions`.
 
     Raises:
-        GCFSRError: a key is unknown or out of range, or the pictures cannot be found.
+        GCFSRError: a key is unknown or out of range, or the images cannot be found.
     """
 
     options: BlindOptions

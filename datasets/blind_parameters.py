@@ -53,8 +53,8 @@ class BlindRanges:
         lowest = {"blur_sigma": 1e-3, "downsample_range": 1e-3, "jpeg_range": 1, "hue": -0.5}
         for key in ("blur_sigma", "downsample_range", "noise_range", "jpeg_range", *JITTERS):
             pair = getattr(self, key)
-            sound = pair is None or (len(pair) == 2 and lowest.get(key, 0) <= pair[0] <= pair[1])
-            self._check(sound, key, f"[smallest, largest], from {lowest.get(key, 0):g}")
+            valid = pair is None or (len(pair) == 2 and lowest.get(key, 0) <= pair[0] <= pair[1])
+            self._check(valid, key, f"[smallest, largest], from {lowest.get(key, 0):g}")
         for key in ("color_jitter_prob", "color_jitter_pt_prob", "gray_prob", *PRESENT):
             self._check(0 <= (getattr(self, key) or 0) <= 1, key, "between 0 and 1")
         self._check(self.blur_kernel_size % 2 == 1, "blur_kernel_size", "odd")
@@ -70,7 +70,7 @@ class BlindRanges:
 
 @dataclass(frozen=True)
 class BlindDraw:
-    """One blind degradation, complete but for the noise's pixels; None leaves a step out.
+    """One blind degradation, complete except for the noise's pixels; None skips a step.
 
     Attributes:
         sigma: (across, along) standard deviations of the blur in pixels.

@@ -1,7 +1,7 @@
-"""Gaussian blur followed by bilinear shrinking, for pictures (H, W, C) of float32.
+"""Gaussian blur followed by bilinear shrinking, for images (H, W, C) of float32.
 
 The two are one linear map. A kernel is a sum of few products u v^T (one if isotropic), so for each term the map is a
-pair of thin matrices, which compute the small picture's pixels alone: `small = sum of rows_r @ image @ columns_r.T`.
+pair of thin matrices, which compute the small image's pixels alone: `small = sum of rows_r @ image @ columns_r.T`.
 """
 
 import cv2
@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 
 Size = tuple[int, int]
-TAIL = 3e-5  # Frobenius norm of what may be left out of a kernel that sums to 1: under 0.1 / 255 in the picture
+TAIL = 3e-5  # Frobenius norm of the neglected part of a kernel that sums to 1: under 0.1 / 255 in the image
 
 
 def gaussian_kernel(size: int, sigma: tuple[float, float], angle: float) -> np.ndarray:
@@ -28,11 +28,11 @@ def blur_and_shrink(image: np.ndarray, kernel: np.ndarray, size: Size) -> np.nda
     """
     lines, weights, across = np.linalg.svd(kernel)
     lines = lines * weights
-    left_out = np.sqrt(np.cumsum(weights[::-1] ** 2)[::-1])  # by stopping before each term
+    left_out = np.sqrt(np.cumsum(weights[::-1] ** 2)[::-1])  # the neglected norm when stopping before each term
     rank = max(1, int((left_out > TAIL).sum()))
-    if rank * size[0] >= (1 if rank == 1 else 2) * len(image):  # about here OpenCV's way becomes the quicker one
+    if rank * size[0] >= (1 if rank == 1 else 2) * len(image):  # from about here OpenCV is faster
         if rank == 1:
-            line, cross = lines[:, 0].astype(np.float32), across[0].astype(np.float32)  # symmetric again: faster
+            line, cross = lines[:, 0].astype(np.float32), across[0].astype(np.float32)  # symmetric kernels are faster
             blurred = cv2.sepFilter2D(image, -1, cross, line)
         else:
             blurred = cv2.filter2D(image, -1, kernel)

@@ -1,4 +1,4 @@
-"""Looking at all pictures before a training starts: everything that would fail is found and listed at once."""
+"""Checks all images before training starts and lists every fault at once."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,18 +9,18 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.dataset_options import FaceOptions
 from gcfsr_datasets.face_dataset import size_fault
 from gcfsr_datasets.image_io import MAX_FACE_PIXELS, decode_bgr, size_of
-from gcfsr_datasets.picture_source import PictureSource, open_source
+from gcfsr_datasets.image_source import ImageSource, open_source
 
-QUICK_SAMPLE = 200  # pictures whose headers are read at the start of a run
+QUICK_SAMPLE = 200  # images whose headers are read at the start of a run
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check_data` found.
+    """The result of `check_data`.
 
     Attributes:
-        checked: number of pictures that were looked at.
-        faults: one line each, naming the file or folder; empty if all is well.
+        checked: number of images that were checked.
+        faults: one line each, naming the file or folder; empty if there is none.
     """
 
     checked: int
@@ -36,13 +36,13 @@ class CheckReport:
 def check_folder(
     folder: str | PathLike, out_size: int | None = None, batch: int = 1, resize_gt: bool = False
 ) -> CheckReport:
-    """Decodes every picture of a folder or LMDB (`*.lmdb`); nothing is raised, all faults are in the report.
+    """Decodes every image of a folder or LMDB (`*.lmdb`); raises nothing, the report lists all faults.
 
     Args:
         folder: searched with its subfolders.
-        out_size: wanted side in pixels; without it pictures need only be square.
-        batch: pictures in one batch of all devices together.
-        resize_gt: whether larger pictures are fine, as the data sets' option of that name makes them.
+        out_size: required side in pixels; without it images must only be square.
+        batch: images in one batch of all devices together.
+        resize_gt: whether larger images are allowed, as in the data sets' option of that name.
     """
     root = fspath(folder)
     backend = {"type": "lmdb" if root.rstrip("/").endswith(".lmdb") else "disk"}
@@ -52,12 +52,12 @@ def check_folder(
 
 
 def check_data(options: FaceOptions, batch: int, quick: bool = True) -> CheckReport:
-    """The same for the options of a data set.
+    """`check_folder` for the options of a data set.
 
     Args:
-        options: of either data set.
-        batch: pictures in one batch of all devices together.
-        quick: reads the headers of at most `QUICK_SAMPLE` pictures, evenly spread, instead of decoding all.
+        options: the options of a data set.
+        batch: images in one batch of all devices together.
+        quick: reads the headers of at most `QUICK_SAMPLE` images, evenly distributed, instead of decoding all.
     """
     try:
         source = open_source(options)
@@ -68,12 +68,12 @@ def check_data(options: FaceOptions, batch: int, quick: bool = True) -> CheckRep
     chosen = range(0, count, step)
     faults = list(_faults(source, chosen, options, quick))
     if options.phase == "train" and count * options.repeats < batch:
-        many = f"holds {count} pictures, fewer than a batch of {batch}"
-        faults.append(f"{options.dataroot_gt}: {many}; add pictures, lower the batch or raise repeats")
+        many = f"holds {count} images, fewer than a batch of {batch}"
+        faults.append(f"{options.dataroot_gt}: {many}; add images, lower the batch or raise repeats")
     return CheckReport(len(chosen), faults)
 
 
-def _faults(source: PictureSource, chosen: Iterable[int], options: FaceOptions, quick: bool) -> Iterator[str]:
+def _faults(source: ImageSource, chosen: Iterable[int], options: FaceOptions, quick: bool) -> Iterator[str]:
     def fault_of(index: int) -> str | None:
         name = source.names[index]
         try:

@@ -1,4 +1,4 @@
-"""Colour changes of pictures (H, W, 3), BGR float32 in [0, 1]; every one returns such a picture, clipped."""
+"""Colour changes of images (H, W, 3), BGR float32 in [0, 1]; each returns such an image, clipped."""
 
 from dataclasses import dataclass
 
@@ -16,12 +16,12 @@ def check_ranges(ranges: object, block: str, lowest: dict[str, float]) -> None:
     for key, least in lowest.items():
         pair = getattr(ranges, key)
         if pair is not None and not (len(pair) == 2 and least <= pair[0] <= pair[1]):
-            raise GCFSRError(f"{block}: {key}: {list(pair)} is no range from {least:g} up; give [smallest, largest]")
+            raise GCFSRError(f"{block}: {key}: {list(pair)} is not a range from {least:g} up; give [smallest, largest]")
 
 
 @dataclass(frozen=True)
 class ToneRanges:
-    """Ranges of the tone and colour augmentation; each is drawn uniformly, gamma in its logarithm. None: left alone.
+    """Ranges of the tone and colour augmentation; each is drawn uniformly, gamma in its logarithm. None: not changed.
 
     Attributes:
         gamma: exponent of the pixels in [0, 1]; above 1 darkens.

@@ -31,18 +31,18 @@ class FaceOptions:
     """Keys of both data sets.
 
     Attributes:
-        dataroot_gt: folder of the true faces (searched with its subfolders), an LMDB made by BasicSR (`*.lmdb`), or the
-            root that `meta_info_file` is relative to.
+        dataroot_gt: folder of the ground truth faces (searched with its subfolders), an LMDB made by BasicSR (`*.lmdb`),
+            or the root that `meta_info_file` is relative to.
         out_size: side of the images in pixels.
         name: names the data set in errors and logs.
         phase: "train" draws by (seed, epoch, index) and skips images that fail; "val" and "test" draw by (seed,
             index), never flip, augment, misplace or balance, and stop at an image that fails.
         io_backend: {"type": "disk" | "lmdb"}.
-        meta_info_file: text file with one image a line (the rest of a line is ignored); without it all images.
+        meta_info_file: text file with one image per line (the rest of a line is ignored); default: all images.
         exclude_list: text file with one name (with or without suffix) a line: images held out.
-        resize_gt: bicubic-resizes square faces of another size to out_size instead of refusing them.
+        resize_gt: bicubic-resizes square faces of another size to out_size instead of raising an error.
         use_hflip: mirrors half of the training samples.
-        seed: decides every draw; a training set without it takes `manual_seed` of the option file.
+        seed: of all random draws; default for training: `manual_seed` of the option file.
         repeats: how often each image is in one epoch, with draws of its own. In a training of ours
             BasicSR's dataset_enlarge_ratio does the same; its own loader would give the same sample again.
         max_bad_share: share of images that may fail before the run stops, in [0, 1].
@@ -120,10 +120,10 @@ class MultiFactorOptions(FaceOptions):
 
     Attributes:
         max_factor: s = factor / max_factor.
-        factors: drawn uniformly; one that is listed twice is drawn twice as often.
+        factors: drawn uniformly; a duplicated one is drawn twice as often.
         factor_range: [smallest, largest], drawn uniformly and moved to the nearest ratio out_size / n of whole pixels.
         factor_draw: "uniform" over factor_range, or "log": uniform in its logarithm, every octave equally often.
-        factor: the same for every sample, as validation wants it.
+        factor: the same for every sample, as for validation.
         quantize: True clips and rounds the small image to 8 bits, as a file would hold it, before it is enlarged;
             "enlarged" the enlarged one, as the released code does.
     """
@@ -190,7 +190,7 @@ Block = TypeVar("Block")
 
 
 def read_block(cls: type[Block], block: dict[str, Any], place: str, ignored: frozenset[str] = frozenset()) -> Block:
-    """Builds a dataclass from a mapping; lists become tuples, and None leaves the default where it means nothing."""
+    """Builds a dataclass from a mapping; lists become tuples, and None means the default where it is not a value."""
     known = {spec.name: spec.type for spec in fields(cls)}  # type: ignore[arg-type]
     for key in block.keys() - known.keys() - ignored:
         near = get_close_matches(key, known, 1)

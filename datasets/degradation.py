@@ -1,6 +1,6 @@
 """The two degradations: multi-factor (bicubic down and up) and blind (GFPGAN: blur, downsample, noise, JPEG, colour).
 
-Pictures are (H, W, 3) BGR float32 in [0, 1]. Randomness comes from an explicit generator, so a draw can be repeated.
+Images are (H, W, 3) BGR float32 in [0, 1]. Randomness comes from an explicit generator, so a draw can be repeated.
 """
 
 from typing import Literal
@@ -26,12 +26,12 @@ JITTER = {
 
 
 def small_size(size: int, factor: float) -> int:
-    """Side of the small picture: size / factor in whole pixels, at least 1."""
+    """Side of the small image: size / factor in whole pixels, at least 1."""
     return max(1, int(size / factor + 0.5))
 
 
 def draw_factor(rng: np.random.Generator, size: int, lowest: float, largest: float, log: bool = False) -> float:
-    """A factor drawn uniformly from a range, or in its logarithm, moved to the nearest ratio size / n: it is exact."""
+    """A factor drawn uniformly from a range, or in its logarithm, moved to the nearest exact ratio size / n."""
     smallest, widest = int(np.ceil(size / largest - 1e-9)), int(size / lowest + 1e-9)
     drawn = lowest * (largest / lowest) ** rng.uniform() if log else rng.uniform(lowest, largest)
     return size / min(max(small_size(size, drawn), smallest), max(widest, smallest))
@@ -42,7 +42,7 @@ def degrade_multi_factor(gt: np.ndarray, factor: float, quantize: Quantize = Fal
 
     Args:
         gt: (H, W) or (H, W, C) floats; [0, 1] if `quantize`.
-        factor: downscale ratio, at least 1; the small picture has round(size / factor) pixels a side.
+        factor: downscale ratio, at least 1; the small image has round(size / factor) pixels a side.
         quantize: True clips and rounds the small image to 8 bits, as a file would hold it; "enlarged" the enlarged
             one instead, as the released code does; False neither.
 
@@ -110,7 +110,7 @@ def apply_blind(gt: np.ndarray, draw: BlindDraw, rng: np.random.Generator, kerne
 
 
 def compress(image: np.ndarray, quality: int) -> np.ndarray:
-    """JPEG at a quality of 1 to 100, there and back."""
+    """Encodes and decodes as JPEG at a quality of 1 to 100."""
     encoded = cv2.imencode(".jpg", to_uint8(image), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.float32) / 255
 

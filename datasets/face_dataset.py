@@ -1,4 +1,4 @@
-"""What both data sets share: which picture, which random numbers, what happens to pictures that fail."""
+"""The base of the data sets: the order of the images, random numbers, and images that cannot be decoded."""
 
 import logging
 from typing import Any
@@ -15,16 +15,16 @@ from gcfsr_datasets.color import augment_tone
 from gcfsr_datasets.dataset_options import FaceOptions
 from gcfsr_datasets.degradation import to_uint8
 from gcfsr_datasets.image_io import decode_bgr
-from gcfsr_datasets.picture_source import JoinedSource, open_source
+from gcfsr_datasets.image_source import JoinedSource, open_source
 from gcfsr_datasets.placement import misplace
 from gcfsr_datasets.resize import resize
 from gcfsr_datasets.valid_area import ValidAreas
 
-logger = logging.getLogger("basicsr.gcfsr_datasets")  # below BasicSR's logger, so its console and file get the words
+logger = logging.getLogger("basicsr.gcfsr_datasets")  # below BasicSR's logger, so its console and file get the messages
 
 
 class FaceDataset(Dataset):
-    """True faces in the order of their names; a subclass degrades them in `sample`.
+    """Ground truth faces in the order of their names; a subclass degrades them in `sample`.
 
     A sample is a function of (seed, epoch, index) alone: each has a random generator of its own, so neither the number
     of workers nor their state matters. Epoch and failures live in shared memory, so running workers see them at once.
@@ -53,7 +53,7 @@ class FaceDataset(Dataset):
         return len(self.source.names) * self.options.repeats
 
     def set_epoch(self, epoch: int) -> None:
-        """Makes the samples those of another epoch. Call it before the loader's iterator is made."""
+        """Sets the epoch that the samples depend on. Call it before the loader's iterator is created."""
         self._epoch.fill_(epoch)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -63,16 +63,16 @@ class FaceDataset(Dataset):
         return self.at(int(self._epoch), index)
 
     def at(self, epoch: int, index: int) -> dict[str, Any]:
-        """A sample: `sample`'s tensors, and lq_path and gt_path, both the picture's name. Validation ignores the epoch.
+        """A sample: `sample`'s tensors, and lq_path and gt_path, both the image's name. Validation ignores the epoch.
 
-        An index beyond the last begins with the first picture again, with draws of its own.
+        An index beyond the last starts again with the first image, with other random numbers.
 
         Raises:
-            GCFSRError: the picture is not square or of the wrong size; or it cannot be decoded and this is validation,
-                or more than `max_bad_share` of all pictures could not.
+            GCFSRError: the image is not square or of the wrong size; or it cannot be decoded and this is validation,
+                or more than `max_bad_share` of all images could not.
         """
         rng = np.random.default_rng((self.options.seed, epoch if self.training else 0, index))
-        image, name = self._sound_picture(self._choose(index, rng), rng)
+        image, name = self._readable(self._choose(index, rng), rng)
         if self._valid is not None:
             image = np.dstack([image, self._valid.mask(name, self.options.out_size)])  # moves with the image
         if self.training and self.options.use_hflip and rng.random() < 0.5:
@@ -90,7 +90,7 @@ class FaceDataset(Dataset):
         raise NotImplementedError
 
     def _normalized(self, sample: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The sample with its images as `mean` and `std` ask for them."""
+        """The sample with its images normalised by `mean` and `std`."""
         if self.options.mean is None:
             return sample
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.options.mean, self.options.std))
@@ -101,25 +101,25 @@ class FaceDataset(Dataset):
             return index % len(self.source.names)
         return min(int(np.searchsorted(self._chances, rng.random(), "right")), len(self._chances) - 1)
 
-    def _sound_picture(self, picture: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
-        """The picture, or in its place one drawn by `rng` that can be decoded."""
+    def _readable(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+        """The image, or instead of it one drawn by `rng` that can be decoded."""
         while True:
-            name = self.source.names[picture]
+            name = self.source.names[index]
             try:
-                image = decode_bgr(self.source.read(picture), name)
+                image = decode_bgr(self.source.read(index), name)
             except GCFSRError as error:
-                self._count_failure(picture, error)
-                picture = int(rng.integers(len(self.source.names)))
+                self._count_failure(index, error)
+                index = int(rng.integers(len(self.source.names)))
             else:
                 return fit(image, self.options, name), name
 
-    def _count_failure(self, picture: int, error: GCFSRError) -> None:
+    def _count_failure(self, index: int, error: GCFSRError) -> None:
         if not self.training:
             raise error
-        known = bool(self._failed[picture])
-        self._failed[picture] = 1
+        known = bool(self._failed[index])
+        self._failed[index] = 1
         failed, count = int(self._failed.sum()), len(self._failed)
-        so_far = f"{failed} of {count} pictures failed"
+        so_far = f"{failed} of {count} images failed"
         if failed > self.options.max_bad_share * count:
             raise GCFSRError(f"{error}; {so_far}, more than max_bad_share {self.options.max_bad_share:g}") from error
         if not known:
@@ -140,7 +140,7 @@ def fit(image: np.ndarray, options: FaceOptions, name: str) -> np.ndarray:
 
 
 def size_fault(width: int, height: int, options: FaceOptions) -> str | None:
-    """What is wrong with the size of a true face, and what to do; None if nothing is."""
+    """What is wrong with the size of a ground truth face and what to do, or None."""
     found = f"is {width} x {height} pixels"
     if width != height:
         return f"{found}, not square; crop it to the aligned face"

@@ -1,8 +1,8 @@
-"""Reading and writing images without losing what they carry: alpha, 16 bits, profile, metadata, EXIF orientation.
+"""Reads and writes images without losing alpha, 16 bits, colour profile, metadata or EXIF orientation.
 
 Pillow reads the headers and all 8-bit pixels; OpenCV reads 16-bit pixels, which Pillow would reduce, and decodes for
-training, where speed is what counts. Arrays are BGR, as OpenCV and BasicSR have them. Only `FORMATS` are opened, and
-nothing is decoded before its header was held against a limit in pixels.
+training, where it is faster. Arrays are BGR, as in OpenCV and BasicSR. Only `FORMATS` are opened, and the size in the
+header is checked against a limit in pixels before an image is decoded.
 """
 
 import os
@@ -42,8 +42,8 @@ FORMATS = (
 )
 WRITTEN_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp"})
 IMAGE_SUFFIXES = WRITTEN_SUFFIXES | {".gif", ".jp2", ".j2k", ".jpx", ".avif", ".heic", ".heif"}
-WITH_ALPHA = frozenset({".png", ".tif", ".tiff", ".webp"})  # formats that `write_image` gives an alpha channel
-DEEP = frozenset({".png", ".tif", ".tiff"})  # formats that `write_image` gives 16 bits
+WITH_ALPHA = frozenset({".png", ".tif", ".tiff", ".webp"})  # formats that `write_image` writes with an alpha channel
+DEEP = frozenset({".png", ".tif", ".tiff"})  # formats that `write_image` writes with 16 bits
 MAX_PIXELS = 100_000_000  # of one image
 MAX_FACE_PIXELS = 4096 * 4096  # of one aligned face
 DECODE_FAULTS = (*meta.FAULTS, EOFError, zlib.error, cv2.error, ImageCms.PyCMSError)
@@ -54,20 +54,22 @@ _ENDS = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND"))  # how JPEG and PNG 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _CODESTREAM = b"\xff\x4f\xff\x51"  # how JPEG 2000 starts inside its container
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-warnings.filterwarnings("ignore", module=r"PIL\.")  # on odd metadata; here once, because threads share the filters
-_PILLOW = threading.Lock()  # held while Pillow's own limit is lifted: it is one for the whole process
+warnings.filterwarnings(
+    "ignore", module=r"PIL\."
+)  # on unusual metadata; set once here, because threads share the filters
+_PILLOW = threading.Lock()  # held while Pillow's limit, which is global, is lifted
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A decoded image, upright.
+class ImageData:
+    """The contents of an image file, upright.
 
     Attributes:
         bgr: (H, W, 3) uint8 or uint16; gray and palette images are expanded, CMYK is converted to sRGB.
         alpha: (H, W) of the same dtype, or None.
         icc: the RGB colour profile, or None; pixels are not converted to sRGB, so write it back.
         metadata: EXIF, XMP, IPTC and resolution.
-        notes: what could not be taken over (further frames, an unusable profile, damaged EXIF).
+        notes: what could not be read (further frames, an unusable profile, damaged EXIF).
     """
 
     bgr: np.ndarray
@@ -77,55 +79,55 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Picture:
+def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> ImageData:
     """Reads an image of one of `FORMATS`.
 
     Raises:
-        GCFSRError: the file is missing, empty, truncated, no image, over `max_pixels`, or of a pixel type that cannot
-            be shown (float).
+        GCFSRError: the file is missing, empty, truncated, not an image, over `max_pixels`, or of an unsupported
+            pixel type (float).
     """
     return decode_image(read_file(path, max_pixels), os.fspath(path), max_pixels)
 
 
 def read_file(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> bytes:
-    """The bytes of an image file. Raises GCFSRError as `read_bytes`, and when it is larger than any such image."""
+    """The bytes of an image file. Raises GCFSRError as `read_bytes`, and if it is larger than any such image."""
     return read_bytes(path, _most_bytes(max_pixels), ADVICE)
 
 
 def read_stream(stream: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> bytes:
-    """An image's bytes from a pipe. Raises GCFSRError when there are none, or more than such an image can have."""
+    """An image's bytes from a pipe. Raises GCFSRError if there are none, or more than such an image can have."""
     data = BytesIO()
     while block := stream.read(1 << 20):
         data.write(block)
         check_size(data.tell(), name, _most_bytes(max_pixels), ADVICE)
     if not data.tell():
-        raise GCFSRError(f"{name}: no bytes came in; pipe an image into it")
+        raise GCFSRError(f"{name}: received no data; pipe an image into it")
     return data.getvalue()
 
 
-def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
-    """`read_image` for bytes; `name` stands in the errors."""
+def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> ImageData:
+    """`read_image` for bytes; `name` is used in error messages."""
     with _decoding(name), _opened(data, name, max_pixels) as image:
         return _decode(data, image)
 
 
 def size_of(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Width and height as the header has them (not turned upright). Raises GCFSRError as `decode_image`."""
+    """Width and height as in the header (not rotated upright). Raises GCFSRError as `decode_image`."""
     with _decoding(name), _opened(data, name, max_pixels) as image:
         return tiff.sizes(tiff.read_tags(data))[0] if image is None else image.size
 
 
 def decode_bgr(data: bytes, name: str) -> np.ndarray:
-    """The fast way for training: (H, W, 3) BGR uint8, upright, alpha and depth beyond 8 bits dropped.
+    """Decodes fast, for training: (H, W, 3) BGR uint8, upright, alpha and depth beyond 8 bits dropped.
 
     Raises:
-        GCFSRError: the bytes are empty, truncated, no image, or above 4096x4096.
+        GCFSRError: the bytes are empty, truncated, not an image, or above 4096x4096.
     """
     size_of(data, name, MAX_FACE_PIXELS)
-    # OpenCV 4 fills the missing part of a truncated JPEG with gray and calls it a success
+    # OpenCV 4 fills the missing part of a truncated JPEG with gray and reports success
     if any(data.startswith(start) and data.rfind(end, len(data) // 2) < 0 for start, end in _ENDS):
-        raise GCFSRError(f"{name}: cannot be decoded (truncated); the file is damaged, fetch it again")
-    if not data.startswith(tiff.SIGNATURES):  # some forms of which OpenCV decodes wrongly
+        raise GCFSRError(f"{name}: cannot be decoded (truncated); the file is damaged, download or copy it again")
+    if not data.startswith(tiff.SIGNATURES):  # OpenCV decodes some TIFFs incorrectly
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         if image is not None:
             return image
@@ -141,7 +143,7 @@ def write_image(
     quality: int = 95,
     metadata: Metadata = NO_METADATA,
 ) -> None:
-    """Writes an image whole or not at all; the suffix decides the format.
+    """Writes an image atomically; the suffix determines the format.
 
     Args:
         path: ends in one of `WRITTEN_SUFFIXES`; its folder exists.
@@ -167,17 +169,17 @@ def encode_image(
     name: str = "image",
     metadata: Metadata = NO_METADATA,
 ) -> bytes:
-    """`write_image` into bytes; `name` stands in the errors."""
+    """`write_image` into bytes; `name` is used in error messages."""
     check_form(suffix, bgr.dtype == np.uint16, alpha is not None, icc is not None, name)
     try:
         return _encode(bgr, alpha, icc, suffix, quality, metadata)
-    except DECODE_FAULTS as error:  # sides beyond what the format counts, for one
+    except DECODE_FAULTS as error:  # for example sides larger than the format allows
         height, width = bgr.shape[:2]
         raise GCFSRError(f"{name}: {width}x{height} cannot be written as {suffix} ({error}); write .png") from error
 
 
 def check_form(suffix: str, deep: bool, alpha: bool, icc: bool, name: str) -> None:
-    """Raises GCFSRError unless the format of a suffix keeps 16 bits, alpha and profile, whichever there are."""
+    """Raises GCFSRError if the format of a suffix cannot store the image's 16 bits, alpha or profile."""
     if suffix not in WRITTEN_SUFFIXES:
         raise GCFSRError(f"{name}: unknown suffix {suffix!r}; use one of {', '.join(sorted(WRITTEN_SUFFIXES))}")
     if alpha and suffix not in WITH_ALPHA:
@@ -189,10 +191,10 @@ def check_form(suffix: str, deep: bool, alpha: bool, icc: bool, name: str) -> No
 
 
 def list_images(folder: str | os.PathLike, recursive: bool = False) -> list[Path]:
-    """The images of a folder by suffix, sorted, hidden ones left out.
+    """The images of a folder by suffix, sorted, without hidden ones.
 
     Raises:
-        GCFSRError: the folder is missing, no folder, cannot be read, or holds no image.
+        GCFSRError: the folder does not exist, is not a folder, cannot be read, or has no images.
     """
     paths = [path for path in list_files(folder, recursive) if path.suffix.lower() in IMAGE_SUFFIXES]
     if not paths:
@@ -201,7 +203,7 @@ def list_images(folder: str | os.PathLike, recursive: bool = False) -> list[Path
 
 
 def list_files(folder: str | os.PathLike, recursive: bool = False) -> list[Path]:
-    """The files of a folder, sorted, hidden ones left out. Raises GCFSRError where it cannot be read."""
+    """The files of a folder, sorted, without hidden ones. Raises GCFSRError if it cannot be read."""
     root = Path(folder)
     if not root.is_dir():
         raise GCFSRError(f"{folder}: {'not a folder' if root.exists() else 'no such folder'}; check the path")
@@ -213,13 +215,13 @@ def list_files(folder: str | os.PathLike, recursive: bool = False) -> list[Path]
 
 
 def _most_bytes(max_pixels: int) -> int:
-    """The size that a file of so many pixels is never above."""
+    """An upper bound of the size in bytes of a file with so many pixels."""
     return max_pixels * _MOST_BYTES_PER_PIXEL + _MOST_BYTES_BESIDE
 
 
 @contextmanager
 def _decoding(name: str) -> Iterator[None]:
-    """Turns whatever decoders raise into a GCFSRError that names the file."""
+    """Converts the exceptions of decoders into a GCFSRError that names the file."""
     try:
         yield
     except GCFSRError:
@@ -228,23 +230,23 @@ def _decoding(name: str) -> Iterator[None]:
         known = "PNG, JPEG, WebP, TIFF, BMP, GIF, JPEG 2000, AVIF or HEIC"
         raise GCFSRError(f"{name}: not an image in {known}; remove it or convert it to PNG") from error
     except tiff.UnsupportedPixels as error:
-        raise GCFSRError(f"{name}: {error}: not read; convert it to RGB of 8 or 16 bits") from error
+        raise GCFSRError(f"{name}: {error} is not supported; convert it to RGB of 8 or 16 bits") from error
     except DECODE_FAULTS as error:
         raise GCFSRError(
-            f"{name}: cannot be decoded ({first_line(error)}); the file is damaged, fetch it again"
+            f"{name}: cannot be decoded ({first_line(error)}); the file is damaged, download or copy it again"
         ) from error
 
 
 @contextmanager
 def _opened(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image | None]:
-    """The image before any pixel is decoded, its size checked; None for a TIFF of a form that Pillow does not know."""
+    """The image before any pixel is decoded, its size checked; None for a TIFF that Pillow does not support."""
     for width, height in _declared_sizes(data):
         _check_size(width, height, name, max_pixels)
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         _register_heif(name)
     Image.init()
     with _PILLOW:
-        own, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ours stands in its place
+        own, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # replaced by our own limit
         try:
             image = Image.open(BytesIO(data), formats=[kind for kind in FORMATS if kind in Image.OPEN])
         except UnidentifiedImageError:
@@ -269,7 +271,7 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
 
 
 def _declared_sizes(data: bytes) -> list[tuple[int, int]]:
-    """Sizes that a decoder would reserve memory for as soon as it is opened, or that Pillow does not look at."""
+    """Sizes for which a decoder would reserve memory on opening, or that Pillow does not check."""
     if data.startswith(tiff.SIGNATURES):
         return tiff.sizes(tiff.read_tags(data))
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
@@ -293,11 +295,11 @@ def _register_heif(name: str) -> None:
     try:
         from pillow_heif import register_heif_opener
     except ImportError as error:
-        raise GCFSRError(f"{name}: HEIC needs a further package: pip install 'gcfsr[heic]'") from error
+        raise GCFSRError(f"{name}: HEIC needs another package: pip install 'gcfsr[heic]'") from error
     register_heif_opener(thumbnails=False)
 
 
-def _decode(data: bytes, image: Image.Image | None) -> Picture:
+def _decode(data: bytes, image: Image.Image | None) -> ImageData:
     frames = 1 if image is None else getattr(image, "n_frames", 1)
     notes = (f"only the first of its {frames} frames is read",) if frames > 1 else ()
     metadata, lost = meta.read(data, image)
@@ -312,19 +314,19 @@ def _decode(data: bytes, image: Image.Image | None) -> Picture:
     if pixels is None and image is not None:
         pixels, remark = _decode_8bit(image, icc)
         notes += remark
-        # Pillow turns a TIFF upright while it decodes it, and pillow-heif does as it opens
+        # Pillow rotates a TIFF upright while decoding it, pillow-heif while opening a file
         orientation = 1 if image.format in ("TIFF", "HEIF") else orientation
     assert pixels is not None
     pixels = _upright(pixels, orientation)
     converted = image is not None and image.mode == "CMYK"
-    if icc is not None and (converted or icc[16:20] != b"RGB "):  # it does not describe what is returned
+    if icc is not None and (converted or icc[16:20] != b"RGB "):  # it does not describe the returned pixels
         icc = None
     alpha = np.ascontiguousarray(pixels[..., 3]) if pixels.shape[2] == 4 else None
-    return Picture(np.ascontiguousarray(pixels[..., :3]), alpha, icc, metadata, (*notes, *lost))
+    return ImageData(np.ascontiguousarray(pixels[..., :3]), alpha, icc, metadata, (*notes, *lost))
 
 
 def _decode_deep(data: bytes) -> np.ndarray | None:
-    """(H, W, 3 | 4) BGR(A) uint16 of a 16-bit PNG or TIFF, not turned upright; else None."""
+    """(H, W, 3 | 4) BGR(A) uint16 of a 16-bit PNG or TIFF, not rotated upright; else None."""
     if data.startswith(tiff.SIGNATURES):
         tags = tiff.read_tags(data)
         return tiff.read_deep(data, tags) if tiff.is_deep(tags) else None
@@ -347,7 +349,7 @@ def _decode_8bit(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, tup
             rgb = ImageCms.profileToProfile(image, BytesIO(icc), srgb, outputMode="RGB")
             return np.asarray(rgb)[..., ::-1], ()
         except ImageCms.PyCMSError:
-            image.load()  # a damaged file must not pass for a damaged profile
+            image.load()  # raises if the file, not the profile, is damaged
             remark = ("its colour profile cannot be used for CMYK, so the colours are converted without it",)
     has_alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
     if has_alpha:
@@ -360,12 +362,12 @@ def _orientation(data: bytes, image: Image.Image | None) -> int:
         if data.startswith(tiff.SIGNATURES):
             return tiff.read_tags(data).get(tiff.ORIENTATION, 1)
         return 1 if image is None else image.getexif().get(_ORIENTATION, 1)
-    except meta.FAULTS:  # a damaged EXIF block says nothing about the orientation
+    except meta.FAULTS:  # a damaged EXIF block has no orientation
         return 1
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Undoes an EXIF orientation: 2 and 4 mirror, 3 turns, 5 to 8 transpose as well."""
+    """Undoes an EXIF orientation: 2 and 4 mirror, 3 rotates, 5 to 8 also transpose."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -399,7 +401,7 @@ def _encode(
 
 
 def _with_chunks(png: bytes, icc: bytes | None, metadata: Metadata, width: int, height: int) -> bytes:
-    """Puts profile and metadata behind the header (33 bytes: signature and IHDR) of a PNG."""
+    """Inserts profile and metadata after the header (33 bytes: signature and IHDR) of a PNG."""
     exif = metadata.exif_of_size(width, height)
     chunks = [] if icc is None else [b"iCCPICC profile\x00\x00" + zlib.compress(icc)]
     if metadata.dpi is not None:

@@ -1,4 +1,4 @@
-"""What an image file carries besides pixels: EXIF, XMP, IPTC and the resolution, in a form that any format takes."""
+"""The metadata of image files: EXIF, XMP, IPTC and the resolution, in a form that any format can store."""
 
 import math
 import re
@@ -21,8 +21,8 @@ _XMP, _IPTC, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _ICC = 700, 33723, 
 _EXIF, _GPS = ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
 _WIDTH, _HEIGHT = 0xA002, 0xA003  # of the image, in the EXIF directory
 _MOST_DPI = 100_000.0
-MOST_BYTES = 65_000  # of one block: what one segment of a JPEG holds
-# what Pillow raises on damaged metadata, whose parsers are not made for it
+MOST_BYTES = 65_000  # of one block: the size of a segment in a JPEG
+# the exceptions of Pillow's parsers on damaged metadata
 FAULTS = (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, AttributeError, OverflowError,
           ZeroDivisionError, RecursionError, struct.error, MemoryError)  # fmt: skip
 _Found = TypeVar("_Found")
@@ -30,7 +30,7 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True)
 class Metadata:
-    """Of an image that is stored upright.
+    """Metadata of an image that is stored upright.
 
     Attributes:
         exif: a TIFF directory of the descriptive tags with the EXIF and GPS ones; neither orientation nor preview.
@@ -45,7 +45,7 @@ class Metadata:
     dpi: tuple[float, float] | None = None
 
     def without_place(self) -> "Metadata":
-        """The same without where it was taken: no GPS directory, and no XMP that mentions one."""
+        """The same without the location: no GPS directory, and no XMP that mentions one."""
         exif = None if self.exif is None else _rebuilt(_load(self.exif), place=False)
         return replace(self, exif=exif, xmp=None if self.xmp and b"GPS" in self.xmp else self.xmp)
 
@@ -63,7 +63,7 @@ NO_METADATA = Metadata()
 
 
 def read(data: bytes, image: Image.Image | None) -> tuple[Metadata, tuple[str, ...]]:
-    """The metadata of a file, and what of it was left out because it is damaged or too long.
+    """The metadata of a file, and notes on parts that were dropped because they are damaged or too long.
 
     Args:
         data: the file's bytes.
@@ -73,12 +73,12 @@ def read(data: bytes, image: Image.Image | None) -> tuple[Metadata, tuple[str, .
 
     def attempt(what: str, find: Callable[[], _Found | None]) -> _Found | None:
         try:
-            found = find()  # Pillow passes over single damaged entries
+            found = find()  # Pillow skips single damaged entries
         except FAULTS:
-            lost.append(f"its {what} is damaged and left out")
+            lost.append(f"its {what} is damaged and dropped")
             return None
         if isinstance(found, bytes) and len(found) > MOST_BYTES:
-            lost.append(f"its {what} is longer than {MOST_BYTES} bytes and left out")
+            lost.append(f"its {what} is longer than {MOST_BYTES} bytes and dropped")
             return None
         return found or None
 
@@ -117,13 +117,13 @@ def tiff_tags(metadata: Metadata, icc: bytes | None, width: int, height: int) ->
 
 
 def photoshop_segment(iptc: bytes) -> bytes:
-    """IPTC records as a JPEG holds them: segment APP13 with one of Photoshop's blocks."""
+    """IPTC records as in a JPEG: segment APP13 with one of Photoshop's blocks."""
     body = b"Photoshop 3.0\x008BIM\x04\x04\x00\x00" + struct.pack(">L", len(iptc)) + iptc + bytes(len(iptc) % 2)
     return b"\xff\xed" + struct.pack(">H", len(body) + 2) + body
 
 
 def xmp_segment(xmp: bytes) -> bytes:
-    """An XMP packet as a JPEG holds it: segment APP1."""
+    """An XMP packet as in a JPEG: segment APP1."""
     body = b"http://ns.adobe.com/xap/1.0/\x00" + xmp
     return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
 
@@ -136,7 +136,7 @@ def _load(exif: bytes) -> Image.Exif:
 
 def _of_tiff(data: bytes) -> Image.Exif:
     exif = Image.Exif()
-    if data[2:4] in (b"*\x00", b"\x00*"):  # Pillow follows the directories of a BigTIFF nowhere
+    if data[2:4] in (b"*\x00", b"\x00*"):  # Pillow does not follow the directories of a BigTIFF
         exif.load_from_fp(BytesIO(data))
     return exif
 

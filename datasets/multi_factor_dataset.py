@@ -20,7 +20,7 @@ class MultiFactorDegradationDataset(FaceDataset):
         opt: a block of BasicSR's `datasets:`; its keys are those of `MultiFactorOptions`.
 
     Raises:
-        GCFSRError: a key is unknown or out of range, or the pictures cannot be found.
+        GCFSRError: a key is unknown or out of range, or the images cannot be found.
     """
 
     options: MultiFactorOptions

@@ -1,4 +1,4 @@
-"""Pairs of a face and what a photograph shows of it, at a factor drawn per sample, clean and worn together."""
+"""Pairs of a face and its image in a photograph, at a factor drawn per sample, clean and worn together."""
 
 import copy
 from typing import Any

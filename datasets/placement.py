@@ -1,4 +1,4 @@
-"""Where the face lies in its picture: moved from the place that the alignment gives it."""
+"""Misplaces the face in its image, as inexact alignment does."""
 
 from dataclasses import dataclass
 
@@ -10,11 +10,11 @@ from gcfsr_datasets.color import Pair, check_ranges
 
 @dataclass(frozen=True)
 class PlacementRanges:
-    """Ranges of the misplacement; each is drawn uniformly, scale in its logarithm. None: left alone.
+    """Ranges of the misplacement; each is drawn uniformly, scale in its logarithm. None: not changed.
 
     Attributes:
-        scale: size of the face relative to the aligned one; below 1 the surroundings are mirrored into the picture.
-        shift: share of the picture's side, drawn for either axis.
+        scale: size of the face relative to the aligned one; below 1 the surroundings are mirrored into the image.
+        shift: share of the image's side, drawn for either axis.
         rotate: degrees, counter-clockwise.
         prob: probability that a sample is misplaced at all.
     """
@@ -29,7 +29,7 @@ class PlacementRanges:
 
 
 def misplace(image: np.ndarray, rng: np.random.Generator, ranges: PlacementRanges) -> np.ndarray:
-    """Draws and applies rotation, scale and shift to a square picture (S, S, 3) uint8; returns such a picture."""
+    """Draws and applies rotation, scale and shift to a square image (S, S, 3) uint8; returns such an image."""
     if rng.random() >= ranges.prob:
         return image
     side = image.shape[0]

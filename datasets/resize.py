@@ -49,18 +49,18 @@ def resize_matrix(source: int, target: int, dtype: type = np.float32) -> scipy.s
 
 
 def resize(image: np.ndarray, size: Size) -> np.ndarray:
-    """Resizes a floating-point picture (H, W) or (H, W, C) to (h, w); any channel order and range, not clipped.
+    """Resizes a floating-point image (H, W) or (H, W, C) to (h, w); any channel order and range, not clipped.
 
     Returns:
         A contiguous array (h, w) or (h, w, C) of the same dtype. Overshoots of bicubic are kept, as `imresize` does.
 
     Raises:
-        GCFSRError: the picture is not float32 or float64, or a size is not positive.
+        GCFSRError: the image is not float32 or float64, or a size is not positive.
     """
     _check(image.dtype in (np.float32, np.float64), image.shape[:2], size, image.dtype)
     rows = resize_matrix(image.shape[0], size[0], image.dtype.type)
     columns = resize_matrix(image.shape[1], size[1], image.dtype.type)
-    if size[0] < image.shape[0]:  # the cheaper direction first: the second pass then works on less
+    if size[0] < image.shape[0]:  # the cheaper direction first, so that the second pass has less to do
         return _along_width(columns, _along_height(rows, image))
     return _along_height(rows, _along_width(columns, image))
 
@@ -91,7 +91,7 @@ def resize_tensor(x: Tensor, size: Size) -> Tensor:
 @lru_cache(maxsize=64)
 def _dense(source: int, target: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     matrix = resize_matrix(source, target, np.float64).toarray()
-    with torch.inference_mode(False):  # a cached inference tensor would refuse to take part in a later backward
+    with torch.inference_mode(False):  # a cached inference tensor would raise in a later backward pass
         return torch.from_numpy(matrix).to(device=device, dtype=dtype)
 
 
@@ -104,7 +104,7 @@ def _along_width(matrix: scipy.sparse.csr_matrix, image: np.ndarray) -> np.ndarr
 
 
 def _turned(image: np.ndarray) -> np.ndarray:
-    """(H, W, ...) -> (W, H, ...), contiguous; OpenCV is several times faster at it but knows few channels only."""
+    """(H, W, ...) -> (W, H, ...), contiguous; OpenCV is several times faster but supports few channels only."""
     if image.ndim == 3 and image.shape[2] > 4:
         return np.ascontiguousarray(image.swapaxes(0, 1))
     return cv2.transpose(image).reshape(image.shape[1], image.shape[0], *image.shape[2:])
@@ -112,6 +112,6 @@ def _turned(image: np.ndarray) -> np.ndarray:
 
 def _check(floating: bool, source: tuple[int, ...], target: Size, dtype: object) -> None:
     if not floating:
-        raise GCFSRError(f"resize: dtype {dtype} cannot be resized; convert the picture to float32 first")
+        raise GCFSRError(f"resize: dtype {dtype} cannot be resized; convert the image to float32 first")
     if min(*source, *target) < 1:
         raise GCFSRError(f"resize: {tuple(source)} to {tuple(target)} has an empty side; pass sizes of at least 1")

@@ -1,4 +1,4 @@
-"""TIFF with 16 bits per sample: which forms are read and how, and how one is written with its metadata.
+"""Reads TIFFs with 16 bits per sample, and writes TIFFs with metadata.
 
 Pillow reduces such images to 8 bits, and OpenCV reads planar and white-is-zero ones wrongly without a word. So the
 tags are read here, and OpenCV (libtiff) only decompresses: it is given the same bytes under a plain directory.
@@ -18,17 +18,17 @@ WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIPS, ORIENTATION = 256, 257, 2
 SAMPLES, ROWS, STRIP_BYTES, PLANAR, PREDICTOR, TILES, TILE_BYTES = 277, 278, 279, 284, 317, 324, 325
 TILE_WIDTH, TILE_HEIGHT, EXTRA_SAMPLES, SAMPLE_FORMAT = 322, 323, 338, 339
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
-ASSOCIATED, UNASSOCIATED = 1, 2  # alpha that the colours are, or are not, multiplied with
+ASSOCIATED, UNASSOCIATED = 1, 2  # whether the colours are multiplied with alpha
 _LAYOUT = (WIDTH, HEIGHT, COMPRESSION, ROWS, PREDICTOR, TILE_WIDTH, TILE_HEIGHT, 266)  # 266: the order of bits
 _DEFLATE, _HORIZONTAL = 8, 2
 
 
 class UnsupportedPixels(ValueError):
-    """An image of a kind that is not read."""
+    """The pixel type is not supported."""
 
 
 def read_tags(data: bytes) -> dict[int, Any]:
-    """The tags of a TIFF's first image. Raises SyntaxError, OSError or struct.error where there are none."""
+    """The tags of a TIFF's first image. Raises SyntaxError, OSError or struct.error if it has none."""
     if data.startswith(b"MM\x00+"):
         raise UnsupportedPixels("a big-endian BigTIFF")
     directory = ImageFileDirectory_v2(data[: 16 if data.startswith(b"II+") else 8])
@@ -54,7 +54,7 @@ def is_deep(tags: dict[int, Any]) -> bool:
 
 
 def read_deep(data: bytes, tags: dict[int, Any]) -> np.ndarray:
-    """(H, W, 3 or 4) BGR(A) uint16 of a gray or RGB TIFF of 16 bits, not turned upright; alpha is unassociated.
+    """(H, W, 3 or 4) BGR(A) uint16 of a gray or RGB TIFF of 16 bits, not rotated upright; alpha is unassociated.
 
     Raises:
         UnsupportedPixels: samples of another kind.
@@ -88,7 +88,7 @@ def write(rgb: np.ndarray, tags: dict[int, Any]) -> bytes:
     """
     height, width, samples = rgb.shape
     rows = rgb.astype(rgb.dtype.newbyteorder("<"), order="C", copy=True)
-    rows[:, 1:] -= rgb[:, :-1]  # modulo 2^bits, as the predictor's definition has it
+    rows[:, 1:] -= rgb[:, :-1]  # modulo 2^bits, as in the predictor's definition
     strip = zlib.compress(rows.tobytes(), 6)
     directory = ImageFileDirectory_v2()
     for tag, value in {
@@ -128,7 +128,7 @@ def _decompress(data: bytes, tags: dict[int, Any], samples: int) -> np.ndarray:
 
 
 def _with_directory(data: bytes, tags: dict[int, tuple[int, ...]]) -> bytes:
-    """The same bytes, whose strips stay where they are, as a classic TIFF of these tags alone."""
+    """The same bytes with unchanged strips, as a classic TIFF with only these tags."""
     order = "<" if data.startswith(b"II") else ">"
     start = len(data) + len(data) % 2
     behind = start + 2 + 12 * len(tags) + 4

@@ -15,8 +15,8 @@ from gcfsr_datasets.dataset_options import FaceOptions
 from gcfsr_datasets.degradation import to_8bit
 from gcfsr_datasets.face_dataset import to_planes
 from gcfsr_datasets.image_io import decode_bgr
+from gcfsr_datasets.image_source import ImageSource, open_source
 from gcfsr_datasets.multi_factor_dataset import MultiFactorDegradationDataset
-from gcfsr_datasets.picture_source import PictureSource, open_source
 from gcfsr_datasets.resize import resize
 
 
@@ -53,7 +53,7 @@ def first_side(opt: dict[str, Any]) -> int:
     return decode_bgr(source.read(0), source.names[0]).shape[0]
 
 
-def images_of(opt: dict[str, Any], root: str) -> PictureSource:
+def images_of(opt: dict[str, Any], root: str) -> ImageSource:
     """The images of a block of `datasets:`."""
     backend = opt.get("io_backend") or {"type": "disk"}
     return open_source(FaceOptions(root, 1, io_backend=backend, meta_info_file=opt.get("meta_info_file")))

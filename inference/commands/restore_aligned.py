@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_datasets.image_io import Picture
+from gcfsr_datasets.image_io import ImageData
 from gcfsr_inference.commands.restore_context import Loaded, Restored, RestoreRun, load
 from gcfsr_inference.commands.restore_files import Source
 from gcfsr_inference.commands.restore_messages import describe
@@ -39,7 +39,7 @@ def load_aligned(run: RestoreRun, source: Source) -> Loaded:
     return loaded
 
 
-def squared(run: RestoreRun, source: Source, picture: Picture) -> Picture:
+def squared(run: RestoreRun, source: Source, picture: ImageData) -> ImageData:
     """The FFHQ square around the face of an image that is not square (CelebA's are 178x218), at its own resolution.
 
     Without it the image would be squeezed; where no face is found it is, and a line says so.
@@ -93,11 +93,11 @@ def write_beside(
     outputs = run.outputs
     folders = not (outputs.single or outputs.to_stdout)
     if folders:
-        outputs.write(outputs.path("cropped_faces", source, number), Picture(crop))
-        outputs.write(outputs.path("cmp", source, number), Picture(np.hstack([crop, face.image])))
+        outputs.write(outputs.path("cropped_faces", source, number), ImageData(crop))
+        outputs.write(outputs.path("cmp", source, number), ImageData(np.hstack([crop, face.image])))
     draws = None if outputs.to_stdout else face.draws
     for part, image in (("_mean", draws.mean), ("_spread", draws.heat)) if draws else ():
         beside = outputs.beside(source, result, f"{mark}{part}.png")
         path = outputs.path("spread", source, number, part=part) if folders else beside
-        outputs.write(path, Picture(image))
+        outputs.write(path, ImageData(image))
     run.say(describe(source.name, number, face.record, run.origin))

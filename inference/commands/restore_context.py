@@ -9,7 +9,7 @@ import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import make_folder
-from gcfsr_datasets.image_io import MAX_FACE_PIXELS, MAX_PIXELS, Picture, read_image
+from gcfsr_datasets.image_io import MAX_FACE_PIXELS, MAX_PIXELS, ImageData, read_image
 from gcfsr_datasets.metadata import NO_METADATA, Metadata
 from gcfsr_inference.commands import sidecar
 from gcfsr_inference.commands.network import open_restorer
@@ -72,7 +72,7 @@ class Loaded:
     """An input in memory; `digest` is the SHA-256 of its bytes."""
 
     source: Source
-    picture: Picture
+    picture: ImageData
     digest: str
 
 

@@ -21,7 +21,7 @@ from gcfsr_datasets.image_io import (
     MAX_PIXELS,
     WITH_ALPHA,
     WRITTEN_SUFFIXES,
-    Picture,
+    ImageData,
     check_form,
     decode_image,
     encode_image,
@@ -60,7 +60,7 @@ class Source:
         """Whether the suffix is a video's."""
         return self.path is not None and self.path.suffix.lower() in VIDEO_SUFFIXES
 
-    def read(self, max_pixels: int = MAX_PIXELS) -> tuple[Picture, str]:
+    def read(self, max_pixels: int = MAX_PIXELS) -> tuple[ImageData, str]:
         """The decoded image and the SHA-256 of its bytes."""
         if self.path is None:
             data = read_stream(sys.stdin.buffer, self.name, max_pixels)
@@ -203,7 +203,7 @@ class Outputs:
         tail = f"{index}{self.tail if folder.startswith('restored') else ''}{part}{ext}"
         return self.root / folder / source.stem.parent / _with_tail(source.stem.name, tail)
 
-    def result(self, source: Source, picture: Picture, number: int | None = None) -> Path | None:
+    def result(self, source: Source, picture: ImageData, number: int | None = None) -> Path | None:
         """The file that holds the result: of a face, or without number of the whole image; None: standard output."""
         if self.to_stdout or self.single:
             return self.single
@@ -215,7 +215,7 @@ class Outputs:
         base = result or Path(source.stem.name)
         return base.with_name(_with_tail(base.stem, part))
 
-    def _suffix(self, source: Source, picture: Picture, whole: bool) -> str:
+    def _suffix(self, source: Source, picture: ImageData, whole: bool) -> str:
         if self.ext != "auto":
             return self.ext
         own = source.path.suffix.lower() if source.path is not None and whole else ".png"
@@ -230,13 +230,13 @@ class Outputs:
             raise GCFSRError(f"{path}: the output is the input {overwritten}; choose another -o")
         return path
 
-    def check_form(self, path: Path | None, picture: Picture) -> None:
+    def check_form(self, path: Path | None, picture: ImageData) -> None:
         """Raises GCFSRError where a file's format cannot hold the image (16 bits, alpha, profile)."""
         suffix = ".png" if path is None else path.suffix.lower()
         deep, alpha = picture.bgr.dtype == np.uint16, picture.alpha is not None
         check_form(suffix, deep, alpha, picture.icc is not None, str(path or "standard output"))
 
-    def write(self, path: Path | None, picture: Picture) -> str:
+    def write(self, path: Path | None, picture: ImageData) -> str:
         """Writes an image whole or not at all (None: to standard output as PNG); returns the SHA-256 of its bytes."""
         suffix = ".png" if path is None else path.suffix.lower()
         name = str(path or "standard output")

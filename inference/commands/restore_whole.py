@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_datasets.image_io import Picture
+from gcfsr_datasets.image_io import ImageData
 from gcfsr_inference.commands.restore_aligned import write_beside
 from gcfsr_inference.commands.restore_context import Loaded, Restored, RestoreRun, photo_options
 from gcfsr_inference.commands.restore_files import Source
@@ -78,7 +78,7 @@ def write_face(run: RestoreRun, source: Source, face: Face) -> dict[str, Any]:
         run.say(f"{source.name} face {face.number}: {face.status}")
         return _entry(face)
     if not (run.outputs.single or run.outputs.to_stdout):
-        plain = Picture(face.restored)
+        plain = ImageData(face.restored)
         run.outputs.write(run.outputs.result(source, plain, face.number), plain)
     result = FaceResult(face.restored, face.record, face.draws)
     write_beside(run, source, face.number, face.crop, result, run.outputs.single, f"_{face.number:02d}")

@@ -57,9 +57,9 @@ def run(args: argparse.Namespace) -> int:
     elif kind in (".gif", ".webp"):
         outputs.write_bytes(Path(args.output), animation(found, largest, kind[1:].upper()))
     else:
-        from gcfsr_datasets.image_io import Picture
+        from gcfsr_datasets.image_io import ImageData
 
-        outputs.write(Path(args.output), Picture(sheet(found, largest)))
+        outputs.write(Path(args.output), ImageData(sheet(found, largest)))
     for one in found:
         say(f"{one.name}: estimated factor {one.estimate:.3g}; {len(factors)} steps -> {args.output}")
     return 0

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_datasets.image_io import Picture, encode_image, read_image, write_bytes_atomic
+from gcfsr_datasets.image_io import ImageData, encode_image, read_image, write_bytes_atomic
 from gcfsr_inference.photo.detect import Detector
 from gcfsr_inference.photo.gain import reason_to_leave
 from gcfsr_inference.photo.paste import neighbours, paste_face
@@ -78,7 +78,7 @@ class DemoSession:
 
     def __init__(self, restorer: Restorer, detector: Detector, path: str | Path) -> None:
         self.restorer, self.runner, self.path = restorer, FaceRunner(restorer), Path(path)
-        self.picture: Picture = read_image(path)
+        self.picture: ImageData = read_image(path)
         self.subjects = self._find(detector)
 
     def _find(self, detector: Detector) -> list[Subject]:

@@ -31,9 +31,15 @@ def face() -> np.ndarray:
     return cv2.resize(astronaut()[10:210, 120:320, ::-1], (128, 128), interpolation=cv2.INTER_AREA)
 
 
+@pytest.fixture(scope="session")
+def gt(face: np.ndarray) -> np.ndarray:
+    """The same as a ground truth: (128, 128, 3) BGR float32 in [0, 1]."""
+    return face.astype(np.float32) / 255
+
+
 @pytest.fixture
 def folder(tmp_path: Path, face: np.ndarray) -> Path:
-    """Eight PNGs of 32x32, which tell themselves apart."""
+    """Eight different PNGs of 32x32."""
     root = tmp_path / "faces"
     root.mkdir()
     small = cv2.resize(face, (32, 32), interpolation=cv2.INTER_AREA)

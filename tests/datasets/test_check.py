@@ -13,7 +13,7 @@ from gcfsr_datasets.dataset_options import FaceOptions
 
 def spoil(folder: Path) -> None:
     (folder / "1.png").write_bytes(b"")
-    (folder / "2.png").write_text("no picture")
+    (folder / "2.png").write_text("no image")
     (folder / "3.png").write_bytes((folder / "4.png").read_bytes()[:500])
     cv2.imwrite(str(folder / "5.jpg"), np.zeros((32, 33, 3), np.uint8))
     cv2.imwrite(str(folder / "6.webp"), np.zeros((16, 16, 3), np.uint8))

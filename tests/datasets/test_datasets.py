@@ -182,7 +182,7 @@ def test_wrong_sizes_are_named(tmp_path: Path, shape: tuple[int, int], words: st
         make(tmp_path, resize_gt=True)[0]
 
 
-def test_failing_pictures_are_skipped_and_counted(folder: Path, caplog: pytest.LogCaptureFixture):
+def test_failing_images_are_skipped_and_counted(folder: Path, caplog: pytest.LogCaptureFixture):
     (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:200])
     dataset = make(folder, max_bad_share=0.2)
     with caplog.at_level(logging.WARNING):
@@ -190,24 +190,24 @@ def test_failing_pictures_are_skipped_and_counted(folder: Path, caplog: pytest.L
     assert samples[0]["gt_path"] == samples[1]["gt_path"] != str(folder / "3.png")
     assert len(caplog.records) == 1  # named once
     assert "3.png" in caplog.text
-    assert "1 of 8 pictures failed" in caplog.text
+    assert "1 of 8 images failed" in caplog.text
     batches = list(DataLoader(make(folder, max_bad_share=0.2), 8, num_workers=2))
     assert torch.equal(batches[0]["lq"][3], samples[0]["lq"])
 
     (folder / "5.png").write_bytes(b"")
     with pytest.raises(
-        GCFSRError, match=r"5\.png: the file is empty.*2 of 8 pictures failed, more than max_bad_share 0.2"
+        GCFSRError, match=r"5\.png: the file is empty.*2 of 8 images failed, more than max_bad_share 0.2"
     ):
         dataset[5]
     shared = make(folder, max_bad_share=0.2)
-    with pytest.raises(GCFSRError, match="2 of 8 pictures failed"):  # one by each worker
+    with pytest.raises(GCFSRError, match="2 of 8 images failed"):  # one by each worker
         list(DataLoader(shared, 4, num_workers=2))
     with pytest.raises(GCFSRError, match=r"5\.png"):
         make(folder, phase="val", max_bad_share=1.0)[5]
 
 
-def test_one_failing_picture_is_enough_for_the_default(folder: Path):
-    (folder / "0.png").write_text("no picture")
+def test_one_failing_image_is_enough_for_the_default(folder: Path):
+    (folder / "0.png").write_text("no image")
     with pytest.raises(GCFSRError, match=r"0\.png: not an image.*1 of 8"):
         make(folder)[0]
 
@@ -221,7 +221,7 @@ def test_balance_draws_rare_tones_as_often(tmp_path: Path):
     cache = tmp_path / "luminance.json"
     dataset = make(root, balance_luminance=True, luminance_cache=str(cache), repeats=20)
     dark = np.mean([float(dataset[index]["gt"].mean()) < 0 for index in range(len(dataset))])
-    assert dark == pytest.approx(0.5, abs=0.06)  # they are a fifth of the pictures
+    assert dark == pytest.approx(0.5, abs=0.06)  # they are a fifth of the images
     written = cache.stat().st_mtime_ns
     again = make(root, balance_luminance=True, luminance_cache=str(cache), repeats=20)
     assert cache.stat().st_mtime_ns == written

@@ -26,11 +26,6 @@ from gcfsr_datasets.face_dataset import to_planes
 from gcfsr_datasets.placement import PlacementRanges, misplace
 
 
-@pytest.fixture(scope="module")
-def gt(face: np.ndarray) -> np.ndarray:
-    return face.astype(np.float32) / 255
-
-
 @pytest.mark.parametrize("factor", [1, 2, 4, 16, 32])
 def test_multi_factor_equals_imresize(matlab: ModuleType, gt: np.ndarray, factor: int):
     expected = matlab.imresize(matlab.imresize(gt, 1 / factor), factor)
@@ -123,7 +118,7 @@ def test_blind_equals_the_steps_of_basicsr(degradations: ModuleType, gt: np.ndar
 
 @given(st.integers(0, 2**32))
 @settings(max_examples=30, deadline=None)
-def test_blind_results_are_8_bit_pictures_and_repeat(seed: int):
+def test_blind_results_are_8_bit_images_and_repeat(seed: int):
     gt = np.random.default_rng(0).random((40, 40, 3), np.float32)
     ranges = BlindRanges(color_jitter_prob=0.5, color_jitter_pt_prob=0.5, gray_prob=0.5)
     first, again = (degrade_blind(gt, np.random.default_rng(seed), ranges) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Pictures keep what they carry, and whatever cannot be read or written is named."""
+"""Images keep what they carry, and whatever cannot be read or written is named."""
 
 import zlib
 from io import BytesIO
@@ -33,11 +33,11 @@ def test_lossless_round_trip(tmp_path: Path, suffix: str, deep: bool):
         pytest.skip("BMP has no 16 bits")
     path = tmp_path / f"Łódź 顔 #1{suffix}"
     write_image(path, bgr, alpha)
-    picture = read_image(path)
-    assert picture.bgr.dtype == bgr.dtype
-    np.testing.assert_array_equal(picture.bgr, bgr)
+    image = read_image(path)
+    assert image.bgr.dtype == bgr.dtype
+    np.testing.assert_array_equal(image.bgr, bgr)
     if alpha is not None:
-        np.testing.assert_array_equal(picture.alpha, alpha)
+        np.testing.assert_array_equal(image.alpha, alpha)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_profile_is_kept(tmp_path: Path, suffix: str, bgr: np.ndarray):
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF", "PNG", "WEBP"])
 def test_orientation_is_obeyed(tmp_path: Path, orientation: int, kind: str):
     corners = np.full((64, 96, 3), 255, np.uint8)
-    corners[:32, :32] = 0  # dark: upper left of the picture as it is stored
+    corners[:32, :32] = 0  # dark: upper left of the image as it is stored
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(corners).save(tmp_path / "a", kind, exif=exif)
@@ -87,24 +87,24 @@ def test_gray_palette_and_animation(tmp_path: Path):
 
     palette = Image.fromarray(BGR8 // 128 * 255).quantize(8)
     palette.save(tmp_path / "palette.png", transparency=0)
-    picture = read_image(tmp_path / "palette.png")
+    image = read_image(tmp_path / "palette.png")
     expected = np.asarray(palette.convert("RGB"))[..., ::-1]
-    np.testing.assert_array_equal(picture.bgr, expected)
-    np.testing.assert_array_equal(picture.alpha, np.where(np.asarray(palette) == 0, 0, 255))
+    np.testing.assert_array_equal(image.bgr, expected)
+    np.testing.assert_array_equal(image.alpha, np.where(np.asarray(palette) == 0, 0, 255))
 
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], lossless=True)
-    picture = read_image(tmp_path / "a.webp")
-    assert picture.notes == ("only the first of its 2 frames is read",)
-    assert picture.bgr[0, 0].tolist() == [0, 0, 255]
+    image = read_image(tmp_path / "a.webp")
+    assert image.notes == ("only the first of its 2 frames is read",)
+    assert image.bgr[0, 0].tolist() == [0, 0, 255]
 
 
 def test_cmyk_becomes_rgb(tmp_path: Path):
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=100)
-    picture = read_image(tmp_path / "a.jpg")
-    assert picture.bgr[0, 0, 2] > 200  # red
-    assert picture.bgr[0, 0, :2].max() < 60
-    assert picture.icc is None
+    image = read_image(tmp_path / "a.jpg")
+    assert image.bgr[0, 0, 2] > 200  # red
+    assert image.bgr[0, 0, :2].max() < 60
+    assert image.icc is None
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tiff"])
@@ -121,7 +121,7 @@ def test_truncated_files_are_named(tmp_path: Path, suffix: str, share: float):
 
 
 def test_other_files_are_named(tmp_path: Path):
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     with pytest.raises(GCFSRError, match=r"text\.png: not an image"):
         read_image(tmp_path / "text.png")
     with pytest.raises(GCFSRError, match=r"none\.png: No such file"):

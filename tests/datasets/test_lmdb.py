@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from gcfsr_datasets import picture_source
-from gcfsr_datasets.picture_source import LmdbSource, environment_of
+from gcfsr_datasets import image_source
+from gcfsr_datasets.image_source import LmdbSource, environment_of
 
 lmdb = pytest.importorskip("lmdb")
 COUNT = 24
@@ -95,7 +95,7 @@ def test_a_source_is_sent_to_another_process_without_its_environment(base: Path)
 
 def test_a_fork_while_another_thread_opens_does_not_hang(base: Path) -> None:
     """The child starts with a lock of its own: the parent's may be held at that moment."""
-    with picture_source._opening:
+    with image_source._opening:
         child = os.fork()
         if child == 0:
             try:

@@ -26,11 +26,6 @@ from gcfsr_datasets.photograph_dataset import PhotographDegradationDataset
 from gcfsr_datasets.valid_area import ValidAreas
 
 
-@pytest.fixture(scope="module")
-def gt(face: np.ndarray) -> np.ndarray:
-    return face.astype(np.float32) / 255
-
-
 def test_exact_is_the_papers_reduction(gt: np.ndarray):
     made = apply_photograph(gt, 4, Photograph(), np.random.default_rng(0))
     np.testing.assert_allclose(made, degrade_multi_factor(gt, 4, quantize=True), atol=1e-6)

@@ -20,7 +20,7 @@ def test_equals_imresize(matlab: ModuleType, shape: tuple[int, ...], scale: floa
     image = np.random.default_rng(0).random(shape, np.float32)
     size = (round(shape[0] * scale), round(shape[1] * scale))
     if size != (shape[0] * scale, shape[1] * scale):
-        pytest.skip("imresize rounds the size up without changing the scale: not a resizing of the whole picture")
+        pytest.skip("imresize rounds the size up without changing the scale: not a resizing of the whole image")
     # for other scales than powers of two, imresize rounds the coordinates to float32
     tolerance = 1e-6 if np.log2(scale) % 1 == 0 else 1e-5
     assert np.abs(resize(image, size) - matlab.imresize(image, scale)).max() < tolerance
@@ -52,13 +52,13 @@ def test_tensors_and_planes_agree_with_arrays(height: int, width: int, to_height
 @settings(max_examples=60, deadline=None)
 def test_matrix_properties(source: int, target: int):
     matrix = resize_matrix(source, target, np.float64).toarray()
-    np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-12)  # an even picture stays even
+    np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-12)  # an even image stays even
     np.testing.assert_allclose(matrix, matrix[::-1, ::-1], atol=1e-9)  # mirroring before is mirroring after
     if source == target:
         np.testing.assert_array_equal(matrix, np.eye(source))
 
 
-def test_smooth_pictures_survive_shrinking_and_enlarging():
+def test_smooth_images_survive_shrinking_and_enlarging():
     ramp = np.linspace(0, 1, 96)[:, None] + np.linspace(0, 1, 64)[None, :]
     back = resize(resize(ramp, (24, 16)), (96, 64))
     np.testing.assert_allclose(back[16:-16, 16:-16], ramp[16:-16, 16:-16], atol=1e-9)

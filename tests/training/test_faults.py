@@ -99,7 +99,7 @@ def test_a_picture_that_fails_in_the_middle(runs: Any) -> None:
         assert "03.png" in text
         assert "Traceback" not in text
         assert ("skipped: " in text) == (status == 0)
-        assert "1 of 12 pictures failed" in text
+        assert "1 of 12 images failed" in text
         picture.write_bytes(content)
 
 

@@ -186,7 +186,11 @@ def test_schema_of_a_network_is_its_signature(kind: type, schema: Any) -> None:
     ("change", "place", "words"),
     [
         ({"seed": -1}, "datasets.train", "seed must be at least 0"),
-        ({"augment": {"gamma": [0, 1]}}, "datasets.train.augment", "augment: gamma: [0.0, 1.0] is no range from 0.001"),
+        (
+            {"augment": {"gamma": [0, 1]}},
+            "datasets.train.augment",
+            "augment: gamma: [0.0, 1.0] is not a range from 0.001",
+        ),
         ({"augment": {"gamma": [2, 1]}}, "datasets.train.augment.gamma", "should be [smallest, largest]"),
         ({"mean": [0, 0, 0], "std": [1, 1, 1]}, "datasets.train.mean.0", "greater than or equal to 0.5"),
         ({"quantize": "both"}, "datasets.train.quantize", "'enlarged'"),

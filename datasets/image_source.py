@@ -1,4 +1,4 @@
-"""Where the true faces come from: a folder, a list of names, or an LMDB made by BasicSR. Gives names and bytes."""
+"""The source of the ground truth faces: a folder, a list of names, or an LMDB of BasicSR. Gives names and bytes."""
 
 import os
 import threading
@@ -15,18 +15,18 @@ from gcfsr_datasets.dataset_options import FaceOptions
 from gcfsr_datasets.image_io import list_images, read_bytes
 
 
-class PictureSource(Protocol):
-    """A numbered set of encoded pictures."""
+class ImageSource(Protocol):
+    """A numbered set of encoded images."""
 
     names: list[str]  # paths of files, keys of an LMDB
 
     def read(self, index: int) -> bytes:
-        """The encoded picture. Raises GCFSRError naming it when it cannot be had."""
+        """The encoded image. Raises GCFSRError with its name if it cannot be read."""
         ...
 
 
-def open_source(options: FaceOptions) -> PictureSource:
-    """The pictures that the options describe, without those of `exclude_list`.
+def open_source(options: FaceOptions) -> ImageSource:
+    """The images that the options describe, without those of `exclude_list`.
 
     Raises:
         GCFSRError: the folder, list or LMDB is missing, empty or malformed.
@@ -45,7 +45,7 @@ def open_source(options: FaceOptions) -> PictureSource:
 class JoinedSource:
     """Several sources, one after the other."""
 
-    def __init__(self, parts: list[PictureSource]):
+    def __init__(self, parts: list[ImageSource]):
         self.parts = parts
         self.names = [name for part in parts for name in part.names]
         self.ends = list(accumulate(len(part.names) for part in parts))
@@ -55,7 +55,7 @@ class JoinedSource:
         return self.parts[number].read(index - (self.ends[number - 1] if number else 0))
 
     def weights(self, shares: Sequence[float]) -> list[float]:
-        """The probability of each image for which the parts are drawn in these proportions."""
+        """The probability of each image such that the parts are drawn in these proportions."""
         pairs = zip(self.parts, shares, strict=True)
         return [share / sum(shares) / len(part.names) for part, share in pairs for _ in part.names]
 
@@ -84,7 +84,7 @@ class LmdbSource:
         with self._environment.begin() as transaction:
             value = transaction.get(self.names[index].encode())
         if not value:
-            raise GCFSRError(f"{self.folder}: {self.names[index]}: no such key, though meta_info.txt lists it")
+            raise GCFSRError(f"{self.folder}: {self.names[index]}: no such key, but meta_info.txt lists it")
         return value
 
     def __getstate__(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def environment_of(folder: str) -> Any:
 
 
 def _forget_environments() -> None:
-    """In a forked child: an environment must not cross a fork. Closes the child's copies; the parent keeps its own."""
+    """Closes the environments in a forked child, where they must not be used; the parent keeps its own."""
     global _opening
     _opening = threading.Lock()  # another thread of the parent may have held it
     for environment in _environments.values():
@@ -147,7 +147,7 @@ def _listed(path: str) -> list[str]:
     """The first word of each line; BasicSR writes size and compression behind it."""
     names = [words[0] for line in _text(path).splitlines() if (words := line.split())]
     if not names:
-        raise GCFSRError(f"{path}: lists no pictures; write one name a line")
+        raise GCFSRError(f"{path}: lists no images; write one name per line")
     return names
 
 
@@ -155,7 +155,7 @@ def _text(path: str) -> str:
     try:
         return read_bytes(path).decode()
     except UnicodeDecodeError as error:
-        raise GCFSRError(f"{path}: not a text file; write one name a line") from error
+        raise GCFSRError(f"{path}: not a text file; write one name per line") from error
 
 
 def _without(names: list[str], options: FaceOptions) -> list[str]:
@@ -164,5 +164,5 @@ def _without(names: list[str], options: FaceOptions) -> list[str]:
     if len(kept) == len(names):
         raise GCFSRError(f"{options.exclude_list}: none of its names is in {options.dataroot_gt}; check both")
     if not kept:
-        raise GCFSRError(f"{options.exclude_list}: holds out every picture of {options.dataroot_gt}")
+        raise GCFSRError(f"{options.exclude_list}: excludes every image of {options.dataroot_gt}")
     return kept

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gcfsr_inference.evaluation.compare import load_report
+from gcfsr_inference.evaluation.report.compare import load_report
 from gcfsr_inference.evaluation.score import decode
 from gcfsr_measure.statistics import RESAMPLES, bootstrap_interval
 

@@ -31,8 +31,8 @@ class FaceOptions:
     """Keys of both data sets.
 
     Attributes:
-        dataroot_gt: folder of the ground truth faces (searched with its subfolders), an LMDB made by BasicSR (`*.lmdb`),
-            or the root that `meta_info_file` is relative to.
+        dataroot_gt: folder of the ground truth faces (with subfolders), an LMDB made by BasicSR (`*.lmdb`), or the
+            root that `meta_info_file` is relative to.
         out_size: side of the images in pixels.
         name: names the data set in errors and logs.
         phase: "train" draws by (seed, epoch, index) and skips images that fail; "val" and "test" draw by (seed,

@@ -88,8 +88,8 @@ def run(args: argparse.Namespace) -> int:
         raise GCFSRError("--method: name at least one, for example --method bicubic")
     from gcfsr_arch.allocator import keep_freed_memory
     from gcfsr_inference.evaluation.evaluate import evaluate
-    from gcfsr_inference.evaluation.tables import warnings
-    from gcfsr_inference.evaluation.text import not_computed
+    from gcfsr_inference.evaluation.report.tables import warnings
+    from gcfsr_inference.evaluation.report.text import not_computed
     from gcfsr_inference.evaluation.workspace import Workspace
 
     keep_freed_memory()
@@ -136,7 +136,7 @@ def _settings(args: argparse.Namespace) -> Any:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from gcfsr_inference.evaluation.compare import compare, comparison_text, load_report
+    from gcfsr_inference.evaluation.report.compare import compare, comparison_text, load_report
     from gcfsr_inference.evaluation.workspace import write_json
 
     found = compare(load_report(args.compare[0]), load_report(args.compare[1]), args.pair)

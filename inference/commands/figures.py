@@ -69,13 +69,13 @@ def _fig2(args: argparse.Namespace, out: Any) -> Any:
 def _metric(args: argparse.Namespace) -> Any:
     """The entry and measure of --metric."""
     from gcfsr_arch.errors import GCFSRError
-    from gcfsr_inference.evaluation.metric_weights import availability, weights_folders
+    from gcfsr_inference.evaluation.metric_weights import availability
     from gcfsr_measure.catalogue import entry_of
 
     entry = entry_of(args.metric)
     if entry.of_set:
         raise GCFSRError(f"--metric {args.metric}: is a distance between sets; a face alone has none")
-    path, status = availability(entry, weights_folders(args.weights))
+    path, status = availability(entry, args.weights)
     if status != "ok":
         raise GCFSRError(f"--metric {args.metric}: {status}")
     return entry, entry.make(path, "cpu")

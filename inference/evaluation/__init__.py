@@ -1,1 +1,1 @@
-"""What `gcfsr evaluate` is made of: conditions, methods, metrics, their statistics and the report."""
+"""`gcfsr evaluate`: conditions, methods, degraded inputs, scores; `report/` makes the report."""

@@ -14,10 +14,10 @@ import torch
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import list_images, write_bytes_atomic
-from gcfsr_inference.evaluation.compare import compare, comparison_text
 from gcfsr_inference.evaluation.conditions import Protocol, parse_factors
 from gcfsr_inference.evaluation.evaluate import Settings, evaluate
-from gcfsr_inference.evaluation.text import markdown
+from gcfsr_inference.evaluation.report.compare import compare, comparison_text
+from gcfsr_inference.evaluation.report.text import markdown
 from gcfsr_inference.evaluation.workspace import write_json
 from gcfsr_inference.restore.hashes import file_hash
 

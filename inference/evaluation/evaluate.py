@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from gcfsr_datasets.image_io import write_bytes_atomic, write_image
-from gcfsr_inference.evaluation.assemble import assemble
-from gcfsr_inference.evaluation.page import html_page
+from gcfsr_inference.evaluation.report.assemble import assemble
+from gcfsr_inference.evaluation.report.page import html_page
+from gcfsr_inference.evaluation.report.sheets import choose, sheet
+from gcfsr_inference.evaluation.report.tables import condition_title
+from gcfsr_inference.evaluation.report.text import csv_text, markdown
 from gcfsr_inference.evaluation.run import Advance, Evaluation
 from gcfsr_inference.evaluation.settings import Settings
-from gcfsr_inference.evaluation.sheets import choose, sheet
-from gcfsr_inference.evaluation.tables import condition_title
-from gcfsr_inference.evaluation.text import csv_text, markdown
 from gcfsr_inference.evaluation.workspace import read_bgr, write_json
 
 __all__ = ["Settings", "evaluate", "write_report"]

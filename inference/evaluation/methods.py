@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gcfsr_arch.errors import GCFSRError, first_line
 from gcfsr_datasets.resize import resize
 from gcfsr_inference.evaluation.conditions import Condition
+from gcfsr_inference.evaluation.workspace import by_stem
 from gcfsr_inference.restore.restorer import Restorer
 
 Image = NDArray[Any]  # (H, W, 3) BGR, uint8 or floating-point in [0, 255]
@@ -96,23 +97,14 @@ class Folder:
         """Images by stem.
 
         Raises:
-            GCFSRError: no such folder, it is empty, or two images share a stem.
+            GCFSRError: the folder does not exist or has no images, or two images share a stem.
         """
-        from gcfsr_datasets.image_io import list_images
-
         folder = self.path / condition.key
-        if not folder.is_dir():
-            if not alone:
-                raise GCFSRError(f"{self.path}: has no folder {condition.key}; each condition needs its own")
-            folder = self.path
-        files: dict[str, Path] = {}
-        for path in map(Path, list_images(folder)):
-            if path.stem in files:
-                raise GCFSRError(f"{folder}: {path.name} and {files[path.stem].name} share a name; remove one")
-            files[path.stem] = path
-        if not files:
-            raise GCFSRError(f"{folder}: no images")
-        return files
+        if folder.is_dir():
+            return by_stem(folder)
+        if alone:
+            return by_stem(self.path)
+        raise GCFSRError(f"{self.path}: has no folder {condition.key}; each condition needs its own")
 
     def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
         raise NotImplementedError("a folder's images are read, not computed")

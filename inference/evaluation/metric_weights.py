@@ -1,27 +1,41 @@
 """Finds and downloads the metrics' weights, and says what is missing."""
 
+import os
+from glob import escape
 from importlib.util import find_spec
 from pathlib import Path
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.restore.weights import DEFAULT_FOLDER, user_folders
+from gcfsr_inference.restore.weights import DEFAULT_FOLDER, find_file, user_folders
 from gcfsr_measure.catalogue import ENTRIES, PAPER, SUBSTITUTES, Entry
 
 INSTALL = {"pyiqa": "pip install pyiqa; its licence is non-commercial"}  # the others are in an extra
 
 
-def weights_folders(option: str | None) -> list[Path]:
-    """Where weights are looked for: --weights, GCFSR_WEIGHTS, the user's cache; never empty."""
-    return user_folders(option) or [Path(DEFAULT_FOLDER).expanduser()]
-
-
-def find_weights(entry: Entry, folders: list[Path], download: bool = False) -> Path | None:
-    """Looks a weights file up in the folders, then in torch's own cache, and downloads it only when asked to.
+def find_weights(entry: Entry, option: str | os.PathLike | None = None) -> Path | None:
+    """The weights of a metric: a path, or a name in the folders of `restore.weights` or in torch's own cache.
 
     Args:
-        entry: the metric whose weights (a name or a path) are wanted.
-        folders: where to look, in this order; a download goes to the first.
-        download: whether the network may be used.
+        entry: a metric with weights.
+        option: the folder of `--weights-dir`.
+
+    Raises:
+        GCFSRError: as of `user_folders`.
+    """
+    import torch
+
+    hub = Path(torch.hub.get_dir()) / "checkpoints"
+    for name in filter(None, (entry.weights, entry.also)):
+        if Path(name).is_file():
+            return Path(name)
+        found = find_file(escape(name), option) if os.sep not in name else None
+        if found or (hub / name).is_file():
+            return found or hub / name
+    return None
+
+
+def download(entry: Entry, folder: Path) -> Path:
+    """Downloads the weights of a metric into a folder.
 
     Raises:
         GCFSRError: the download failed.
@@ -29,23 +43,19 @@ def find_weights(entry: Entry, folders: list[Path], download: bool = False) -> P
     import torch
 
     assert entry.weights is not None
-    hub = Path(torch.hub.get_dir()) / "checkpoints"
-    for file in filter(None, (entry.weights, entry.also)):
-        for path in (Path(file), *(folder / file for folder in folders), hub / file):
-            if path.is_file():
-                return path
-    if not (download and entry.url):
-        return None
-    folders[0].mkdir(parents=True, exist_ok=True)
-    target = folders[0] / entry.weights
+    assert entry.url is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / entry.weights
     try:
         torch.hub.download_url_to_file(entry.url, str(target), progress=False)
     except OSError as error:  # URLError is one
-        raise GCFSRError(f"{entry.weights}: download failed ({error}); put it into {folders[0]} yourself") from error
+        raise GCFSRError(f"{entry.weights}: download failed ({error}); put it into {folder} yourself") from error
     return target
 
 
-def availability(entry: Entry, folders: list[Path], download: bool = False) -> tuple[Path | None, str]:
+def availability(
+    entry: Entry, option: str | os.PathLike | None = None, may_download: bool = False
+) -> tuple[Path | None, str]:
     """The weights' path and "ok", or None and what is missing: a package, or the weights file and its folder."""
     absent = [package for package in entry.packages if find_spec(package) is None]
     if absent:
@@ -53,17 +63,19 @@ def availability(entry: Entry, folders: list[Path], download: bool = False) -> t
         return None, f"no package: {absent[0]} ({how})"
     if entry.weights is None:
         return None, "ok"
-    path = find_weights(entry, folders, download)
-    return (path, "ok") if path else (None, f"no weights: {Path(entry.weights).name} goes to {shown(folders[0])}")
+    target = (user_folders(option) or [Path(DEFAULT_FOLDER).expanduser()])[0]
+    path = find_weights(entry, option)
+    if path is None and may_download and entry.url:
+        path = download(entry, target)
+    return (path, "ok") if path else (None, f"no weights: {Path(entry.weights).name} goes to {shown(target)}")
 
 
 def shown(folder: Path) -> str:
-    """A folder as a report may name it: below the home folder, or by its own name; no other path of the machine."""
+    """A folder as a report names it: below the home folder, or by its own name; no other path of the machine."""
     home = Path.home()
     return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else folder.name
 
 
-def default_metrics(weights: str | None) -> list[str]:
+def default_metrics(option: str | None) -> list[str]:
     """The paper's metrics, all of them, and those substitutes whose weights are found."""
-    folders = weights_folders(weights)
-    return [*PAPER, *(key for key in SUBSTITUTES if availability(ENTRIES[key], folders)[1] == "ok")]
+    return [*PAPER, *(key for key in SUBSTITUTES if availability(ENTRIES[key], option)[1] == "ok")]

@@ -11,7 +11,7 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.evaluation.conditions import Condition
 from gcfsr_inference.evaluation.inputs import Preparation, prepare
 from gcfsr_inference.evaluation.methods import INPUT, Bicubic, Folder, Method
-from gcfsr_inference.evaluation.metric_weights import availability, weights_folders
+from gcfsr_inference.evaluation.metric_weights import availability
 from gcfsr_inference.evaluation.score import Planned, Scored, Task, Values, score, size_fault
 from gcfsr_inference.evaluation.settings import Settings
 from gcfsr_inference.evaluation.specs import build_method
@@ -74,11 +74,10 @@ class Evaluation:
 
     def plan_metrics(self) -> None:
         """Finds each metric's weights; a metric that cannot be computed is listed with the reason."""
-        folders = weights_folders(self.settings.weights)
         plan = []
         for key in dict.fromkeys(self.settings.metrics):
             entry = entry_of(key)
-            path, status = availability(entry, folders, self.settings.download)
+            path, status = availability(entry, self.settings.weights, self.settings.download)
             digest = file_hash(path) if path else None
             name = key.replace("/", "_").replace(":", "_") + (f"-{digest[:8]}" if digest else "")
             if status == "ok":

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.evaluation.sheets import sheet, stack
+from gcfsr_inference.evaluation.report.sheets import sheet, stack
 from gcfsr_inference.figures.common import Image, check_range, make_low, save_image
 from gcfsr_inference.restore.restorer import Restorer
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import cv2
 
-from gcfsr_inference.evaluation.sheets import enlarge, stack, with_label
+from gcfsr_inference.evaluation.report.sheets import enlarge, stack, with_label
 from gcfsr_inference.evaluation.workspace import write_json
 from gcfsr_inference.figures.common import Image, make_low, save_image
 from gcfsr_inference.restore.restorer import Restorer

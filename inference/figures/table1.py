@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gcfsr_datasets.image_io import write_bytes_atomic
-from gcfsr_inference.evaluation.published import PARAMETERS, SOURCE
+from gcfsr_inference.evaluation.report.published import PARAMETERS, SOURCE
 from gcfsr_inference.evaluation.workspace import write_json
 from gcfsr_inference.figures.common import load_net
 

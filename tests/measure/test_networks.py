@@ -66,7 +66,7 @@ def test_lpips_equals_the_package_called_directly(tmp_path: Path, monkeypatch: p
     with torch.no_grad():
         wanted = direct(unit([c.result for c in cases]), unit([c.gt for c in cases])).flatten().tolist()
     entry = catalogue.entry_of("lpips")
-    found, status = availability(entry, [tmp_path])
+    found, status = availability(entry, tmp_path)
     assert (found, status) == (path, "ok")
     assert entry.make(found, "cpu")(cases) == pytest.approx(wanted, rel=1e-5)
     same = Case(cases[0].gt, cases[0].gt, cases[0].low)
@@ -191,7 +191,7 @@ def test_an_embedding_by_path_has_its_own_name_and_normalisation(
     one = case(5, (128, 128))
     a, b = (scale(arcface_crop(x)[..., ::-1].reshape(-1, 3).mean(0)) for x in (one.result, one.gt))
     wanted = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
-    found = availability(entry, [tmp_path])[0]
+    found = availability(entry, tmp_path)[0]
     assert entry.make(found, "cpu")([one])[0] == pytest.approx(wanted, abs=1e-4)
 
 
@@ -269,17 +269,18 @@ def test_values_do_not_depend_on_order_or_batch(tmp_path: Path) -> None:
         assert together[::-1] == pytest.approx(measure(cases[::-1]), rel=1e-5)
 
 
-def test_missing_weights_are_said_and_nothing_is_downloaded_unasked(
+def test_missing_weights_are_reported_and_downloaded_only_on_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
     asked = []
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda url, to, progress: asked.append((url, to)))
     entry = catalogue.entry_of("lpips")
-    path, status = availability(entry, [tmp_path / "w"])
+    (tmp_path / "w").mkdir()
+    path, status = availability(entry, tmp_path / "w")
     assert (path, status) == (None, "no weights: alexnet-owt-7be5be79.pth goes to w")
     assert not asked
-    path, status = availability(entry, [tmp_path / "w"], download=True)
+    path, status = availability(entry, tmp_path / "w", may_download=True)
     assert (path, status) == (tmp_path / "w" / "alexnet-owt-7be5be79.pth", "ok")
     assert asked == [(entry.url, str(path))]
     with pytest.raises(GCFSRError, match="metric lpisp: unknown"):

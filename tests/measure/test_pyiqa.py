@@ -56,5 +56,5 @@ def test_metrics_of_pyiqa_by_name() -> None:
 def test_without_pyiqa_its_metrics_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyiqa", None)
     monkeypatch.setattr(catalogue, "find_spec", lambda name: None)
-    status = availability(entry_of("pyiqa:musiq"), [tmp_path])[1]
+    status = availability(entry_of("pyiqa:musiq"), tmp_path)[1]
     assert status == "no package: pyiqa (pip install pyiqa; its licence is non-commercial)"

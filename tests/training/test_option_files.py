@@ -10,7 +10,7 @@ import yaml
 
 from gcfsr_arch.training.options import apply_force, check
 from gcfsr_arch.training.options.released import train_options
-from gcfsr_inference.evaluation.published import PUBLISHED
+from gcfsr_inference.evaluation.report.published import PUBLISHED
 
 OPTIONS = Path(__file__).resolve().parents[2] / "options"
 OURS = ("x64", "adv_512", "blind_512", "nostyle_1024", "released_1024", "demo")

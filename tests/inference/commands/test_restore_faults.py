@@ -17,7 +17,7 @@ from gcfsr_arch.files import cut_name, remove_stale, written_beside
 from gcfsr_datasets.image_io import write_image
 from gcfsr_inference import console
 from gcfsr_inference.commands import restore_run
-from gcfsr_inference.evaluation.text import cell
+from gcfsr_inference.evaluation.report.text import cell
 from gcfsr_inference.restore.runner import FaceRunner
 
 pytestmark = pytest.mark.usefixtures("no_weights")

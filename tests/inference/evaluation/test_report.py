@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.evaluation.assemble import FORMAT
-from gcfsr_inference.evaluation.compare import compare, comparison_text, load_report
-from gcfsr_inference.evaluation.groups import by_luminance, by_prefix, make_groups
-from gcfsr_inference.evaluation.page import html_page
-from gcfsr_inference.evaluation.published import PUBLISHED
+from gcfsr_inference.evaluation.report.assemble import FORMAT
+from gcfsr_inference.evaluation.report.compare import compare, comparison_text, load_report
+from gcfsr_inference.evaluation.report.groups import by_luminance, by_prefix, make_groups
+from gcfsr_inference.evaluation.report.page import html_page
+from gcfsr_inference.evaluation.report.published import PUBLISHED
+from gcfsr_inference.evaluation.report.tables import make_tables, warnings
+from gcfsr_inference.evaluation.report.text import csv_text, markdown
 from gcfsr_inference.evaluation.score import decode, encode
-from gcfsr_inference.evaluation.tables import make_tables, warnings
-from gcfsr_inference.evaluation.text import csv_text, markdown
 from gcfsr_inference.evaluation.workspace import write_json
 from gcfsr_measure.statistics import bootstrap_interval, holm, paired_test
 

@@ -9,8 +9,8 @@ from pydantic import TypeAdapter, model_validator
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.documents import Name, Number, Part, read_document
-from gcfsr_inference.evaluation.assemble import FORMAT
 from gcfsr_inference.evaluation.methods import INPUT
+from gcfsr_inference.evaluation.report.assemble import FORMAT
 from gcfsr_inference.evaluation.score import decode
 from gcfsr_measure.statistics import holm, paired_test
 

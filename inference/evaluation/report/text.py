@@ -4,7 +4,7 @@ import csv
 import io
 from typing import Any
 
-from gcfsr_inference.evaluation.tables import PUBLISHED_NOTE, Cell, Table, make_tables, warnings
+from gcfsr_inference.evaluation.report.tables import PUBLISHED_NOTE, Cell, Table, make_tables, warnings
 from gcfsr_measure.frechet import RELIABLE
 
 

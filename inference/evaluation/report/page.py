@@ -5,8 +5,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from gcfsr_inference.evaluation.tables import Cell, Table, make_tables, warnings
-from gcfsr_inference.evaluation.text import arrow, excluded_lines, not_computed, notes, provenance
+from gcfsr_inference.evaluation.report.tables import Cell, Table, make_tables, warnings
+from gcfsr_inference.evaluation.report.text import arrow, excluded_lines, not_computed, notes, provenance
 
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1280px;padding:0 1em;color:#222}

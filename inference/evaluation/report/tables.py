@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gcfsr_inference.evaluation.published import PUBLISHED, PUBLISHED_PROTOCOLS, SOURCE
+from gcfsr_inference.evaluation.report.published import PUBLISHED, PUBLISHED_PROTOCOLS, SOURCE
 from gcfsr_inference.evaluation.score import decode
 from gcfsr_measure.statistics import bootstrap_interval
 

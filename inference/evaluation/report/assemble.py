@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gcfsr_inference.evaluation.conditions import CELEBA_TEST
-from gcfsr_inference.evaluation.groups import make_groups
+from gcfsr_inference.evaluation.report.groups import make_groups
 from gcfsr_inference.evaluation.run import Evaluation
 from gcfsr_inference.evaluation.score import Planned, encode
 from gcfsr_inference.evaluation.settings import Settings

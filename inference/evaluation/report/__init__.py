@@ -1,0 +1,1 @@
+"""The report of an evaluation: its data, tables, comparisons, and its text, CSV and HTML forms."""

@@ -88,17 +88,14 @@ def thirds(report: dict[str, Any], group: str) -> None:
 
 
 def main() -> None:
-    faces, worn = load_report(REPORTS / "faces-128.json"), load_report(REPORTS / "blind-128.json")
-    elsewhere = [load_report(REPORTS / f"elsewhere-{kind}.json") for kind in ("128", "blind")]
+    faces, elsewhere = (load_report(REPORTS / f"{name}-128.json") for name in ("faces", "elsewhere"))
     for group in ("real", "generated"):
         means(faces, group, list(FORMS))
         gains(faces, group, ["psnr", "mobilefacenet"])
     for group in ("all", "generated"):
         thirds(faces, group)
-    for report, groups in ((worn, ("real", "generated")), *((report, ("all",)) for report in elsewhere)):
-        for group in groups:
-            means(report, group, [metric for metric in FORMS if metric != "consistency"])
-            gains(report, group, ["psnr", "mobilefacenet"])
+    means(elsewhere, "all", [metric for metric in FORMS if metric != "consistency"])
+    gains(elsewhere, "all", ["psnr", "mobilefacenet"])
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ ROOMS = {
     "photo": ("restore",),
     "evaluation": ("restore",),
     "figures": ("evaluation", "restore"),
-    "page": ("photo", "restore"),
+    "page": ("backends", "photo", "restore"),
     "commands": ("backends", "evaluation", "figures", "page", "photo", "restore"),
 }
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from gcfsr_arch.layers import EqualLinear
 HIDDEN = 16
 OCTAVES = 5.0  # the factor is estimated on a logarithmic scale: 1 at s = 1, 0 at s = 1 / 32
 LEAST = 1e-4  # variance
+MOMENTUM = 0.01  # of the running moments, per batch
 
 
 class Estimate(NamedTuple):
@@ -38,11 +40,45 @@ def from_head_scale(estimate: Estimate) -> Estimate:
     )
 
 
-class ConditionEstimator(nn.Module):
-    """log variance of every channel at every level -> mean and standard deviation of every condition.
+class RunningNorm(nn.Module):
+    """(x - mean) / deviation by moments of everything seen in training; batches of four are too small for their own.
 
-    Noise, blur and compression each change the power that the encoder's filters find, level by level, as they change a
-    spectrum; where in the face they find it does not matter.
+    Ranks share their moments, so that they stay equal.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.square: Tensor
+        self.seen: Tensor
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("square", torch.ones(features))  # mean of the squares
+        self.register_buffer("seen", torch.zeros(()))  # batches
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self._update(x.detach())
+        return (x - self.mean) * torch.rsqrt((self.square - self.mean.square()).clamp(min=0) + LEAST)
+
+    @torch.no_grad()
+    def _update(self, x: Tensor) -> None:
+        moments = torch.stack([x.mean(0), x.square().mean(0)])
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(moments)
+            moments /= dist.get_world_size()
+        finite = moments.isfinite().all().to(moments)  # a step that is not finite is skipped
+        share = finite * (1 / (1 + self.seen)).clamp(min=MOMENTUM)  # tensors: nothing waits for the device
+        mean, square = moments.nan_to_num(0, 0, 0)
+        self.mean.lerp_(mean, share)
+        self.square.lerp_(square, share)
+        self.seen += finite
+
+
+class ConditionEstimator(nn.Module):
+    """Two ratios of every channel at every level -> mean and standard deviation of every condition.
+
+    How evenly the energy of Conv(f) is spread over the face tells noise, which is everywhere, from detail, which is
+    not; how fast it varies from pixel to pixel tells sharp from blurred. Both are logarithms, and free of the contrast.
 
     Args:
         channels: {size: channels} of Conv(f) of Eq. 4.
@@ -51,16 +87,27 @@ class ConditionEstimator(nn.Module):
 
     def __init__(self, channels: Mapping[int, int], conditions: int) -> None:
         super().__init__()
-        self.hidden = EqualLinear(sum(channels.values()), HIDDEN, activate=True)
+        features = 2 * sum(channels.values())
+        self.norm = RunningNorm(features)
+        self.hidden = EqualLinear(features, HIDDEN, activate=True)
         self.out = EqualLinear(HIDDEN, 2 * conditions)
         nn.init.zeros_(self.out.weight)  # so that the first gradients are small
 
     def forward(self, skips: Sequence[Tensor]) -> Estimate:
         """Conv(f) of every level, (N, C, 2^i, 2^i) -> the estimate on the head's scale, float32."""
         with torch.autocast(skips[0].device.type, enabled=False):
-            power = [torch.log(f.float().var((2, 3), correction=0) + LEAST) for f in skips]
-            mean, spread = self.out(self.hidden(torch.cat(power, dim=1))).chunk(2, dim=1)
+            ratios = torch.cat([ratio for f in skips for ratio in _ratios(f.float())], dim=1)
+            mean, spread = self.out(self.hidden(self.norm(ratios))).chunk(2, dim=1)
             return Estimate(mean, (F.softplus(spread) + LEAST).sqrt())
+
+
+def _ratios(f: Tensor) -> tuple[Tensor, Tensor]:
+    """Evenness and fineness of each channel: (N, C, H, W) -> two of (N, C)."""
+    d = f - f.mean((2, 3), keepdim=True)
+    power = torch.log(d.square().mean((2, 3)) + LEAST)
+    even = torch.log(d.abs() + 1e-2).mean((2, 3)) - power / 2  # 0 where all magnitudes are equal
+    fine = torch.log(d.diff(dim=3).square().mean((2, 3)) + LEAST) - power
+    return even, fine
 
 
 def estimate_loss(estimate: Estimate, s: Tensor) -> Tensor:

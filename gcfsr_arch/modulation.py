@@ -67,8 +67,8 @@ class FeatureModulation(nn.Module):
             return Sigmas(*(read_table(table, s[:, 0]) for table in tables))
         pixels = s.permute(0, 2, 3, 1)  # (N, size, size, k)
         parts = [self.pair(part, size) for part in torch.split(pixels.flatten(0, 2), PIXELS)]
-        enc, gen = (torch.cat([part[i] for part in parts]).unflatten(0, pixels.shape[:3]) for i in range(2))
-        return Sigmas(enc.permute(0, 3, 1, 2), gen.permute(0, 3, 1, 2))
+        both = Sigmas(torch.cat([part.enc for part in parts]), torch.cat([part.gen for part in parts]))
+        return Sigmas(*(sigma.reshape(*pixels.shape[:3], -1).permute(0, 3, 1, 2) for sigma in both))
 
 
 def read_table(table: Tensor, s: Tensor) -> Tensor:

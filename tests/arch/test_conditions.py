@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from gcfsr_arch import GCFSR, GCFSRError, load_generator, reference, save_generator
 from gcfsr_arch.checkpoint import read_state
 from gcfsr_arch.conditions import CONDITIONS, per_condition
+from gcfsr_arch.estimator import ConditionEstimator, RunningNorm, estimate_loss, from_head_scale
 from gcfsr_arch.growth import grow
 
 K, LEVELS = len(CONDITIONS), 2
@@ -177,3 +178,51 @@ def test_one_condition_keeps_its_forms():
     like = torch.zeros(1)
     for s in (0.5, torch.tensor(0.5), torch.tensor([0.5]), torch.tensor([[0.5]]), torch.full((1, LEVELS), 0.5)):
         assert torch.equal(per_condition(s, ("factor",), LEVELS, like), torch.full((1, LEVELS, 1), 0.5))
+
+
+def test_the_estimators_moments_are_those_of_everything_seen():
+    norm, rng = RunningNorm(3).train(), torch.Generator().manual_seed(0)
+    batches = [torch.randn(4, 3, generator=rng) * torch.tensor([1.0, 2, 3]) + 5 for _ in range(50)]
+    for batch in batches:
+        norm(batch)
+    everything = torch.cat(batches)
+    torch.testing.assert_close(norm.mean, everything.mean(0))
+    expected = (everything - everything.mean(0)) / everything.std(0, correction=0)
+    torch.testing.assert_close(norm.eval()(everything), expected, atol=1e-3, rtol=1e-3)
+    before = norm.mean.clone()
+    norm(everything + 100)
+    norm.train()(torch.full((4, 3), float("nan")))
+    assert torch.equal(norm.mean, before)
+
+
+@torch.no_grad()
+def test_the_estimators_features_do_not_change_with_the_contrast():
+    net = network(estimator=True)
+    skips = [torch.randn(2, c, size, size) for size, c in ((16, 16), (32, 16))]
+    one, three = net.estimator(skips), net.estimator([3 * f for f in skips])
+    torch.testing.assert_close(three.mean, one.mean, atol=0.05, rtol=0.05)
+
+
+def test_an_estimator_learns_to_read_noise():
+    """On features that are images themselves: flat squares with more or less noise."""
+    torch.manual_seed(0)
+    estimator = ConditionEstimator({32: 3}, 4).train()
+    optimizer = torch.optim.Adam(estimator.parameters(), lr=0.02)
+
+    def batch(n):
+        s = torch.rand(n, 4)
+        scene = torch.zeros(n, 3, 32, 32)
+        scene[:, :, 8:20, 8:20] = 2
+        return [scene + s[:, 2, None, None, None] * torch.randn(n, 3, 32, 32)], s
+
+    for _ in range(150):
+        skips, s = batch(16)
+        loss = estimate_loss(estimator(skips), s)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    skips, s = batch(200)
+    found = from_head_scale(estimator.eval()(skips))
+    assert (found.mean[:, 2] - s[:, 2]).abs().mean() < 0.1
+    assert (found.mean[:, 3] - s[:, 3]).abs().mean() > 0.15  # nothing tells it
+    assert found.deviation[:, 2].mean() < 0.5 * found.deviation[:, 3].mean()

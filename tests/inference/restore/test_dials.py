@@ -40,9 +40,14 @@ def by_hand(restorer: Restorer, image: np.ndarray, s: list[float]) -> np.ndarray
     return rgb[..., ::-1]
 
 
+def assert_near(found: np.ndarray, expected: np.ndarray) -> None:
+    """Equal but for the rounding of the last step."""
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
 def test_a_dictionary_sets_every_condition_by_its_name(restorer):
     told = {"jpeg": 0.25, "factor": 0.5, "blur": 0.125, "noise": 1.0}
-    np.testing.assert_array_equal(restorer.restore(FACE, s=told), by_hand(restorer, FACE, [0.5, 0.125, 1.0, 0.25]))
+    assert_near(restorer.restore(FACE, s=told), by_hand(restorer, FACE, [0.5, 0.125, 1.0, 0.25]))
 
 
 def test_auto_is_what_the_estimator_reads(restorer):
@@ -50,10 +55,10 @@ def test_auto_is_what_the_estimator_reads(restorer):
     assert len({round(value, 3) for value in read[1:]}) > 1
     factor = restorer.strength(FACE)["factor"]
     expected = by_hand(restorer, FACE, [factor, *read[1:]])
-    np.testing.assert_array_equal(restorer.restore(FACE), expected)
-    np.testing.assert_array_equal(restorer.restore(FACE, s="auto"), expected)
+    assert_near(restorer.restore(FACE), expected)
+    assert_near(restorer.restore(FACE, s="auto"), expected)
     part = restorer.restore(FACE, s={"factor": 0.5, "noise": "auto", "blur": 0, "jpeg": 1})
-    np.testing.assert_array_equal(part, by_hand(restorer, FACE, [0.5, 0, read[2], 1]))
+    assert_near(part, by_hand(restorer, FACE, [0.5, 0, read[2], 1]))
 
 
 def test_a_batch_reads_each_image_for_itself(restorer):
@@ -66,7 +71,7 @@ def test_a_batch_reads_each_image_for_itself(restorer):
 def test_without_an_estimator_what_is_not_said_is_absent():
     restorer = Restorer(TorchBackend(network()))
     image = restorer.restore(FACE, s={"factor": 0.5, "noise": 0.5})
-    np.testing.assert_array_equal(image, by_hand(restorer, FACE, [0.5, 0, 0.5, 0]))
+    assert_near(image, by_hand(restorer, FACE, [0.5, 0, 0.5, 0]))
     with pytest.raises(GCFSRError, match="estimator: true"):
         restorer.restore(FACE, s={"factor": 0.5, "noise": "auto"})
 
@@ -84,7 +89,7 @@ def test_the_record_says_where_the_dials_were(restorer):
     expected = {"blur": read[1], "noise": 0.7, "jpeg": read[3]}
     assert record.conditions == pytest.approx(expected, abs=1e-6)
     assert record.as_dict()["factor"] == 8
-    np.testing.assert_array_equal(image, restorer.restore(FACE, s={"factor": 8 / 32, **expected}))
+    assert_near(image, restorer.restore(FACE, s={"factor": 8 / 32, **expected}))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +116,7 @@ def test_the_command_takes_a_dial_for_each(tmp_path: Path, restorer, capsys):
     read = restorer.backend.net.estimate(restorer.encode(FACE)).mean[0].tolist()
     expected = restorer.restore(FACE, s={"factor": 8 / 32, "blur": 0.3, "noise": read[2], "jpeg": 0.0})
     (result,) = (tmp_path / "out/restored_faces").glob("*.png")
-    np.testing.assert_array_equal(cv2.imread(str(result)), expected)
+    assert_near(cv2.imread(str(result)), expected)
     (note,) = (tmp_path / "out").rglob("*.json")
     face = json.loads(note.read_text())["faces"][0]
     assert face["conditions"] == pytest.approx({"blur": 0.3, "noise": read[2], "jpeg": 0.0}, abs=1e-4)

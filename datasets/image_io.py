@@ -1,8 +1,8 @@
 """Reads and writes images without losing alpha, 16 bits, colour profile, metadata or EXIF orientation.
 
-Pillow reads the headers and all 8-bit pixels; OpenCV reads 16-bit pixels, which Pillow would reduce, and decodes for
-training, where it is faster. Arrays are BGR, as in OpenCV and BasicSR. Only `FORMATS` are opened, and the size in the
-header is checked against a limit in pixels before an image is decoded.
+Pillow reads the headers and all 8-bit pixels; OpenCV and pillow-heif read deeper ones, which Pillow would reduce, and
+OpenCV decodes for training, where it is faster. Arrays are BGR, as in OpenCV and BasicSR. Only `FORMATS` are opened,
+and the size in the header is checked against a limit in pixels before an image is decoded.
 """
 
 import os
@@ -24,8 +24,8 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from gcfsr_arch.errors import GCFSRError, first_line
 from gcfsr_arch.files import check_size, read_bytes
 from gcfsr_arch.files import write_atomic as write_bytes_atomic
+from gcfsr_datasets import deep, tiff
 from gcfsr_datasets import metadata as meta
-from gcfsr_datasets import tiff
 from gcfsr_datasets.metadata import NO_METADATA, Metadata
 
 # Pillow's names; nothing else is opened
@@ -52,11 +52,7 @@ ADVICE = "raise the limit (--max-pixels) or make the image smaller"
 _ORIENTATION = 0x0112  # EXIF tag
 _ENDS = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND"))  # how JPEG and PNG start and end
 _PNG = b"\x89PNG\r\n\x1a\n"
-_CODESTREAM = b"\xff\x4f\xff\x51"  # how JPEG 2000 starts inside its container
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-warnings.filterwarnings(
-    "ignore", module=r"PIL\."
-)  # on unusual metadata; set once here, because threads share the filters
 _PILLOW = threading.Lock()  # held while Pillow's limit, which is global, is lifted
 
 
@@ -65,11 +61,12 @@ class ImageData:
     """The contents of an image file, upright.
 
     Attributes:
-        bgr: (H, W, 3) uint8 or uint16; gray and palette images are expanded, CMYK is converted to sRGB.
+        bgr: (H, W, 3) uint8, or uint16 (all of its range) where a channel has more than 8 bits; gray and palette images
+            are expanded, CMYK is converted to sRGB.
         alpha: (H, W) of the same dtype, or None.
         icc: the RGB colour profile, or None; pixels are not converted to sRGB, so write it back.
         metadata: EXIF, XMP, IPTC and resolution.
-        notes: what could not be read (further frames, an unusable profile, damaged EXIF).
+        notes: what could not be read (further frames, bits beyond 8, an unusable profile, damaged EXIF).
     """
 
     bgr: np.ndarray
@@ -214,6 +211,30 @@ def list_files(folder: str | os.PathLike, recursive: bool = False) -> list[Path]
     return [path for path in found if path.is_file() and not path.name.startswith(".")]
 
 
+class _Silence:
+    """Hides Pillow's warnings while any thread is inside: threads share the filters, so the last one restores them."""
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.filters = threading.Lock(), 0, warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.inside == 0:
+                self.filters = warnings.catch_warnings()
+                self.filters.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            self.inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if self.inside == 0:
+                self.filters.__exit__(None, None, None)
+
+
+_SILENCE = _Silence()
+
+
 def _most_bytes(max_pixels: int) -> int:
     """An upper bound of the size in bytes of a file with so many pixels."""
     return max_pixels * _MOST_BYTES_PER_PIXEL + _MOST_BYTES_BESIDE
@@ -221,9 +242,10 @@ def _most_bytes(max_pixels: int) -> int:
 
 @contextmanager
 def _decoding(name: str) -> Iterator[None]:
-    """Converts the exceptions of decoders into a GCFSRError that names the file."""
+    """Converts the exceptions of decoders into a GCFSRError that names the file, and hides Pillow's warnings."""
     try:
-        yield
+        with _SILENCE:
+            yield
     except GCFSRError:
         raise
     except UnidentifiedImageError as error:
@@ -282,8 +304,8 @@ def _declared_sizes(data: bytes) -> list[tuple[int, int]]:
             bits = int.from_bytes(body[1:5], "little")
             return [(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))]
         return [(int.from_bytes(body[6:8], "little") & 0x3FFF, int.from_bytes(body[8:10], "little") & 0x3FFF)]
-    if data[4:8] == b"jP  " or data.startswith(_CODESTREAM):
-        start = data.find(_CODESTREAM)
+    if data[4:8] == b"jP  " or data.startswith(deep.CODESTREAM):
+        start = data.find(deep.CODESTREAM)
         right, lower, left, upper = struct.unpack(">4L", data[start + 8 : start + 24]) if start >= 0 else (0,) * 4
         return [(right - left, lower - upper)]
     return []
@@ -305,6 +327,11 @@ def _decode(data: bytes, image: Image.Image | None) -> ImageData:
     metadata, lost = meta.read(data, image)
     orientation = _orientation(data, image)
     pixels = _decode_deep(data)
+    if pixels is None and image is not None and (bits := deep.bits_of(data, image)) > 8:
+        pixels = deep.decode(data, image, bits)
+        notes += () if pixels is not None else (f"its {bits} bits a channel are read as 8",)
+    # Pillow turns a TIFF upright while it decodes it, and pillow-heif does as it opens
+    upright = image is not None and (image.format == "HEIF" or (pixels is None and image.format == "TIFF"))
     if image is None:
         if pixels is None:
             raise UnidentifiedImageError
@@ -314,10 +341,8 @@ def _decode(data: bytes, image: Image.Image | None) -> ImageData:
     if pixels is None and image is not None:
         pixels, remark = _decode_8bit(image, icc)
         notes += remark
-        # Pillow rotates a TIFF upright while decoding it, pillow-heif while opening a file
-        orientation = 1 if image.format in ("TIFF", "HEIF") else orientation
     assert pixels is not None
-    pixels = _upright(pixels, orientation)
+    pixels = pixels if upright else _upright(pixels, orientation)
     converted = image is not None and image.mode == "CMYK"
     if icc is not None and (converted or icc[16:20] != b"RGB "):  # it does not describe the returned pixels
         icc = None

@@ -30,7 +30,7 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Only a process that is killed leaves it, as `.NAME.*.partial`; `remove_stale` removes it.
 
     Raises:
-        GCFSRError: naming the file, where the block or the renaming raises OSError or RuntimeError.
+        GCFSRError: naming the file, where the block or the renaming raises OSError.
     """
     path = Path(path)
     beside = path.with_name(f".{cut_name(path.name, 100)}.{secrets.token_hex(4)}.partial")  # hidden from listings
@@ -45,7 +45,7 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
-        if isinstance(error, OSError | RuntimeError):  # torch reports a failed write as RuntimeError
+        if isinstance(error, OSError):
             raise GCFSRError(f"{path}: cannot be written: {_reason(error, path.parent)}") from error
         raise
 
@@ -74,18 +74,17 @@ def read_bytes(path: str | os.PathLike[str], limit: int | None = None, advice: s
     Raises:
         GCFSRError: naming the file when it is missing, unreadable, empty, a device or pipe, or has over `limit` bytes.
     """
-    try:
-        with open(path, "rb", opener=_open_at_once) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise GCFSRError(f"{path}: not a regular file; name one, or pipe its bytes into - where that is taken")
-            check_size(status.st_size, os.fspath(path), limit, advice)
-            data = file.read()
-    except OSError as error:
-        raise GCFSRError(f"{path}: {error.strerror or error}; check the path") from error
+    with _opened(path, limit, advice) as file:
+        data = file.read()
     if not data:
         raise GCFSRError(f"{path}: the file is empty; remove it or fetch it again")
     return data
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Raises GCFSRError as `read_bytes` where a file is missing, unreadable, or a device or pipe; reads nothing."""
+    with _opened(path, None, ""):
+        pass
 
 
 def check_size(count: int, name: str, limit: int | None, advice: str) -> None:
@@ -112,6 +111,30 @@ def make_folder(folder: Path, key: str) -> None:
         raise GCFSRError(f"{key}: {folder}: no permission to write there; choose another folder")
 
 
+def check_folder(folder: Path, key: str) -> None:
+    """Raises GCFSRError where `make_folder` will; makes nothing."""
+    whole = folder.absolute()
+    nearest = next((path for path in (whole, *whole.parents) if path.exists()), whole)
+    if not nearest.is_dir():
+        raise GCFSRError(f"{key}: {folder}: cannot be made ({nearest.name} is not a folder); choose another folder")
+    if not os.access(nearest, os.W_OK):
+        raise GCFSRError(f"{key}: {folder}: no permission to write there; choose another folder")
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str], limit: int | None, advice: str) -> Iterator[BinaryIO]:
+    """A regular file of at most `limit` bytes, opened to be read. Raises GCFSRError as `read_bytes`."""
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise GCFSRError(f"{path}: not a regular file; name one, or pipe its bytes into - where that is taken")
+            check_size(status.st_size, os.fspath(path), limit, advice)
+            yield file
+    except OSError as error:
+        raise GCFSRError(f"{path}: {error.strerror or error}; check the path") from error
+
+
 def _open_at_once(path: str, flags: int) -> int:
     """Opens without waiting for the other end of a pipe."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
@@ -125,8 +148,8 @@ def _lock(file: BinaryIO) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _reason(error: OSError | RuntimeError, folder: Path) -> str:
-    if isinstance(error, OSError) and error.strerror:
+def _reason(error: OSError, folder: Path) -> str:
+    if error.strerror:
         return error.strerror
     with contextlib.suppress(OSError, AttributeError):  # Windows has no statvfs
         free = os.statvfs(folder)

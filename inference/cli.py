@@ -3,7 +3,8 @@
 import argparse
 import sys
 from importlib import import_module
-from typing import NoReturn
+from types import ModuleType
+from typing import Any
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference import console
@@ -25,32 +26,65 @@ COMMANDS = {
     "plot": "draw loss and metric curves of runs",
     "info": "parameters, MACs and memory of a configuration or checkpoint",
     "weights": "list the weights that are available and where others belong",
+    "completion": "print a script that completes gcfsr's commands and options in a shell",
 }
 
+EXAMPLES = """
+gcfsr restore photo.jpg
+gcfsr demo --open
+gcfsr restore --help
+"""
 TRAINERS = ("train", "test")
+ANSWERS = ("check-options", "info", "weights", "completion")  # whose output is what they are called for
 SEPARATOR = "\ngcfsr: error: "  # between the faults of an option file, all of which one error holds
 
 
 class Parser(argparse.ArgumentParser):
-    """Whose errors print what was typed escaped."""
+    """Which prints by `console`: what was typed is escaped, and a stream that cannot be written is an error."""
 
-    def error(self, message: str) -> NoReturn:
-        super().error(console.printable(message))
+    def _print_message(self, message: str, file: Any = None) -> None:
+        console.say_text(message, error=file is not sys.stdout)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The outer parser: it knows the commands' names and help lines, not their arguments."""
-    listing = "\n".join(f"  {name:14} {line}" for name, line in COMMANDS.items())
+    listing = "\n".join(f"  {name:15} {line}" for name, line in COMMANDS.items())
     parser = Parser(
         prog="gcfsr",
         description="Generative and controllable face super-resolution.",
-        epilog=f"commands:\n{listing}\n\n`gcfsr COMMAND --help` shows a command's options.",
+        epilog=f"commands:\n{listing}\n\n`gcfsr COMMAND --help` shows a command's options.\n\n{listed(EXAMPLES)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="gcfsr [--version] COMMAND ...",
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     parser.add_argument("command", nargs="?", choices=list(COMMANDS), metavar="COMMAND", help="one of those below")
     return parser
+
+
+def command_module(name: str) -> ModuleType:
+    """The module of a command."""
+    return import_module(f"gcfsr_inference.commands.{name.replace('-', '_')}")
+
+
+def add_command(parser: argparse.ArgumentParser, name: str) -> argparse.ArgumentParser:
+    """Gives a parser what `gcfsr NAME` takes; returns it."""
+    module = command_module(name)
+    parser.description, parser.formatter_class = COMMANDS[name], argparse.RawDescriptionHelpFormatter
+    module.add_arguments(parser)
+    parser.epilog = f"{parser.epilog or ''}{listed(module.EXAMPLES)}"
+    if name not in TRAINERS:  # they have a --debug of BasicSR's, and tracebacks are for who wrote the code
+        parser.add_argument("--debug", action="store_true", help="print the traceback of an unexpected error")
+    if name not in (*TRAINERS, *ANSWERS):
+        parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+        parser.add_argument(
+            "--verbose", action="store_true", help="print more: the network and the device that are used"
+        )
+    return parser
+
+
+def listed(examples: str) -> str:
+    """Examples, a command a line, as they stand at the end of a help text."""
+    return "examples:\n" + "".join(f"  {line}\n" for line in examples.strip().splitlines())
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,6 +103,8 @@ def main(argv: list[str] | None = None) -> int:
         if console.leave_quietly():
             return 2
         raise done
+    except GCFSRError as error:  # the help cannot be printed
+        status = _fail(str(error))
     except KeyboardInterrupt:
         console.say("gcfsr: interrupted", error=True)
         return 130
@@ -88,17 +124,13 @@ def _run(argv: list[str]) -> int:
     if args.command is None:
         outer.print_help()
         return 2
-    module = import_module(f"gcfsr_inference.commands.{args.command.replace('-', '_')}")
-    parser = Parser(prog=f"gcfsr {args.command}", description=COMMANDS[args.command])
-    module.add_arguments(parser)
-    if args.command in TRAINERS:  # they have a --debug of BasicSR's, and tracebacks are for who wrote the code
-        unexpected = ()
-    else:
-        parser.add_argument("--debug", action="store_true", help="print the traceback of an unexpected error")
-        unexpected = Exception
-    options = parser.parse_args(argv[1:])
+    parser = add_command(Parser(prog=f"gcfsr {args.command}"), args.command)
+    unexpected = () if args.command in TRAINERS else Exception
+    # inputs may stand on both sides of options; argparse does not take that together with figures' subcommands
+    options = (parser.parse_args if args.command == "figures" else parser.parse_intermixed_args)(argv[1:])
+    console.set_level(getattr(options, "quiet", False), getattr(options, "verbose", False))
     try:
-        return module.run(options) or 0
+        return command_module(args.command).run(options) or 0
     except BrokenPipeError:
         raise
     except GCFSRError as error:

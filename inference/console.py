@@ -1,4 +1,7 @@
-"""What the commands print: a line at a time, which never fails on its letters and never drives the terminal."""
+"""What the commands print: a line at a time, which never fails on its letters and never drives the terminal.
+
+`say` prints an answer or an error. `note` tells what a command does and is silenced by -q; `detail` is for --verbose.
+"""
 
 import io
 import os
@@ -9,6 +12,9 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from gcfsr_arch.errors import GCFSRError
+
+QUIET, NORMAL, VERBOSE = range(3)
+_level = NORMAL
 
 
 class StreamError(GCFSRError):
@@ -28,6 +34,29 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def set_level(quiet: bool = False, verbose: bool = False) -> None:
+    """How much `note` and `detail` print from now on."""
+    global _level
+    _level = QUIET if quiet else VERBOSE if verbose else NORMAL
+
+
+def is_quiet() -> bool:
+    """Whether no progress is to be shown."""
+    return _level == QUIET
+
+
+def note(line: str, error: bool = False, end: str = "\n") -> None:
+    """`say`, unless the command was called with -q."""
+    if _level > QUIET:
+        say(line, error, end)
+
+
+def detail(line: str) -> None:
+    """`say` to standard error where the command was called with --verbose."""
+    if _level == VERBOSE:
+        say(line, error=True)
 
 
 def say(line: str = "", error: bool = False, end: str = "\n") -> None:
@@ -54,10 +83,10 @@ def send(data: bytes) -> None:
         sys.stdout.buffer.flush()
 
 
-def say_text(text: str) -> None:
+def say_text(text: str, error: bool = False) -> None:
     """`say` for each line of a text."""
     for line in text.splitlines():
-        say(line)
+        say(line, error)
 
 
 def printable(text: str) -> str:

@@ -38,7 +38,10 @@ def save_atomic(content: Any, path: Path | str) -> None:
     with suppress(OSError):  # writing into it reports what is wrong
         path.parent.mkdir(parents=True, exist_ok=True)
     with written_beside(path) as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # so torch calls a failed write
+            raise OSError(str(error)) from error
 
 
 def fingerprint(path: Path | str) -> dict[str, int]:

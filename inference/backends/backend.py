@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gcfsr_arch import GCFSR, load_generator
+from gcfsr_arch.devices import choose_device
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.estimator import Estimate
 from gcfsr_arch.precision import has_bf16
@@ -128,7 +129,7 @@ def check_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise GCFSRError(f"--device {name}: cpu, cuda, cuda:N or mps") from None
+        raise GCFSRError(f"--device {name}: auto, cpu, cuda, cuda:N or mps") from None
     available = {
         "cpu": lambda: True,
         "cuda": lambda: torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
@@ -144,7 +145,7 @@ def open_backend(path: Path, device: str = "cpu", dtype: str = "fp32", compiled:
     return TorchBackend(load_generator(path), device, dtype, compiled)
 
 
-def choose_backend(name: str, path: Path, device: str = "cpu", dtype: str = "fp32", compiled: bool = False) -> Backend:
+def choose_backend(name: str, path: Path, device: str = "auto", dtype: str = "fp32", compiled: bool = False) -> Backend:
     """Opens a checkpoint with the backend of that name.
 
     Raises:
@@ -156,4 +157,4 @@ def choose_backend(name: str, path: Path, device: str = "cpu", dtype: str = "fp3
         module = import_module(BACKENDS[name])
     except ModuleNotFoundError as error:
         raise GCFSRError(f"--backend {name}: {error.name} is not installed; pip install 'gcfsr[{name}]'") from error
-    return module.open_backend(path, device, dtype, compiled)
+    return module.open_backend(path, choose_device(device, name), dtype, compiled)

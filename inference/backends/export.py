@@ -8,7 +8,7 @@ import copy
 import json
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gcfsr_arch import GCFSR, Features
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import make_folder
 from gcfsr_arch.generator import noise_maps
 from gcfsr_datasets.image_io import write_bytes_atomic
 
@@ -94,7 +95,14 @@ def trace_whole(net: GCFSR, noise: str = "input", seed: int = 0) -> torch.export
     return _trace(WholeGraph(net, _maps(net, noise, seed)), [_example(net), *_dial(net, noise)])
 
 
-def export_onnx(net: GCFSR, target: Path, parts: str = "two", noise: str = "input", seed: int = 0) -> list[Path]:
+def export_onnx(
+    net: GCFSR,
+    target: Path,
+    parts: str = "two",
+    noise: str = "input",
+    seed: int = 0,
+    on_step: Callable[[str], None] = lambda line: None,
+) -> list[Path]:
     """Writes a network as ONNX; images are (N, 3, S, S) RGB in [-1, 1] at the network's size.
 
     Inputs are `x`, `s` (N, levels) or, of k conditions, (N, levels, k) in [0, 1] (not for a blind network) and, with
@@ -107,6 +115,7 @@ def export_onnx(net: GCFSR, target: Path, parts: str = "two", noise: str = "inpu
         parts: `two` or `one`.
         noise: `input`, or constant in the file: `fixed` (drawn from `seed`) or `zero`.
         seed: of `fixed` noise.
+        on_step: called with a line about each step, of which every one may take a minute.
 
     Returns:
         The files written.
@@ -114,28 +123,42 @@ def export_onnx(net: GCFSR, target: Path, parts: str = "two", noise: str = "inpu
     Raises:
         GCFSRError: an unknown choice, a package is missing, or a file cannot be written.
     """
+    graphs = onnx_graphs(net, parts, noise, seed, on_step)  # all, before one is written
+    make_folder(target.parent, "-o")
     written = []
-    for part, model in onnx_graphs(net, parts, noise, seed).items():
+    for part, model in graphs.items():
         path = target.with_suffix(".onnx" if part == "whole" else f".{part}.onnx")
         write_bytes_atomic(path, model)
         written.append(path)
     return written
 
 
-def onnx_graphs(net: GCFSR, parts: str = "two", noise: str = "input", seed: int = 0) -> dict[str, bytes]:
+def onnx_graphs(
+    net: GCFSR,
+    parts: str = "two",
+    noise: str = "input",
+    seed: int = 0,
+    on_step: Callable[[str], None] = lambda line: None,
+) -> dict[str, bytes]:
     """The files of `export_onnx`: `encoder` and `decoder`, or `whole`. Arguments and errors as there."""
     if parts not in ("one", "two") or noise not in NOISES:
         raise GCFSRError(f"export: parts {parts} and noise {noise}; give one or two, and {', '.join(NOISES)}")
     note = {"config": net.config.to_dict(), "noise": noise, "seed": seed}
     dial, features = dial_names(net, noise), feature_names(net)
     if parts == "one":
-        jobs = {"whole": (trace_whole(net, noise, seed), ["x", *dial], ["image"])}
+        jobs = {"whole": (lambda: trace_whole(net, noise, seed), ["x", *dial], ["image"])}
     else:
         jobs = {
-            "encoder": (trace_encoder(net), ["x"], features),
-            "decoder": (trace_decoder(net, noise, seed), [*features, *dial], ["image"]),
+            "encoder": (lambda: trace_encoder(net), ["x"], features),
+            "decoder": (lambda: trace_decoder(net, noise, seed), [*features, *dial], ["image"]),
         }
-    return {part: _to_onnx(*job, {**note, "part": part}) for part, job in jobs.items()}
+    graphs = {}
+    for part, (trace, inputs, outputs) in jobs.items():
+        on_step(f"tracing the {part} network")
+        program = trace()
+        on_step(f"converting the {part} network to ONNX")
+        graphs[part] = _to_onnx(program, inputs, outputs, {**note, "part": part})
+    return graphs
 
 
 def _to_onnx(program: torch.export.ExportedProgram, inputs: list[str], outputs: list[str], note: dict) -> bytes:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache, partial
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import openvino
@@ -66,6 +67,8 @@ def _joined(encoder: Path, decoder: Path) -> openvino.Model:
 
 
 def _runner(read: Callable[[], openvino.Model], precision: str) -> Run:
+    lock = Lock()  # a request serves one thread at a time
+
     @lru_cache(maxsize=2)
     def request_for(shapes: tuple[tuple[int, ...], ...]) -> openvino.InferRequest:
         model = read()
@@ -75,11 +78,12 @@ def _runner(read: Callable[[], openvino.Model], precision: str) -> Run:
         return core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision}).create_infer_request()
 
     def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        request = request_for(tuple(array.shape for array in inputs))
-        outputs = [np.empty(tuple(port.shape), np.float32) for port in request.model_outputs]
-        for number, output in enumerate(outputs):  # written in place: features are hundreds of megabytes
-            request.set_output_tensor(number, openvino.Tensor(output, shared_memory=True))
-        request.infer(list(inputs), share_inputs=True, share_outputs=True)
-        return outputs
+        with lock:
+            request = request_for(tuple(array.shape for array in inputs))
+            outputs = [np.empty(tuple(port.shape), np.float32) for port in request.model_outputs]
+            for number, output in enumerate(outputs):  # written in place: features are hundreds of megabytes
+                request.set_output_tensor(number, openvino.Tensor(output, shared_memory=True))
+            request.infer(list(inputs), share_inputs=True, share_outputs=True)
+            return outputs
 
     return run

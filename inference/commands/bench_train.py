@@ -3,7 +3,12 @@
 import argparse
 from pathlib import Path
 
-from gcfsr_inference.console import say
+from gcfsr_inference.commands.common import at_least
+from gcfsr_inference.console import note
+
+EXAMPLES = """
+gcfsr bench-train options/ablation/*.yml --train ffhq/ --val celeba/ --out bench/ --iterations 2000
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,17 +30,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains, evaluates, and prints where the report is."""
     from gcfsr_arch.errors import GCFSRError
-    from gcfsr_inference.evaluation.bench_train import Budget, bench_train
-    from gcfsr_inference.evaluation.metric_weights import default_metrics
 
     for option, least in (("iterations", 1), ("seed", 0), ("threads", 1)):
-        if getattr(args, option) < least:
-            raise GCFSRError(f"--{option} {getattr(args, option)}: must be at least {least}")
+        at_least(f"--{option}", getattr(args, option), least)
     for option in ("train", "val"):
         if not Path(getattr(args, option)).is_dir():
             raise GCFSRError(f"--{option} {getattr(args, option)}: no such folder")
+
+    from gcfsr_inference.evaluation.bench_train import Budget, bench_train
+    from gcfsr_inference.evaluation.metric_weights import default_metrics
+
     budget = Budget(args.iterations, args.seed, Path(args.train).resolve(), Path(args.val).resolve(), args.threads)
     metrics = args.metrics.split(",") if args.metrics else default_metrics(args.weights)
     bench_train(args.options, budget, Path(args.out), args.factors, metrics, args.weights, args.groups)
-    say(f"{Path(args.out) / 'bench.md'}")
+    note(f"{Path(args.out) / 'bench.md'}")
     return 0

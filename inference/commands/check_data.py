@@ -3,7 +3,13 @@
 import argparse
 import os
 
-from gcfsr_inference.console import say
+from gcfsr_inference.commands.common import counted
+from gcfsr_inference.console import note, say
+
+EXAMPLES = """
+gcfsr check-data ffhq/ --out-size 1024 --batch 24
+gcfsr check-data ffhq.lmdb
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +33,9 @@ def run(args: argparse.Namespace) -> None:
 
     report = check_folder(args.folder, args.out_size, args.batch, args.resize_gt)
     if not report.faults:
-        say(f"{args.folder}: {report.checked} images, all valid")
+        note(f"{args.folder}: {counted(report.checked, 'image')}, all valid")
         return
     for fault in report.faults:
         say(fault, error=True)
-    number = len(report.faults)
-    raise GCFSRError(f"{args.folder}: {number} fault{'s' if number > 1 else ''} in {report.checked} images")
+    faults, images = counted(len(report.faults), "fault"), counted(report.checked, "image")
+    raise GCFSRError(f"{args.folder}: {faults} in {images}")

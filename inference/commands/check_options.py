@@ -4,6 +4,11 @@ import argparse
 
 from gcfsr_inference.console import say, say_text
 
+EXAMPLES = """
+gcfsr check-options options/train_gcfsr_x64.yml
+gcfsr check-options my.yml --force_yml train:total_iter=1000
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The file, and what BasicSR's command line would change in it."""

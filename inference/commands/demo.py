@@ -2,8 +2,14 @@
 
 import argparse
 
+from gcfsr_inference.commands.common import add_device, at_least
+
 KEPT = 4  # faces whose features are kept in memory, so that turning the dial only decodes
 DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "yunet")
+EXAMPLES = """
+gcfsr demo --open
+gcfsr demo --checkpoint gcfsr-1024.pth --device cuda --port 7861
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,19 +21,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--host", default="127.0.0.1", help="address to listen on [127.0.0.1: this computer only]")
     add("--port", type=int, default=0, help="[0: the first free one from 7860]")
     add("--open", action="store_true", help="open the page in the browser")
-    add("--device", default="cpu", help="cpu, cuda, cuda:N, mps [cpu]")
+    add("--max-pixels", type=int, metavar="N", help="largest photograph [100 million]")
+    add_device(parser)
     add("--dtype", choices=["fp32", "bf16"], default="fp32", help="[fp32]")
     add("--backend", default="torch", help="torch, onnx, openvino [torch]")
 
 
 def run(args: argparse.Namespace) -> None:
+    import gc
+    import time
     import webbrowser
+    from contextlib import suppress
     from importlib.util import find_spec
 
     from gcfsr_arch.errors import GCFSRError
+    from gcfsr_datasets.image_io import MAX_PIXELS
 
     if find_spec("gradio") is None:
         raise GCFSRError("demo: gradio is not installed; pip install 'gcfsr[demo]'")
+    from gcfsr_inference.restore.weights import resolve_checkpoint
+
+    resolve_checkpoint(args.checkpoint, args.weights_dir)  # raises at once where there is none
+
+    from gcfsr_arch.devices import choose_device
     from gcfsr_inference.commands.network import open_restorer
     from gcfsr_inference.page.demo import serving
     from gcfsr_inference.photo.detect import build_detector, find_detector
@@ -38,9 +54,13 @@ def run(args: argparse.Namespace) -> None:
         return open_restorer(name, args.device, args.dtype, args.backend, weights_dir=args.weights_dir, kept=KEPT)
 
     name = args.detector or find_detector(args.weights_dir)
-    detector = build_detector(name, args.weights_dir, args.confidence, args.device)
+    detector = build_detector(name, args.weights_dir, args.confidence, choose_device(args.device))
     networks = list(dict.fromkeys([args.checkpoint or DEFAULT_NAME, *bundled()]))
-    with serving(load, networks, detector, args.host, args.port) as page:
+    max_pixels = at_least("--max-pixels", args.max_pixels, 1) or MAX_PIXELS
+    with serving(load, networks, detector, args.host, args.port, max_pixels) as page:
         if args.open:
             webbrowser.open(str(page.local_url))
-        page.block_thread()
+        with suppress(KeyboardInterrupt):  # Ctrl-C or SIGTERM, by which the page ends
+            while page.is_running:  # Gradio's own loop waits for open connections
+                time.sleep(0.1)
+    gc.freeze()  # the process ends: nothing is gained by searching all that torch and Gradio have made for cycles

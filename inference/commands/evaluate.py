@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gcfsr_inference.console import say, say_text
+from gcfsr_inference.commands.common import add_device, at_least, counted
+from gcfsr_inference.console import is_quiet, note, say_text
 
-EXAMPLES = """
-methods ([LABEL=]SPEC, any number):
+METHODS = """methods ([LABEL=]SPEC, any number):
   bicubic, lanczos                    the usual baselines
   gcfsr                               the bundled checkpoint
   FILE.safetensors, FILE.pth [?s=0.5] a checkpoint of ours or of the authors; the dial follows the factor unless fixed
@@ -16,18 +16,18 @@ methods ([LABEL=]SPEC, any number):
   spandrel:FILE                       any model that spandrel recognises   [?input=up&range=signed&fit=yes]
   python:MODULE:FUNCTION              f(low, factor, size): BGR uint8 in, BGR out
 
-examples:
-  gcfsr evaluate --gt celeba/ --protocol celeba-1024-x64 --method bicubic --method gcfsr-1024.pth \\
-      --method GPEN=folder:results/gpen --out report/
-  gcfsr evaluate --gt faces/ --out-size 128 --factors 2,4,8,16 --method bicubic --method gcfsr --out report/
-  gcfsr evaluate --compare a/report.json b/report.json
+"""
+EXAMPLES = """
+gcfsr evaluate --gt celeba/ --protocol celeba-1024-x64 --method bicubic --method gcfsr-1024.pth \\
+    --method GPEN=folder:results/gpen --out report/
+gcfsr evaluate --gt faces/ --out-size 128 --factors 2,4,8,16 --method bicubic --method gcfsr --out report/
+gcfsr evaluate --compare a/report.json b/report.json
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `gcfsr evaluate`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLES
+    parser.epilog = METHODS
     task = parser.add_argument_group("task")
     task.add_argument("--gt", "--truth", metavar="FOLDER", help="ground truth images")
     task.add_argument("--out", metavar="FOLDER", help="report, inputs and results; a stopped run is resumed")
@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     task.add_argument("--out-size", type=int, metavar="N", help="resize the square ground truth to NxN by bicubic")
     task.add_argument("--include", action="append", default=[], metavar="PATTERN", help="only such names: 'lon_*'")
     task.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    task.add_argument("--max-pixels", type=int, metavar="N", help="largest image, by its header [100 million]")
     task.add_argument("--seed", type=int, default=0, help="of the degradation and the fixed noise (default 0)")
     task.add_argument(
         "--on-bad", choices=("error", "exclude"), default="error",
@@ -63,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report.add_argument("--compare", nargs=2, metavar=("A.json", "B.json"), help="paired tests between two reports")
     report.add_argument("--pair", nargs=2, metavar=("LABEL_A", "LABEL_B"), help="the methods to compare")
     how = parser.add_argument_group("running")
-    how.add_argument("--device", default="cpu", help="cpu, cuda, mps (default cpu)")
+    add_device(how)
     how.add_argument("--batch", type=int, default=4, help="images at once (default 4)")
     how.add_argument("--jobs", type=int, default=1, help="processes that degrade and score (default 1)")
     how.add_argument("--overwrite", action="store_true", help="delete the files of an earlier run in --out")
@@ -72,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluates, or compares two reports."""
     from gcfsr_arch.errors import GCFSRError
+    from gcfsr_datasets.image_io import list_images
     from gcfsr_inference.restore.dial import check_seed
 
     if args.compare:
@@ -79,13 +81,15 @@ def run(args: argparse.Namespace) -> int:
     for option in ("gt", "out"):
         if getattr(args, option) is None:
             raise GCFSRError(f"--{option}: is required (or --compare A.json B.json)")
-    for option, least in (("batch", 1), ("jobs", 1), ("sheets", 0), ("limit", 1), ("out_size", 1)):
-        value = getattr(args, option)
-        if value is not None and value < least:
-            raise GCFSRError(f"--{option.replace('_', '-')} {value}: must be at least {least}")
+    for option, least in (("batch", 1), ("jobs", 1), ("sheets", 0), ("limit", 1), ("out_size", 1), ("max_pixels", 1)):
+        at_least(f"--{option.replace('_', '-')}", getattr(args, option), least)
     check_seed(args.seed)
     if not args.method:
         raise GCFSRError("--method: name at least one, for example --method bicubic")
+    list_images(args.gt)  # raises at once, before torch is loaded
+    if args.protocol is None and args.factors is None:
+        raise GCFSRError("--protocol or --factors: one of them is needed, for example --factors 4,8,16")
+
     from gcfsr_arch.allocator import keep_freed_memory
     from gcfsr_inference.evaluation.evaluate import evaluate
     from gcfsr_inference.evaluation.report.tables import warnings
@@ -99,15 +103,18 @@ def run(args: argparse.Namespace) -> int:
     with _Progress() as advance:
         report = evaluate(settings, args.sheets, advance, args.title)
     names = {entry["name"] for entry in report["excluded"]}
-    say(f"{len(report['images'])} images compared, {len(names)} excluded: {Path(args.out) / 'report.html'}")
+    compared = counted(len(report["images"]), "image")
+    note(f"{compared} compared, {len(names)} excluded: {Path(args.out) / 'report.html'}")
     for line in [*warnings(report), *not_computed(report)]:
-        say(line)
+        note(line)
     if not report["images"]:
         raise GCFSRError(f"{Path(args.out) / 'report.md'}: no image was left to compare; see the reasons there")
     return 0
 
 
 def _settings(args: argparse.Namespace) -> Any:
+    from gcfsr_arch.devices import choose_device
+    from gcfsr_datasets.image_io import MAX_PIXELS
     from gcfsr_inference.evaluation.conditions import CELEBA_TEST, find_protocol
     from gcfsr_inference.evaluation.evaluate import Settings
     from gcfsr_inference.evaluation.inputs import read_blind_ranges
@@ -125,12 +132,13 @@ def _settings(args: argparse.Namespace) -> Any:
         seed=args.seed,
         batch=args.batch,
         jobs=args.jobs,
-        device=args.device,
+        device=choose_device(args.device),
         on_bad=args.on_bad,
         out_size=args.out_size,
         include=tuple(args.include),
         limit=args.limit,
         groups=tuple(args.groups),
+        max_pixels=args.max_pixels or MAX_PIXELS,
         blind=read_blind_ranges(args.blind) if args.blind else CELEBA_TEST,
     )
 
@@ -165,6 +173,8 @@ class _Progress:
             self.bar.stop()
 
     def advance(self, what: str, count: int, total: int) -> None:
+        if is_quiet():
+            return
         self.bar.start()  # only once there is something to show
         if what not in self.tasks:
             self.tasks[what] = self.bar.add_task(what, total=total)

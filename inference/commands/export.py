@@ -2,7 +2,13 @@
 
 import argparse
 
-from gcfsr_inference.console import say
+from gcfsr_inference.console import note
+
+EXAMPLES = """
+gcfsr export -o gcfsr.onnx
+gcfsr export -v net_g_latest.pth -o face.safetensors --half
+gcfsr export -o face.html --ort onnxruntime-web-1.30.0.tgz
+"""
 
 FORMATS = ("onnx", "safetensors", "html")
 SMALL = "gcfsr-nano"
@@ -26,11 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from gcfsr_arch import load_generator, save_generator
     from gcfsr_arch.errors import GCFSRError
-    from gcfsr_arch.files import make_folder
-    from gcfsr_inference.backends.export import export_onnx
-    from gcfsr_inference.page.one_file import ORT, export_html
+    from gcfsr_arch.files import check_folder, make_folder
     from gcfsr_inference.restore.weights import licence_of, resolve_checkpoint
 
     target = Path(args.output)
@@ -42,20 +45,31 @@ def run(args: argparse.Namespace) -> None:
             "--half: belongs to safetensors; runtimes convert ONNX themselves, and HTML holds halves anyway"
         )
     if (kind == "html") != bool(args.ort):
+        from gcfsr_inference.page.one_file import ORT
+
         raise GCFSRError(f"--ort: HTML needs it, and nothing else takes it; `npm pack {ORT}` writes the file")
-    make_folder(target.parent, "-o")
+    check_folder(target.parent, "-o")
     source = resolve_checkpoint(args.checkpoint or (SMALL if kind == "html" else None))
-    net = load_generator(source)
     if kind == "safetensors":
         target = target.with_suffix(".safetensors")
         if target.resolve() == source.resolve():
             raise GCFSRError(f"{target}: the output is the input; choose another name")
+    note(f"reading {source}", error=True)
+
+    from gcfsr_arch import load_generator, save_generator
+    from gcfsr_inference.backends.export import export_onnx
+    from gcfsr_inference.page.one_file import export_html
+
+    net = load_generator(source)
+    if kind == "safetensors":
+        make_folder(target.parent, "-o")
         save_generator(net, target, half=args.half)
         written = [target]
     elif kind == "html":
         page = target.with_suffix(".html")
+        make_folder(target.parent, "-o")
         written = [export_html(net, page, Path(args.ort), licence_of(source) or "", args.seed)]
     else:
-        written = export_onnx(net, target, args.parts, args.noise, args.seed)
+        written = export_onnx(net, target, args.parts, args.noise, args.seed, lambda line: note(line, error=True))
     for path in written:
-        say(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
+        note(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")

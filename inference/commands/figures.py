@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from gcfsr_inference.console import say
+from gcfsr_inference.console import note
 
 KINDS = {
     "table1": "parameters and multiply-adds beside the published ones",
@@ -13,13 +13,25 @@ KINDS = {
     "fig7": "two checkpoints side by side with zoomed crops",
     "card": "control card: metric against dial for each true factor, smoothness, monotony",
 }
+EXAMPLES = """
+gcfsr figures table1 -v gcfsr-1024.pth -o figures/
+gcfsr figures fig2 ours=experiments/a experiments/b --metric fid -o figures/
+gcfsr figures fig5 -i faces/ --limit 4 -o figures/
+gcfsr figures fig6 -v gcfsr-1024.pth -o figures/
+gcfsr figures fig7 -v with=a.pth -v without=b.pth -i faces/ -o figures/
+gcfsr figures card -i faces/ --metric psnr -o figures/
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A subcommand for each figure."""
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="FIGURE", help="one of the figures")
     for kind, line in KINDS.items():
-        sub = kinds.add_parser(kind, help=line, description=line)
+        own = [example for example in EXAMPLES.splitlines() if f"figures {kind} " in example]
+        sub = kinds.add_parser(
+            kind, help=line, description=line, epilog="\n  ".join(["examples:", *own]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
         sub.add_argument("-o", "--out", required=True, metavar="FOLDER", help="where the files go")
         if kind == "fig2":
             sub.add_argument("runs", nargs="+", metavar="[LABEL=]RUN", help="run folder, metrics.jsonl, .log or .csv")
@@ -49,8 +61,13 @@ def run(args: argparse.Namespace) -> int:
     """Makes the figure and prints the files."""
     from pathlib import Path
 
+    from gcfsr_inference.restore.weights import resolve_checkpoint
+
+    named = getattr(args, "checkpoint", None) or []
+    for text in [named] if isinstance(named, str) else named:
+        resolve_checkpoint(text.rpartition("=")[2] if args.kind == "fig7" else text)  # raises before torch is loaded
     for file in FIGURES[args.kind](args, Path(args.out)):
-        say(str(file))
+        note(str(file))
     return 0
 
 

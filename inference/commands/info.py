@@ -6,6 +6,11 @@ from typing import Any
 from gcfsr_inference.console import say, say_text
 
 PAPER = (("GLEAN", 188.29), ("GFPGAN", 90.76), ("GPEN", 71.21), ("GCFSR", 66.69))  # Table 1, parameters in millions
+EXAMPLES = """
+gcfsr info gcfsr-1024.pth
+gcfsr info options/train_gcfsr_x64.yml
+gcfsr info --out-size 1024 --json
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,11 +30,16 @@ def run(args: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from gcfsr_arch.errors import GCFSRError
-    from gcfsr_inference.evaluation.inventory import take_inventory
+    from gcfsr_arch.files import check_file
 
     if (args.source is None) == (args.out_size is None):
         raise GCFSRError("info: name an option file or checkpoint, or give --out-size, and not both")
+    if args.source is not None:
+        check_file(args.source)  # raises before torch is loaded
     config = configuration_of(args)
+
+    from gcfsr_inference.evaluation.inventory import take_inventory
+
     inventory = take_inventory(config)
     if args.json:
         say_text(json.dumps({"config": config, **asdict(inventory), "parameters": inventory.parameters}, indent=1))

@@ -13,8 +13,9 @@ from typing import Any, BinaryIO
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import write_atomic
 from gcfsr_inference.commands import sidecar
+from gcfsr_inference.commands.common import counted
 from gcfsr_inference.commands.restore_files import Source
-from gcfsr_inference.console import say
+from gcfsr_inference.console import note
 from gcfsr_inference.restore.hashes import file_hash
 
 NAME = "manifest.jsonl"
@@ -76,14 +77,14 @@ class Manifest:
         self.faces += restored_faces(entry)
         if self.announce and now - self.said > EVERY:
             self.said = now
-            say(speed(self.images, self.faces, self.total - self.skipped, now - self.started), error=True)
+            note(speed(self.images, self.faces, self.total - self.skipped, now - self.started), error=True)
 
     def close(self) -> None:
         """Closes the file and says how fast the run was."""
         self.file.close()
         if self.announce:
             line = speed(self.images, self.faces, self.images, time.monotonic() - self.started)
-            say(f"{line}; {self.skipped} skipped" if self.skipped else line, error=True)
+            note(f"{line}; {self.skipped} skipped" if self.skipped else line, error=True)
 
 
 def restored_faces(entry: dict[str, Any]) -> int:
@@ -94,18 +95,19 @@ def restored_faces(entry: dict[str, Any]) -> int:
 def speed(images: int, faces: int, total: int, seconds: float) -> str:
     """One line about how fast a run is, and how long it still takes."""
     rate = images / max(seconds, 1e-9)
-    line = f"{images} of {total} images: {rate:.2f} images/s, {faces / max(seconds, 1e-9):.2f} faces/s"
+    line = f"{images} of {counted(total, 'image')}: {rate:.2f} images/s, {faces / max(seconds, 1e-9):.2f} faces/s"
     left = (total - images) / rate if rate > 0 else 0.0
     return f"{line}, {left:.0f} s left" if total > images and rate > 0 else line
 
 
 def settings_hash(args: Namespace, checkpoint_hash: str) -> str:
     """A hash of everything but the input that decides a result: options, and the contents of the files they name."""
-    options = {key: getattr(args, key, None) for key in (*sidecar.KEPT, "report", "draws", "metadata")}
+    options = {key: getattr(args, key, None) for key in (*sidecar.KEPT, "report", "embedding", "draws", "metadata")}
     for key in ("s_map", "landmarks"):
         if (path := options[key]) is not None:
             options[key] = file_hash(path)
     options["checkpoint"] = checkpoint_hash
+    options["device"] = str(options["device"]).partition(":")[0]  # which GPU it is decides nothing
     return hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode()).hexdigest()
 
 

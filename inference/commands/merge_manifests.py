@@ -4,7 +4,12 @@ import argparse
 from pathlib import Path
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.console import say
+from gcfsr_inference.commands.common import counted
+from gcfsr_inference.console import note
+
+EXAMPLES = """
+gcfsr merge-manifests results/
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,5 +25,5 @@ def run(args: argparse.Namespace) -> int:
     if not folder.is_dir():
         raise GCFSRError(f"{folder}: no such folder; name the one that the shares wrote into")
     inputs, failures = merge(folder)
-    say(f"{folder / NAME}: {inputs} input{'s' * (inputs != 1)}, {failures} failed")
+    note(f"{folder / NAME}: {counted(inputs, 'input')}, {failures} failed")
     return 2 if failures else 0

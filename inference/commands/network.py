@@ -1,15 +1,16 @@
 """The network that a command's options name."""
 
 from gcfsr_arch.allocator import keep_freed_memory
+from gcfsr_arch.devices import choose_device
 from gcfsr_inference.backends.backend import precision_note
-from gcfsr_inference.console import say
+from gcfsr_inference.console import detail, note
 from gcfsr_inference.restore.restorer import Restorer
 from gcfsr_inference.restore.weights import resolve_checkpoint
 
 
 def open_restorer(
     checkpoint: str | None,
-    device: str = "cpu",
+    device: str = "auto",
     dtype: str = "fp32",
     backend: str = "torch",
     compiled: bool = False,
@@ -22,7 +23,10 @@ def open_restorer(
         GCFSRError: as of `Restorer.load`, or `weights_dir` does not exist.
     """
     keep_freed_memory()
+    device = choose_device(device, backend)
     restorer = Restorer.load(resolve_checkpoint(checkpoint, weights_dir), device, dtype, backend, compiled, kept)
-    if note := precision_note(backend, device, dtype):
-        say(f"gcfsr: {note}", error=True)
+    if warning := precision_note(backend, device, dtype):
+        note(f"gcfsr: {warning}", error=True)
+    dial = "blind" if restorer.blind else f"factors {restorer.min_factor:g} to {restorer.max_factor:g}"
+    detail(f"{restorer.path}: {restorer.out_size}x{restorer.out_size}, {dial}, by {backend} on {device}")
     return restorer

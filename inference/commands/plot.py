@@ -4,9 +4,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gcfsr_inference.console import say
+from gcfsr_inference.console import note
 
 Curve = tuple[list[int], list[float]]  # iterations, values
+EXAMPLES = """
+gcfsr plot experiments/a experiments/b
+gcfsr plot experiments/a --metric psnr fid --loss l_g_pix --smooth 0.9 -o curves.pdf
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     rows = {label: curves.read(place) for label, place in labels(args.runs).items()}
     panels = chosen_panels(rows, wanted, args.smooth)
     draw(panels, args.output)
-    say(f"{args.output}: {', '.join(panels)} of {', '.join(rows)}")
+    note(f"{args.output}: {', '.join(panels)} of {', '.join(rows)}")
     return 0
 
 

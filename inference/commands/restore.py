@@ -2,16 +2,25 @@
 
 import argparse
 
+from gcfsr_inference.commands.common import add_device, add_input, at_least
+
 BACKGROUNDS = ("none", "bicubic", "lanczos", "realesrgan")
 DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "yunet")
+EXAMPLES = """
+gcfsr restore photo.jpg                          # -> results/restored_imgs/photo.jpg
+gcfsr restore photos/ clip.mp4 -o out/
+gcfsr restore face.png -o restored.png --aligned --factor 8
+gcfsr restore old.jpg -o out/ --factor 4 --blend 0.7 --report
+gcfsr restore @list.txt -o out/ --skip-existing --jobs 4
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options; GFPGAN's and CodeFormer's names where they have one."""
     add, group = parser.add_argument, parser.add_argument_group
-    add("-i", "--input", nargs="+", metavar="IN",
-        help="images, folders, videos, patterns, @list.txt with one input a line, or - for standard input")  # fmt: skip
-    add("-o", "--output", default="results", help="folder, an image's file name (one input), or - [results]")
+    add_input(parser, "images, folders, videos, patterns, @list.txt with one input a line, or - for standard input")
+    add("-o", "--output", default="results", metavar="OUT",
+        help="folder, a file's name (for one input), or - for standard output [the folder results, here]")  # fmt: skip
     add("-v", "--version", "--checkpoint", dest="checkpoint", metavar="CHECKPOINT",
         help="checkpoint: a file, a bundled name, or a name in the weights folder [gcfsr-256]")  # fmt: skip
     add("--aligned", action="store_true", help="inputs are aligned faces, not photographs")
@@ -21,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--metadata", choices=["keep", "no-gps", "none"], default="keep",
         help="of whole images: EXIF, XMP, IPTC and resolution; no-gps drops where it was taken [keep]")  # fmt: skip
     add("--max-pixels", type=int, metavar="N", help="largest input [100 million; with --aligned 4096x4096]")
-    add("--device", default="cpu", help="cpu, cuda, cuda:N, mps [cpu]")
+    add_device(parser)
     add("--batch", type=int, default=1, help="faces restored at a time [1]")
     add("--from-sidecar", metavar="JSON", help="run again as a sidecar says; gives the same bytes")
     _add_dial(group("the dial"))
@@ -44,6 +53,7 @@ def _add_dial(group: argparse._ArgumentGroup) -> None:
     add("--s-levels", metavar="A,B,...", help="strength by level, from 16 pixels up")
     for name, what in (("--deblur", "blur"), ("--denoise", "noise"), ("--dejpeg", "compression")):
         add(name, metavar="X", help=f"how much {what} is removed, in [0, 1], or auto: as much as the face has [auto]")
+    add("--blend", type=float, default=1.0, metavar="B", help="between the input (0) and the result (1) [1]")
     add("--noise", choices=["fixed", "random", "zero"], default="fixed", help="[fixed]; random differs by image")
     add("--seed", type=int, default=0, help="of the noise [0]; the same command gives the same bytes")
 
@@ -51,6 +61,9 @@ def _add_dial(group: argparse._ArgumentGroup) -> None:
 def _add_outputs(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--report", action="store_true", help="compare each result, shrunk by its factor, with its input; report.json")
+    add("--embedding", metavar="FILE",
+        help="with --report: identity cosine between input and result, by FILE.onnx[?norm=half] of 112x112 RGB, or by "
+        "arcface, mobilefacenet or dlib as in gcfsr evaluate")  # fmt: skip
     add("--lock", action="store_true", help="project each result back so that it agrees with its input to 0.5/255")
     add("--draws", type=int, default=0, metavar="N", help="mean and heat map of the spread over N noise draws")
     add("--sidecar", action="store_true", help="write a JSON beside each result from which it can be made again")
@@ -92,7 +105,8 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int:
     """Checks the options that exclude each other, then restores."""
     from gcfsr_arch.errors import GCFSRError
-    from gcfsr_inference.restore.dial import DIALS, check_seed, parse_dial, parse_factor
+    from gcfsr_inference.commands.restore_plan import plan
+    from gcfsr_inference.restore.dial import DIALS, check_blend, check_seed, parse_dial, parse_factor
 
     args.factor = parse_factor(str(args.factor))
     dials = {"--s": args.s, "-w": args.w, "--s-map": args.s_map, "--s-levels": args.s_levels}
@@ -104,16 +118,17 @@ def run(args: argparse.Namespace) -> int:
     for name in DIALS:
         setattr(args, name, parse_dial(f"--{name}", getattr(args, name)))
     check_seed(args.seed)
-    for name, value, least in (("--batch", args.batch, 1), ("--draws", args.draws, 0),
-                               ("--max-pixels", args.max_pixels, 1)):  # fmt: skip
-        if value is not None and value < least:
-            raise GCFSRError(f"{name} {value}: at least {least}")
-
+    check_blend(args.blend)
+    if args.embedding and not args.report:
+        raise GCFSRError("--embedding: its cosine is part of the report; add --report")
+    for name, least in (("batch", 1), ("draws", 0), ("max_pixels", 1), ("jobs", 1)):
+        at_least(f"--{name.replace('_', '-')}", getattr(args, name), least)
+    todo = plan(args)
     if args.jobs > 1:
         from gcfsr_inference.commands.restore_jobs import restore_jobs
 
-        return restore_jobs(args)
+        return restore_jobs(args, todo.sources)
 
     from gcfsr_inference.commands.restore_run import restore
 
-    return restore(args)
+    return restore(todo)

@@ -73,8 +73,11 @@ def write_aligned(run: RestoreRun, loaded: Loaded, face: FaceResult) -> Restored
     alpha = None if picture.alpha is None else alpha_at(picture.alpha, size)
     result = run.outputs.result(source, picture, number=0)
     digest = run.outputs.write(result, replace(picture, bgr=face.image, alpha=alpha))
-    write_beside(run, source, 0, network_view(picture.bgr, size), face, result)
-    return Restored(source, loaded.digest, result, digest, [face.record.as_dict()], aligned=True)
+    given = network_view(picture.bgr, size)
+    write_beside(run, source, 0, given, face, result)
+    entry = {**face.record.as_dict(), **run.identity(given, face.image)}
+    run.say(describe(source.name, 0, face.record, run.origin, entry) + (f" -> {result}" if result else ""))
+    return Restored(source, loaded.digest, result, digest, [entry], aligned=True)
 
 
 def write_beside(
@@ -86,7 +89,7 @@ def write_beside(
     result: Path | None,
     mark: str = "",
 ) -> None:
-    """Writes a face's crop, comparison and noise draws, and prints what was done to it.
+    """Writes a face's crop, comparison and noise draws.
 
     `mark` tells the faces of one result apart where there are no sub-folders.
     """
@@ -100,4 +103,3 @@ def write_beside(
         beside = outputs.beside(source, result, f"{mark}{part}.png")
         path = outputs.path("spread", source, number, part=part) if folders else beside
         outputs.write(path, ImageData(image))
-    run.say(describe(source.name, number, face.record, run.origin))

@@ -9,10 +9,11 @@ from typing import Any
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.commands import sidecar
+from gcfsr_inference.commands.common import counted
 from gcfsr_inference.commands.restore_context import Restored, RestoreRun, photo_options
 from gcfsr_inference.commands.restore_files import Source
 from gcfsr_inference.commands.restore_whole import detector_for
-from gcfsr_inference.console import say
+from gcfsr_inference.console import note
 from gcfsr_inference.photo.clip import WRITTEN
 from gcfsr_inference.photo.photograph import Face
 from gcfsr_inference.photo.video import restore_video
@@ -54,7 +55,7 @@ class FollowedFace:
 def restore_clip(run: RestoreRun, source: Source, path: Path) -> Restored:
     """Restores a video frame by frame; its suffix is kept where it can be written, otherwise it becomes .mp4."""
     args, outputs = run.args, run.outputs
-    for key in ("draws", "s_map"):
+    for key in ("draws", "s_map", "embedding"):
         if getattr(args, key):
             raise GCFSRError(f"--{key.replace('_', '-')}: is not for videos; leave it out")
     if outputs.to_stdout:
@@ -74,13 +75,14 @@ def restore_clip(run: RestoreRun, source: Source, path: Path) -> Restored:
             if face.record is not None:
                 followed.setdefault(face.number, FollowedFace(number)).add(number, face.record)
         if sys.stderr.isatty():
-            say(f"{source.name}: frame {number} of {total or '?'}", error=True, end="\r")
+            note(f"{source.name}: frame {number} of {total or '?'}", error=True, end="\r")
 
     found = restore_video(path, target, run.runner, detector, photo_options(args), on_frame=on_frame)
-    for note in found.notes:
-        run.say(f"{source.name}: {note}")
-    count = f"{found.frames} frame{'s' * (found.frames != 1)}, {found.faces} face{'s' * (found.faces != 1)}"
-    run.say(f"{source.name}: {count} followed, restored in {found.frames_with_faces} frames -> {target}")
+    for remark in found.notes:
+        run.say(f"{source.name}: {remark}")
+    frames, faces = counted(found.frames, "frame"), counted(found.faces, "face")
+    restored = f", restored in {counted(found.frames_with_faces, 'frame')}" if found.frames_with_faces else ""
+    run.say(f"{source.name}: {frames}, {faces} followed{restored} -> {target}")
     entries = [followed[number].as_dict(number) for number in sorted(followed)]
     for entry in entries:
         run.say(describe(source.name, entry, run.origin))

@@ -7,18 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from gcfsr_arch.devices import choose_device
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.files import make_folder
-from gcfsr_datasets.image_io import MAX_FACE_PIXELS, MAX_PIXELS, ImageData, read_image
+from gcfsr_datasets.image_io import ImageData, read_image
 from gcfsr_datasets.metadata import NO_METADATA, Metadata
 from gcfsr_inference.commands import sidecar
 from gcfsr_inference.commands.network import open_restorer
-from gcfsr_inference.commands.restore_files import Outputs, Source, gather
-from gcfsr_inference.console import say
+from gcfsr_inference.commands.restore_files import Outputs, Source
+from gcfsr_inference.commands.restore_plan import Plan, most_pixels
+from gcfsr_inference.console import note
+from gcfsr_inference.evaluation.metric_weights import availability
 from gcfsr_inference.photo.background import TILE
 from gcfsr_inference.photo.detect import LandmarkFile, build_detector, find_detector
 from gcfsr_inference.photo.detection import Detector
 from gcfsr_inference.photo.photograph import PhotoOptions
+from gcfsr_inference.restore.arrays import to_depth, unit_bgr
 from gcfsr_inference.restore.dial import (
     DIALS,
     check_strength,
@@ -29,6 +32,10 @@ from gcfsr_inference.restore.dial import (
 )
 from gcfsr_inference.restore.restorer import Restorer, Setting
 from gcfsr_inference.restore.runner import FaceRunner, Settings
+from gcfsr_measure.catalogue import entry_of
+from gcfsr_measure.measures import Case, Measure
+
+IDENTITY = ("arcface", "mobilefacenet", "dlib")  # metrics of `gcfsr evaluate` that are cosines of embeddings
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class RestoreRun:
         runner: restores faces.
         detector: finds faces; None where inputs are aligned or the sidecar lists their faces.
         mask: `--s-map`, (H, W[, C]) uint8 or uint16, or None.
+        embedding: `--embedding`, or None.
     """
 
     args: Namespace
@@ -52,6 +60,7 @@ class RestoreRun:
     runner: FaceRunner
     detector: Detector | None
     mask: np.ndarray | None
+    embedding: Measure | None
 
     @property
     def origin(self) -> str:
@@ -60,7 +69,15 @@ class RestoreRun:
 
     def say(self, line: str) -> None:
         """Prints a line to standard output, or to standard error where the image goes to the former."""
-        say(line, error=self.outputs.to_stdout)
+        note(line, error=self.outputs.to_stdout)
+
+    def identity(self, given: np.ndarray, result: np.ndarray) -> dict[str, float]:
+        """The entry of a face in the report: cosine of the embeddings of input and result, (S, S, 3) BGR, aligned."""
+        if self.embedding is None:
+            return {}
+        before, after = (to_depth(unit_bgr(image), np.uint8) for image in (given, result))
+        (cosine,) = self.embedding([Case(after, before, before)])
+        return {} if cosine is None else {"identity": round(float(cosine), 4)}
 
     def strengths(self, image: np.ndarray) -> np.ndarray | None:
         """`--s-map` over a whole image, (H, W) float32; None without one. Raises GCFSRError for another size."""
@@ -88,24 +105,15 @@ class Restored:
     aligned: bool = False
 
 
-def open_run(args: Namespace) -> RestoreRun:
-    """Opens what the options name.
+def open_run(plan: Plan) -> RestoreRun:
+    """Opens what a plan names.
 
     Raises:
         GCFSRError: an option is invalid.
     """
-    past = sidecar.read(args.from_sidecar) if args.from_sidecar else None
-    if past:
-        args = sidecar.adopt(args, past)
-    if not args.input:
-        raise GCFSRError("-i: name an image, a folder or - for standard input")
-    sources, skipped = gather(args.input, args.recursive, args.output)
-    for line in skipped:
-        say(line, error=True)
-    outputs = Outputs(args.output, args.suffix, args.ext, sources)
-    restorer = open_restorer(
-        args.checkpoint, args.device, args.dtype, args.backend, args.compile, weights_dir=args.weights_dir
-    )
+    past, sources, outputs = plan.past, plan.sources, plan.outputs
+    args = Namespace(**{**vars(plan.args), "device": choose_device(plan.args.device, plan.args.backend)})
+    restorer = open_restorer(plan.checkpoint, args.device, args.dtype, args.backend, args.compile)
     if past:
         sidecar.verify(str(restorer.path), "the checkpoint", past["checkpoint_sha256"], restorer.checkpoint_hash)
     photo_options(args)  # raises where one is out of range
@@ -116,9 +124,22 @@ def open_run(args: Namespace) -> RestoreRun:
     detector = None if known else open_detector(args)
     mask = read_image(args.s_map).bgr if args.s_map else None
     runner = FaceRunner(restorer, settings_of(args, restorer, mask))
-    if not outputs.to_stdout:
-        make_folder(outputs.single.parent if outputs.single else outputs.root, "-o")
-    return RestoreRun(args, past, sources, outputs, runner, detector, mask)
+    return RestoreRun(args, past, sources, outputs, runner, detector, mask, open_embedding(args))
+
+
+def open_embedding(args: Namespace) -> Measure | None:
+    """The measure of identity that `--embedding` names.
+
+    Raises:
+        GCFSRError: no such file or metric, one that is no cosine of embeddings, or its weights are missing.
+    """
+    if not args.embedding:
+        return None
+    entry = entry_of(args.embedding if args.embedding in IDENTITY else f"cosine:{args.embedding}")
+    path, status = availability(entry, args.weights_dir)
+    if status != "ok":
+        raise GCFSRError(f"--embedding {args.embedding}: {status}")
+    return entry.make(path, args.device)
 
 
 def settings_of(args: Namespace, restorer: Restorer, mask: np.ndarray | None) -> Settings:
@@ -130,7 +151,8 @@ def settings_of(args: Namespace, restorer: Restorer, mask: np.ndarray | None) ->
     for option, name in DIALS.items():
         if name in dials and name not in restorer.conditions[1:]:
             raise GCFSRError(f"--{option}: this checkpoint has no dial for it; it has {', '.join(restorer.conditions)}")
-    return Settings(args.factor, strength, dials, args.noise, args.seed, args.report, args.lock, args.draws)
+    blend = args.blend if args.aligned else 1.0
+    return Settings(args.factor, strength, dials, args.noise, args.seed, args.report, args.lock, args.draws, blend)
 
 
 def strength_of(args: Namespace, restorer: Restorer, mask: np.ndarray | None) -> Setting | None:
@@ -172,6 +194,7 @@ def photo_options(args: Namespace) -> PhotoOptions:
         match_color=args.match_color,
         only_gains=not args.always,
         grain=args.grain,
+        blend=args.blend,
         upscale=args.upscale,
         background=args.bg_upsampler,
         weights=args.weights_dir,
@@ -188,11 +211,11 @@ def load(run: RestoreRun, source: Source) -> Loaded:
             it.
     """
     args = run.args
-    picture, digest = source.read(args.max_pixels or (MAX_FACE_PIXELS if args.aligned else MAX_PIXELS))
+    picture, digest = source.read(most_pixels(args))
     if run.past:
         sidecar.verify(source.name, "the input", run.past["input"]["sha256"], digest)
-    for note in picture.notes:
-        run.say(f"{source.name}: {note}")
+    for remark in picture.notes:
+        run.say(f"{source.name}: {remark}")
     run.outputs.check_form(run.outputs.result(source, picture), picture)
     return Loaded(source, replace(picture, metadata=kept_metadata(picture.metadata, args.metadata)), digest)
 

@@ -6,6 +6,7 @@ import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from glob import glob
 from itertools import count
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.files import cut_name, make_folder, remove_stale
+from gcfsr_arch.files import check_file, check_folder, cut_name, make_folder, remove_stale
 from gcfsr_datasets.image_io import (
     DEEP,
     IMAGE_SUFFIXES,
@@ -29,9 +30,11 @@ from gcfsr_datasets.image_io import (
     read_bytes,
     read_file,
     read_stream,
+    size_of,
     write_bytes_atomic,
 )
 from gcfsr_inference import console
+from gcfsr_inference.commands.common import counted
 
 FOLDERS = ("cropped_faces", "restored_faces", "cmp", "restored_imgs", "spread")
 VIDEO_SUFFIXES = frozenset(
@@ -59,6 +62,15 @@ class Source:
     def is_video(self) -> bool:
         """Whether the suffix is a video's."""
         return self.path is not None and self.path.suffix.lower() in VIDEO_SUFFIXES
+
+    def check(self, max_pixels: int = MAX_PIXELS) -> None:
+        """Raises GCFSRError where `read` will: for an image by its header. Standard input is not touched."""
+        if self.path is None:
+            return
+        if self.is_video:
+            check_file(self.path)
+        else:
+            size_of(read_file(self.path, max_pixels), self.name, max_pixels)
 
     def read(self, max_pixels: int = MAX_PIXELS) -> tuple[ImageData, str]:
         """The decoded image and the SHA-256 of its bytes."""
@@ -144,8 +156,8 @@ def _files_of(folder: Path, recursive: bool, out: str) -> tuple[list[Path], str]
     kinds = Counter(file.suffix.lower() or "no suffix" for file in inputs if file not in set(taken))
     parts = [f"{count} {kind}" for kind, count in kinds.most_common()]
     parts += [f"{len(files) - len(inputs)} in the output folder"] if len(files) > len(inputs) else []
-    count = len(files) - len(taken)
-    return taken, f"{folder}: {count} file{'s' if count > 1 else ''} skipped: {', '.join(parts)}" if parts else ""
+    files_left = counted(len(files) - len(taken), "file")
+    return taken, f"{folder}: {files_left} skipped: {', '.join(parts)}" if parts else ""
 
 
 def _distinct(stem: Path, taken: set[str]) -> Path:
@@ -195,6 +207,9 @@ class Outputs:
         if (self.single or self.to_stdout) and len(sources) > 1 and not joint:
             raise GCFSRError(f"-o {out}: one file for {len(sources)} inputs; name a folder")
         self.cleaned: set[Path] = set()
+        self.made: set[Path] = set()
+        if not self.to_stdout:
+            check_folder(self.single.parent if self.single else self.root, "-o")
         self.inputs = {source.path.resolve(): source.name for source in sources if source.path is not None}
 
     def path(self, folder: str, source: Source, number: int | None = None, ext: str = ".png", part: str = "") -> Path:
@@ -256,6 +271,13 @@ class Outputs:
     def prepare(self, folder: Path) -> None:
         """Makes a folder to write into; the first time removes what a killed run left half written in it."""
         if folder not in self.cleaned:
+            self.made |= {path for path in (folder, *folder.parents) if not path.exists()}
             make_folder(folder, "-o")
             remove_stale(folder)
             self.cleaned.add(folder)
+
+    def close(self) -> None:
+        """Removes the folders that were made for results and got none."""
+        for folder in sorted(self.made, key=lambda path: -len(path.parts)):
+            with suppress(OSError):  # it holds something
+                folder.rmdir()

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from argparse import Namespace
+from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -13,17 +14,18 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import make_folder
 from gcfsr_inference import console
 from gcfsr_inference.commands import manifest
-from gcfsr_inference.commands.restore_files import gather
+from gcfsr_inference.commands.restore_files import Source
+from gcfsr_inference.commands.restore_plan import plan
 
 
-def restore_jobs(args: Namespace) -> int:
+def restore_jobs(args: Namespace, sources: Sequence[Source]) -> int:
     """Restores in `args.jobs` processes, each with its share of the list, of the CPUs' threads, and of the GPUs.
 
     Raises:
         GCFSRError: what one of them raised, or one of them died.
     """
     first, count = manifest.share(args) or (1, 1)
-    total = len(manifest.share_of(gather(args.input or [], args.recursive, args.output)[0], (first, count)))
+    total = len(manifest.share_of(sources, (first, count)))
     folder = Path(args.output)
     make_folder(folder, "-o")
     threads = max(1, len(os.sched_getaffinity(0)) // args.jobs) if hasattr(os, "sched_getaffinity") else 1
@@ -40,7 +42,7 @@ def restore_jobs(args: Namespace) -> int:
             lines = manifest.read_all(folder)[before:]
             faces = sum(map(manifest.restored_faces, lines))
             if lines:
-                console.say(manifest.speed(len(lines), faces, total, time.monotonic() - started), error=True)
+                console.note(manifest.speed(len(lines), faces, total, time.monotonic() - started), error=True)
             failed = next((task for task in done if task.exception()), None)
             if failed is not None:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -58,12 +60,15 @@ def _restore_share(args: Namespace, threads: int, job: int) -> int:
 
     from gcfsr_inference.commands.restore_run import restore
 
+    console.set_level(quiet=True)  # the process that started it has told of skipped files, and tells of the progress
+    todo = plan(args)
+    console.set_level(args.quiet, args.verbose)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
     console.prepare()
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    if args.device == "cuda" and torch.cuda.is_available():
+    if args.device in ("auto", "cuda") and args.backend == "torch" and torch.cuda.is_available():
         args.device = f"cuda:{job % torch.cuda.device_count()}"
-    return restore(args)
+    return restore(todo)

@@ -1,17 +1,18 @@
 """What `gcfsr restore` tells while it works."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from gcfsr_inference.console import is_quiet
 from gcfsr_inference.restore.runner import FaceRecord
 
 
-def describe(name: str, number: int, record: FaceRecord, origin: str) -> str:
-    """One line about a face: the dial, and what was measured."""
+def describe(name: str, number: int, record: FaceRecord, origin: str, entry: Mapping[str, Any]) -> str:
+    """One line about a face: the dial, and what was measured; `entry` is the face's in the report."""
     parts = [_dial(record, origin)]
     if record.cost:
         cost = record.cost
@@ -26,6 +27,8 @@ def describe(name: str, number: int, record: FaceRecord, origin: str) -> str:
             f"consistency at {found.size} px: {found.psnr:.1f} dB, mean {found.mean:.2f}/255, "
             f"largest {found.largest:.1f}/255"
         )
+    if "identity" in entry:
+        parts.append(f"identity cosine {entry['identity']:.3f}")
     if record.largest_spread is not None:
         parts.append(f"spread up to {record.largest_spread:.1f}/255")
     return f"{name} face {number}: {'; '.join(parts)}"
@@ -48,7 +51,7 @@ def _dial(record: FaceRecord, origin: str) -> str:
 @contextmanager
 def progress(total: int) -> Iterator[Any]:
     """A bar on standard error for several inputs at a terminal; yields the function that advances it."""
-    if total < 2 or not sys.stderr.isatty():
+    if total < 2 or is_quiet() or not sys.stderr.isatty():
         yield lambda count: None
         return
     from rich.console import Console

@@ -1,6 +1,5 @@
 """The work of `gcfsr restore`: every input in turn; one that fails does not stop the others."""
 
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
@@ -12,18 +11,19 @@ from gcfsr_inference.commands.restore_aligned import load_aligned, restore_toget
 from gcfsr_inference.commands.restore_context import Restored, RestoreRun, load, open_run
 from gcfsr_inference.commands.restore_files import Source
 from gcfsr_inference.commands.restore_messages import progress
+from gcfsr_inference.commands.restore_plan import Plan
 from gcfsr_inference.commands.restore_report import Report
 from gcfsr_inference.commands.restore_whole import restore_whole
 
 
-def restore(args: Namespace) -> int:
+def restore(plan: Plan) -> int:
     """Restores every input; returns 0, or 2 where one failed.
 
     Raises:
         GCFSRError: an option is invalid, or the only input failed.
     """
-    part = share(args)
-    run = open_run(args)
+    part = share(plan.args)
+    run = open_run(plan)
     sources = share_of(run.sources, part)
     manifest = open_manifest(run, part, len(sources))
     report = Report(report_writer(run, part), run.args.debug, manifest and manifest.add)
@@ -38,6 +38,7 @@ def restore(args: Namespace) -> int:
         report.store()
         if manifest:
             manifest.close()
+        run.outputs.close()
     return report.close(len(run.sources))
 
 
@@ -52,6 +53,7 @@ def open_manifest(run: RestoreRun, part: tuple[int, int] | None, total: int) -> 
         return None
     if outputs.single or outputs.to_stdout:
         raise GCFSRError(f"-o {args.output}: --skip-existing, --jobs and --shard want a folder")
+    outputs.prepare(outputs.root)
     settings = settings_hash(args, run.runner.restorer.checkpoint_hash)
     return Manifest(outputs.root, part, settings, args.skip_existing, total, announce=args.jobs == 1)
 

@@ -7,9 +7,11 @@ import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import ImageData
+from gcfsr_inference.commands.common import counted
 from gcfsr_inference.commands.restore_aligned import write_beside
 from gcfsr_inference.commands.restore_context import Loaded, Restored, RestoreRun, photo_options
 from gcfsr_inference.commands.restore_files import Source
+from gcfsr_inference.commands.restore_messages import describe
 from gcfsr_inference.photo.detect import LandmarkFile
 from gcfsr_inference.photo.detection import Detection, Detector
 from gcfsr_inference.photo.photograph import Face, enlarge_background, find_faces, restore_into
@@ -49,7 +51,8 @@ def restore_whole(run: RestoreRun, loaded: Loaded) -> Restored:
     faces = find_faces(picture.bgr, detector_for(run, source), options)
     if run.past:
         if len(faces) != len(run.past["faces"]):
-            raise GCFSRError(f"the sidecar lists {len(run.past['faces'])} faces, and its options choose {len(faces)}")
+            listed = counted(len(run.past["faces"]), "face")
+            raise GCFSRError(f"the sidecar lists {listed}, and its options choose {len(faces)}")
         for face, known in zip(faces, run.past["faces"], strict=True):
             face.factor = known.get("factor")
             if known.get("status", "restored") not in (None, "restored"):
@@ -68,7 +71,11 @@ def restore_whole(run: RestoreRun, loaded: Loaded) -> Restored:
     digest = run.outputs.write(result, replace(picture, bgr=canvas, alpha=alpha))
     left = [face.status for face in faces if face.number not in entries and face.status.startswith("left")]
     if left:
-        run.say(f"{source.name}: {len(left)} further faces {left[0].replace('it was', 'they were', 1)}")
+        reason = left[0] if len(left) == 1 else left[0].replace("it was", "they were", 1)
+        run.say(f"{source.name}: {counted(len(left), 'further face')} {reason}")
+    if result is not None:
+        restored = sum(face.status == "restored" for face in faces)
+        run.say(f"{source.name}: {counted(restored, 'face')} restored -> {result}")
     return Restored(source, loaded.digest, result, digest, [entries.get(face.number) or _entry(face) for face in faces])
 
 
@@ -82,7 +89,9 @@ def write_face(run: RestoreRun, source: Source, face: Face) -> dict[str, Any]:
         run.outputs.write(run.outputs.result(source, plain, face.number), plain)
     result = FaceResult(face.restored, face.record, face.draws)
     write_beside(run, source, face.number, face.crop, result, run.outputs.single, f"_{face.number:02d}")
-    return {**_entry(face), **face.record.as_dict()}
+    entry = {**_entry(face), **face.record.as_dict(), **run.identity(face.crop, face.restored)}
+    run.say(describe(source.name, face.number, face.record, run.origin, entry))
+    return entry
 
 
 def _entry(face: Face) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class Options(Part):
     match_color: bool | None = None
     always: bool | None = None
     grain: Number | None = None
+    blend: Number | None = None
     ext: str | None = None
     metadata: Literal["keep", "no-gps", "none"] | None = None
     batch: Annotated[int, Field(ge=1, le=4096)] | None = None

@@ -2,16 +2,27 @@
 
 import argparse
 
-from gcfsr_inference.console import say
+from gcfsr_inference.commands.common import add_device, add_input, at_least, counted
+from gcfsr_inference.console import note
 
 KINDS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".html")
+EXAMPLES = """
+gcfsr sweep face.png -o sweep.html
+gcfsr sweep faces/ -o sheet.png --factors 4:64:9
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Inputs, factors, output; the suffix of the output decides what is made."""
     add = parser.add_argument
-    add("-i", "--input", nargs="+", required=True, metavar="IN", help="aligned faces or folders of them")
-    add("-o", "--output", required=True, help=".png or .jpg sheet, .gif or .webp animation, .html page with a slider")
+    add_input(parser, "aligned faces or folders of them")
+    add(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help=".png or .jpg sheet, .gif or .webp animation, .html page with a slider",
+    )
     add(
         "--factors",
         help="separated by commas, or FIRST:LAST:COUNT, equal in octaves [the checkpoint's range, doubling]",
@@ -19,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-v", "--version", "--checkpoint", dest="checkpoint", metavar="CHECKPOINT", help="as for restore [gcfsr-256]")
     add("--noise", choices=["fixed", "random", "zero"], default="fixed", help="[fixed]")
     add("--seed", type=int, default=0, help="of the noise [0]")
-    add("--device", default="cpu", help="cpu, cuda, cuda:N, mps [cpu]")
+    add("--max-pixels", type=int, metavar="N", help="largest input [4096x4096]")
+    add_device(parser)
     add("--backend", default="torch", help="torch, onnx, openvino [torch]")
 
 
@@ -28,12 +40,14 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from gcfsr_arch.errors import GCFSRError
-    from gcfsr_inference.commands.network import open_restorer
+    from gcfsr_datasets.image_io import MAX_FACE_PIXELS
     from gcfsr_inference.commands.restore_files import Outputs, gather
-    from gcfsr_inference.figures.sweep import animation, page, sheet, sweep
-    from gcfsr_inference.restore.arrays import check_face
+    from gcfsr_inference.commands.restore_plan import check_inputs
     from gcfsr_inference.restore.dial import check_seed
+    from gcfsr_inference.restore.weights import resolve_checkpoint
 
+    if not args.input:
+        raise GCFSRError("name aligned faces or folders of them: gcfsr sweep face.png -o sweep.html")
     check_seed(args.seed)
     kind = Path(args.output).suffix.lower()
     if kind not in KINDS:
@@ -41,14 +55,22 @@ def run(args: argparse.Namespace) -> int:
     wanted = parse_factors(args.factors) if args.factors else None
     sources, skipped = gather(args.input)
     for line in skipped:
-        say(line, error=True)
+        note(line, error=True)
     outputs = Outputs(args.output, None, "auto", sources, joint=True)
     outputs.check(Path(args.output))
-    restorer = open_restorer(args.checkpoint, args.device, backend=args.backend)
+    checkpoint = resolve_checkpoint(args.checkpoint)
+    max_pixels = at_least("--max-pixels", args.max_pixels, 1) or MAX_FACE_PIXELS
+    check_inputs(sources, max_pixels)
+
+    from gcfsr_inference.commands.network import open_restorer
+    from gcfsr_inference.figures.sweep import animation, page, sheet, sweep
+    from gcfsr_inference.restore.arrays import check_face
+
+    restorer = open_restorer(checkpoint, args.device, backend=args.backend)
     factors = served(wanted or doublings(restorer.min_factor, restorer.max_factor), restorer)
     found = []
     for source in sources:
-        picture, _ = source.read()
+        picture, _ = source.read(max_pixels)
         check_face(picture.bgr, source.name)
         found.append(sweep(restorer, picture.bgr, factors, source.stem.name, args.noise, args.seed))
     largest = restorer.max_factor
@@ -61,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
 
         outputs.write(Path(args.output), ImageData(sheet(found, largest)))
     for one in found:
-        say(f"{one.name}: estimated factor {one.estimate:.3g}; {len(factors)} steps -> {args.output}")
+        steps = counted(len(factors), "step")
+        note(f"{one.name}: estimated factor {one.estimate:.3g}; {steps} -> {args.output}")
     return 0
 
 
@@ -105,5 +128,5 @@ def served(factors: list[float], restorer) -> list[float]:
     if not kept:
         raise GCFSRError(f"--factors {', '.join(left)}: this checkpoint serves {low:g} to {high:g}")
     if left:
-        say(f"left out factors {', '.join(left)}: this checkpoint serves {low:g} to {high:g}", error=True)
+        note(f"left out factors {', '.join(left)}: this checkpoint serves {low:g} to {high:g}", error=True)
     return kept

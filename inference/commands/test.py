@@ -4,6 +4,10 @@ import argparse
 
 from gcfsr_inference.commands.train import add_common_arguments, command_line
 
+EXAMPLES = """
+gcfsr test -opt options/test_gcfsr_x64.yml
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of BasicSR's `test.py`, which parses them again."""

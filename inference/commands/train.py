@@ -2,6 +2,11 @@
 
 import argparse
 
+EXAMPLES = """
+gcfsr train -opt options/train_gcfsr_x64.yml --auto_resume
+torchrun --nproc-per-node 8 --no-python gcfsr train -opt train_gcfsr_x64.yml --launcher pytorch
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of BasicSR's `train.py`, which parses them again."""

@@ -5,6 +5,11 @@ from pathlib import Path
 
 from gcfsr_inference.console import say, say_text
 
+EXAMPLES = """
+gcfsr weights
+gcfsr weights --weights-dir models/
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One option: a further folder of the user's own."""

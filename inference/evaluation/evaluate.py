@@ -50,7 +50,7 @@ def write_report(report: dict[str, Any], folder: Path, sheet_files: list[Path], 
 def make_sheets(evaluation: Evaluation, report: dict[str, Any], count: int) -> list[Path]:
     """Input, methods and ground truth of some images, as JPEG files below sheets/."""
     files = []
-    folder = evaluation.space.root / "sheets"
+    folder, limit = evaluation.space.root / "sheets", evaluation.settings.max_pixels
     for condition in report["conditions"] if count else ():
         for name in choose(report, count):
             low = read_bgr(evaluation.space.low(condition["input_key"], name))
@@ -58,8 +58,8 @@ def make_sheets(evaluation: Evaluation, report: dict[str, Any], count: int) -> l
             for method in evaluation.methods:
                 results = evaluation.results.get((method.label, condition["key"]))
                 if results:
-                    columns.append((method.label, read_bgr(results[name])))
-            gt = read_bgr(evaluation.gt[name])
+                    columns.append((method.label, read_bgr(results[name], limit)))
+            gt = read_bgr(evaluation.gt[name], limit)
             side = min(max(gt.shape[0], 192), 384)
             folder.mkdir(exist_ok=True)
             files.append(folder / f"{condition['key']}_{name}.jpg")

@@ -79,6 +79,7 @@ class Preparation:
     seed: int
     root: Path
     blind: BlindRanges
+    max_pixels: int
 
 
 def prepare(item: Preparation) -> str | None:
@@ -89,7 +90,7 @@ def prepare(item: Preparation) -> str | None:
     if all(path.exists() for path in wanted):
         return None
     try:
-        gt = read_bgr(item.path)
+        gt = read_bgr(item.path, item.max_pixels)
         if item.size:
             gt = to_size(gt, item.size, item.path.name)
             save_png(space.gt(item.name), gt)

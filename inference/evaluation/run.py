@@ -100,7 +100,16 @@ class Evaluation:
         self.space.claim_images(self.sources)
         by_input = {condition.input_key: condition for condition in settings.protocol.conditions}
         items = [
-            Preparation(name, path, size, tuple(by_input.values()), settings.seed, self.space.root, settings.blind)
+            Preparation(
+                name,
+                path,
+                size,
+                tuple(by_input.values()),
+                settings.seed,
+                self.space.root,
+                settings.blind,
+                settings.max_pixels,
+            )
             for name, path in found.items()
         ]
         for item, fault in zip(items, workers.map(prepare, items), strict=True):
@@ -157,7 +166,7 @@ class Evaluation:
         todo = [n for n in self.names if not self.space.result(method.label, condition.key, n).exists()]
         for batch in chunks(todo, self.settings.batch):
             lows = [read_bgr(self.space.low(condition.input_key, name)) for name in batch]
-            gts = [read_bgr(self.gt[name]).shape for name in batch]
+            gts = [read_bgr(self.gt[name], self.settings.max_pixels).shape for name in batch]
             for group in same_shape(list(zip(lows, gts, strict=True))):
                 height, width, _ = gts[group[0]]
                 images = method.restore([lows[i] for i in group], (height, width), condition)
@@ -197,7 +206,7 @@ class Evaluation:
             values.add(scored)
 
     def task(self, images: Sequence[tuple[str, Path, Path, Path]], plan: tuple[Planned, ...], blind: bool) -> Task:
-        return Task(tuple(images), plan, self.space.root, blind)
+        return Task(tuple(images), plan, self.space.root, blind, self.settings.max_pixels)
 
     def note_faults(self, scored: Sequence[Scored], label: str, condition: str) -> None:
         for entry in scored:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_datasets.image_io import write_bytes_atomic
+from gcfsr_datasets.image_io import MAX_PIXELS, write_bytes_atomic
 from gcfsr_inference.evaluation.workspace import Workspace, read_bgr
 from gcfsr_inference.restore.hashes import file_hash
 from gcfsr_measure.catalogue import entry_of, measure_of
@@ -39,6 +39,7 @@ class Task:
     plan: tuple[Planned, ...]
     root: Path
     blind: bool = False
+    max_pixels: int = MAX_PIXELS
 
 
 @dataclass
@@ -56,9 +57,9 @@ def score(task: Task) -> list[Scored]:
     scored = [Scored(name) for name, *_ in task.images]
     cases: list[tuple[Scored, Case]] = []
     for entry, (_, gt_path, result_path, low_path) in zip(scored, task.images, strict=True):
-        gt = read_bgr(gt_path)
+        gt = read_bgr(gt_path, task.max_pixels)
         try:
-            result = read_bgr(result_path)
+            result = read_bgr(result_path, task.max_pixels)
         except GCFSRError as error:
             entry.fault = str(error)
             continue

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gcfsr_datasets.blind_parameters import BlindRanges
+from gcfsr_datasets.image_io import MAX_PIXELS
 from gcfsr_inference.evaluation.conditions import CELEBA_TEST, Protocol
 
 
@@ -28,6 +29,7 @@ class Settings:
     limit: int | None = None
     groups: tuple[str, ...] = ()
     blind: BlindRanges = CELEBA_TEST
+    max_pixels: int = MAX_PIXELS
 
     @property
     def size(self) -> int | None:

@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_datasets.image_io import list_images, read_image, write_bytes_atomic, write_image
+from gcfsr_datasets.image_io import MAX_PIXELS, list_images, read_image, write_bytes_atomic, write_image
 from gcfsr_inference.restore.hashes import file_hash
 
 
-def read_bgr(path: Path) -> NDArray[np.uint8]:
+def read_bgr(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """An image as (H, W, 3) BGR uint8; 16 bits are rounded to 8.
 
     Raises:
-        GCFSRError: not a readable image.
+        GCFSRError: not a readable image, or above `max_pixels` by its header.
     """
-    bgr = read_image(path).bgr
+    bgr = read_image(path, max_pixels).bgr
     return np.rint(bgr / 257).astype(np.uint8) if bgr.dtype == np.uint16 else bgr
 
 

@@ -16,6 +16,7 @@ from gradio.themes import Soft
 from starlette.middleware import Middleware
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_datasets.image_io import MAX_PIXELS
 from gcfsr_inference.console import say
 from gcfsr_inference.page import compare
 from gcfsr_inference.page.hosts import LOOPBACK, OwnHostOnly
@@ -58,10 +59,18 @@ class Page:
         names: the names to choose from, the first one is the default.
         detector: finds faces.
         folder: where results are written for download.
+        max_pixels: of a photograph, by its header.
     """
 
-    def __init__(self, load: Callable[[str], Restorer], names: list[str], detector: Detector, folder: Path) -> None:
-        self.load, self.names, self.detector, self.folder = load, names, detector, folder
+    def __init__(
+        self,
+        load: Callable[[str], Restorer],
+        names: list[str],
+        detector: Detector,
+        folder: Path,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        self.load, self.names, self.detector, self.folder, self.max_pixels = load, names, detector, folder, max_pixels
 
     def build(self) -> gr.Blocks:
         """Lays the page out and connects its events."""
@@ -134,12 +143,12 @@ class Page:
         if path is None:
             return *nothing, "", off
         try:
-            session = DemoSession(restorer, self.detector, path)
+            session = DemoSession(restorer, self.detector, path, self.max_pixels)
             result = session.restore(range(len(session.subjects)), None)
         except GCFSRError as error:
             told = str(error).replace(str(Path(path).parent) + os.sep, "")
             return *nothing, f"**This cannot be restored.** {told}", off
-        labels, first = session.labels(), session.smallest_view()
+        labels, first = session.labels(), session.first_view()
         choices = [WHOLE, *(f"face {face.number}" for face in session.subjects)]
         before, after = (compare.encode(image) for image in session.views(result, first))
         return (
@@ -200,7 +209,7 @@ class Page:
             image: the photograph, as `gradio_client.handle_file` gives it.
             factor: for all faces; 0 estimates each face's own.
         """
-        session = DemoSession(self.load(self.names[0]), self.detector, _path(image))
+        session = DemoSession(self.load(self.names[0]), self.detector, _path(image), self.max_pixels)
         result = session.restore(range(len(session.subjects)), factor or None)
         return gr.FileData(path=str(session.write(result, Path(mkdtemp(dir=self.folder)))))
 
@@ -232,12 +241,17 @@ def describe(result: Result) -> str:
 
 @contextmanager
 def serving(
-    load: Callable[[str], Restorer], names: list[str], detector: Detector, host: str = "127.0.0.1", port: int = 0
+    load: Callable[[str], Restorer],
+    names: list[str],
+    detector: Detector,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    max_pixels: int = MAX_PIXELS,
 ) -> Iterator[gr.Blocks]:
     """Serves the page and prints its address while the block runs; what visitors uploaded is removed at its end.
 
     Args:
-        load, names, detector: as for `Page`; each network is loaded once.
+        load, names, detector, max_pixels: as for `Page`; each network is loaded once.
         host: address to listen on.
         port: port; 0 takes the first free one from 7860.
 
@@ -248,7 +262,7 @@ def serving(
         say(f"gcfsr demo: --host {host}: everyone who reaches this address can use the page")
     with private_folder() as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(folder)  # Gradio's copies of the photographs
-        blocks = Page(lru_cache(load), names, detector, folder).build()
+        blocks = Page(lru_cache(load), names, detector, folder, max_pixels).build()
         theme = Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # none is fetched
         try:
             _, url, _ = blocks.launch(

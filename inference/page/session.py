@@ -1,19 +1,17 @@
 """What the page does, without the page: one open photograph, its faces encoded once, decoded at every setting."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_datasets.image_io import ImageData, encode_image, read_image, write_bytes_atomic
+from gcfsr_datasets.image_io import MAX_PIXELS, ImageData, encode_image, read_image, write_bytes_atomic
 from gcfsr_inference.photo.detect import Detector
-from gcfsr_inference.photo.gain import reason_to_leave
-from gcfsr_inference.photo.paste import neighbours, paste_face
-from gcfsr_inference.photo.photograph import PhotoOptions, cut_face, find_faces
-from gcfsr_inference.photo.tone import match_color
+from gcfsr_inference.photo.paste import neighbours
+from gcfsr_inference.photo.photograph import LEFT, Cut, PhotoOptions, cut_face, find_faces, restore_cuts
 from gcfsr_inference.restore.consistency import Consistency, consistency
 from gcfsr_inference.restore.restorer import Restorer
 from gcfsr_inference.restore.runner import FaceRunner
@@ -30,19 +28,15 @@ class Subject:
         number: from left to right.
         width: in pixels of the photograph.
         crop: the aligned face.
-        matrix: (2, 3) from the photograph's pixels to the crop's.
         factor: where `auto` sets the dial.
-        input_factor: how many times fewer pixels than the result it really has.
-        near: the alignments of faces that may share pixels with it.
+        cut: the face as it is restored.
     """
 
     number: int
     width: float
     crop: np.ndarray
-    matrix: np.ndarray
     factor: float
-    input_factor: float
-    near: tuple[np.ndarray, ...] = ()
+    cut: Cut
 
 
 @dataclass(frozen=True)
@@ -71,14 +65,15 @@ class DemoSession:
         restorer: shared by all visitors.
         detector: finds the faces.
         path: the uploaded file.
+        max_pixels: of it, by its header.
 
     Raises:
         GCFSRError: not an image, or no face in it.
     """
 
-    def __init__(self, restorer: Restorer, detector: Detector, path: str | Path) -> None:
-        self.restorer, self.runner, self.path = restorer, FaceRunner(restorer), Path(path)
-        self.picture: ImageData = read_image(path)
+    def __init__(self, restorer: Restorer, detector: Detector, path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
+        self.restorer, self.runner, self.path = restorer, FaceRunner(restorer, remember=True), Path(path)
+        self.picture: ImageData = read_image(path, max_pixels)
         self.subjects = self._find(detector)
 
     def _find(self, detector: Detector) -> list[Subject]:
@@ -88,14 +83,10 @@ class DemoSession:
         cuts = [cut for cut in found if cut is not None]
         if not cuts:
             raise GCFSRError("no face found in this image")
-        near = neighbours([cut.matrix for cut in cuts], self.restorer.out_size)
         return [
-            Subject(
-                face.number, float(face.box[2] - face.box[0]), given.crop, matrix, given.factor, given.input_factor,
-                tuple(others),
-            )
-            for (face, matrix, given), others in zip(cuts, near, strict=True)
-        ]  # fmt: skip
+            Subject(cut.face.number, float(cut.face.box[2] - cut.face.box[0]), cut.input.crop, cut.input.factor, cut)
+            for cut in cuts
+        ]
 
     def labels(self) -> list[str]:
         """One line per face, in order."""
@@ -106,7 +97,7 @@ class DemoSession:
         size = (THUMBNAIL, THUMBNAIL)
         return [_rgb8(cv2.resize(one.crop, size, interpolation=cv2.INTER_AREA)) for one in self.subjects]
 
-    def smallest_view(self) -> int | None:
+    def first_view(self) -> int | None:
         """What to show first: the largest face, where it is a small part of the photograph, or None for all of it."""
         largest = max(range(len(self.subjects)), key=lambda index: self.subjects[index].width)
         small = self.subjects[largest].width < 0.3 * self.picture.bgr.shape[1]
@@ -119,21 +110,21 @@ class DemoSession:
             chosen: indices of `subjects`.
             factor: for all of them; None: each at its own estimate, and faces that do not gain are left as they are.
         """
-        before, faces, left = self.picture.bgr, [], {}
+        before = self.picture.bgr
         image = before.copy()
-        for one in (self.subjects[index] for index in chosen):
-            used = None if self.restorer.blind else (factor or one.factor)
-            restored = match_color(self.restorer.restore(one.crop, "auto" if used is None else used), one.crop)
-            reason = self._reason_to_leave(one, restored) if factor is None else None
-            if reason is not None:
-                left[one.number] = reason
-                continue
-            faces.append(Restored(one, used, restored, consistency(restored, one.crop, one.factor)))
-            paste_face(image, restored, one.crop, one.matrix, others=one.near, before=before)
+        subjects = [self.subjects[index] for index in chosen]
+        cuts = [_at(one.cut, factor) for one in subjects]
+        near = neighbours([cut.matrix for cut in cuts], self.restorer.out_size)
+        others = dict(zip((one.number for one in subjects), near, strict=True))
+        restore_cuts(image, before, cuts, self.runner, PhotoOptions(), others, np.ones(2))
+        faces, left = [], {}
+        for one, (face, _, _) in zip(subjects, cuts, strict=True):
+            if face.restored is None or face.record is None:
+                left[one.number] = face.status.removeprefix(LEFT)
+            else:
+                agreement = consistency(face.restored, one.crop, one.factor)
+                faces.append(Restored(one, face.record.factor, face.restored, agreement))
         return Result(image, tuple(faces), left)
-
-    def _reason_to_leave(self, one: Subject, restored: np.ndarray) -> str | None:
-        return reason_to_leave(one.crop, one.input_factor, self.runner.least_factor, restored)
 
     def views(self, result: Result, index: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Before and after as RGB uint8 of one size: the whole photograph (None), or one aligned face."""
@@ -149,6 +140,12 @@ class DemoSession:
         source = self.picture
         write_bytes_atomic(path, encode_image(result.image, source.alpha, source.icc, ".png", metadata=source.metadata))
         return path
+
+
+def _at(cut: Cut, factor: float | None) -> Cut:
+    """A face to restore once: at a factor given by hand, or at its own estimate."""
+    given = cut.input if factor is None else cut.input._replace(factor=factor, least_factor=None)
+    return cut._replace(face=replace(cut.face), input=given)
 
 
 def _rgb8(image: np.ndarray) -> np.ndarray:

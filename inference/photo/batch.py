@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from gcfsr_arch.devices import choose_device
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.photo.detect import build_detector, find_detector
 from gcfsr_inference.photo.photograph import PhotoOptions, restore_photo
@@ -24,7 +25,7 @@ class RestoreBatch:
 
     Args:
         checkpoint: as of `Restorer.load`.
-        device: "cpu", "cuda", ...
+        device: as of `Restorer.load`.
         aligned: images are aligned faces, not photographs.
         settings: the dial; the default estimates each face's factor.
         options: of photographs; the default restores every face that a detector finds.
@@ -38,13 +39,14 @@ class RestoreBatch:
     def __init__(
         self,
         checkpoint: str | os.PathLike | None = None,
-        device: str = "cpu",
+        device: str = "auto",
         aligned: bool = False,
         settings: Settings | None = None,
         options: PhotoOptions | None = None,
         detector: str | None = None,
         column: str = "image",
     ) -> None:
+        device = choose_device(device)
         self.runner = FaceRunner(Restorer.load(checkpoint, device), settings)
         self.detector = None if aligned else build_detector(detector or find_detector(), device=device)
         self.options, self.column = options, column

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from gcfsr_datasets.resize import resize
+from gcfsr_inference.restore.arrays import unit_bgr
 
 AGREEMENT = 27.0  # least PSNR in dB between result and input, both reduced; faces restored as they should be reach 30
 SHARPER = 1.0  # least ratio of the strongest edges, result over input
@@ -31,7 +32,7 @@ def reason_to_leave(
     if restored is None:
         return None
     side = max(4, round(len(crop) / input_factor / 2))
-    small = [resize(image / np.iinfo(image.dtype).max, (side, side)) for image in (restored, crop)]
+    small = [resize(unit_bgr(image), (side, side)) for image in (restored, crop)]
     error = float(np.square(small[0] - small[1]).mean())
     if error > 10 ** (-AGREEMENT / 10):
         return f"the result does not agree with it ({-10 * np.log10(error):.0f} dB at {side} pixels)"
@@ -43,7 +44,7 @@ def reason_to_leave(
 def edge_strength(image: np.ndarray) -> float:
     """Mean gradient, in 8-bit steps a pixel, of the strongest edges of an aligned face (S, S, 3) of uint8 or uint16."""
     rows, columns = (slice(int(part.start * len(image)), int(part.stop * len(image))) for part in INNER)
-    luma = cv2.cvtColor((image / (np.iinfo(image.dtype).max / 255)).astype(np.float32), cv2.COLOR_BGR2GRAY)
+    luma = cv2.cvtColor(unit_bgr(image), cv2.COLOR_BGR2GRAY) * np.float32(255)
     smooth = cv2.GaussianBlur(luma, (0, 0), 1.0)
     gradient = np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(smooth, cv2.CV_32F, 0, 1) / 8)
     values = np.sort(gradient[rows, columns], axis=None)

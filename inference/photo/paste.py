@@ -93,6 +93,7 @@ def paste_face(
     others: Sequence[np.ndarray] = (),
     before: np.ndarray | None = None,
     grain: float = 0.0,
+    blend: float = 1.0,
 ) -> tuple[int, int, int, int]:
     """Puts a restored face back into the image, in place, under a soft mask.
 
@@ -109,6 +110,7 @@ def paste_face(
         others: the alignments of the image's other faces, which are or will be pasted as well.
         before: the image before any face was pasted; it may be left out where no faces overlap.
         grain: how much of the grain that the face lost stays in its middle, 0 to 1.
+        blend: of the change, 0 (nothing is changed) to 1.
 
     Returns:
         Left, top, right, bottom of the region that was written.
@@ -139,7 +141,7 @@ def paste_face(
         if noise is not None:
             inside = np.clip(_depth(matrix, side, (left, row), window.shape[:2]) / GRAIN_FADE, 0, 1)[..., None]
             change += (1 - (1 - grain) * inside) * noise[row - top : row - top + len(window)]
-        window[:] = np.clip(np.rint(window + mask * change), 0, limit).astype(image.dtype)
+        window[:] = np.clip(np.rint(window + np.float32(blend) * mask * change), 0, limit).astype(image.dtype)
     return left, top, right, bottom
 
 

@@ -1,6 +1,6 @@
 """A whole photograph: find faces, align, restore in batches, paste back. Memory stays at the image plus one batch."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -16,8 +16,13 @@ from gcfsr_inference.photo.gain import reason_to_leave
 from gcfsr_inference.photo.paste import align, crop_face, neighbours, paste_face, scale_matrix, scale_of
 from gcfsr_inference.photo.tone import match_color
 from gcfsr_inference.photo.turned import find
+from gcfsr_inference.restore.arrays import blended
+from gcfsr_inference.restore.consistency import consistency
+from gcfsr_inference.restore.dial import check_blend
 from gcfsr_inference.restore.restorer import Restorer
 from gcfsr_inference.restore.runner import Draws, FaceInput, FaceRecord, FaceResult, FaceRunner
+
+LEFT = "left as it was: "  # how the status of a face begins that was to be restored; the reason follows
 
 
 class FaceRestorer(Protocol):
@@ -47,6 +52,7 @@ class PhotoOptions:
             is obeyed all the same.
         grain: how much of a photograph's grain stays in the middle of a restored face, 0 to 1; it always fades out
             softly towards it.
+        blend: between the photograph (0) and its restored faces (1).
         keep_detail: keep the detail of a face that has more pixels than the network gives (see `paste.paste_face`).
         upscale: the result's size over the image's.
         background: how the rest is enlarged, see `background.enlarge`.
@@ -65,6 +71,7 @@ class PhotoOptions:
     match_color: bool = True
     only_gains: bool = True
     grain: float = 0.0
+    blend: float = 1.0
     keep_detail: bool = True
     upscale: float = 1.0
     background: str = "none"
@@ -80,6 +87,7 @@ class PhotoOptions:
             raise GCFSRError(f"min-face {self.min_face:g}: pixels, 0 or more")
         if not 0 <= self.grain <= 1:
             raise GCFSRError(f"grain {self.grain:g}: between 0 (none) and 1 (all of it)")
+        check_blend(self.blend)
         if self.batch < 1:
             raise GCFSRError(f"batch {self.batch}: at least 1")
         check_enlargement(self.upscale, self.background, self.tile)
@@ -176,10 +184,10 @@ def find_faces(image: np.ndarray, detector: Detector, options: PhotoOptions) -> 
     for number in largest_first[: options.max_faces]:
         faces[number].status = "to restore"
     for number in largest_first[options.max_faces :]:
-        faces[number].status = f"left as it was: more than {options.max_faces} faces"
+        faces[number].status = f"{LEFT}more than {options.max_faces} faces"
     for face, detection in zip(faces, found, strict=True):
         if face.status == "to restore" and not detection.confirmed:
-            face.status = "left as it was: once aligned it is not seen as an upright face"
+            face.status = f"{LEFT}once aligned it is not seen as an upright face"
     return faces
 
 
@@ -204,21 +212,47 @@ def restore_into(
     before = canvas.copy() if any(near.values()) else canvas
     for batch in _batches(wanted, options.batch):
         cuts = [cut for face in batch if (cut := cut_face(face, image, restorer, dial, strengths)) is not None]
-        cuts = [cut for cut in cuts if _gains(cut, options)]
-        results = restorer.restore_faces([cut.input for cut in cuts]) if cuts else []
-        for cut, (output, record, draws) in zip(cuts, results, strict=True):
-            face, crop, matrix = cut.face, cut.input.crop, scale_matrix(cut.matrix, ratio)
-            restored = match_color(output, crop) if options.match_color else output
-            if not _gains(cut, options, restored):
-                continue
-            others = near[face.number]
-            paste_face(canvas, restored, crop, matrix, options.keep_detail, others, before, options.grain)
-            face.restored, face.record, face.draws, face.status = restored, record, draws, "restored"
+        restore_cuts(canvas, before, cuts, restorer, options, near, ratio)
         for face in batch:
             if on_face is not None:
                 on_face(face)
             if not options.keep_crops:
                 face.crop = face.restored = face.draws = None
+
+
+def restore_cuts(
+    canvas: np.ndarray,
+    before: np.ndarray,
+    cuts: Sequence["Cut"],
+    restorer: FaceRestorer,
+    options: PhotoOptions,
+    near: Mapping[int, Sequence[np.ndarray]],
+    ratio: np.ndarray,
+) -> None:
+    """Restores a batch of faces and pastes those that gain into `canvas`, in place; the others are marked as left.
+
+    Args:
+        canvas: the image, or its enlarged copy.
+        before: `canvas` before any face was pasted.
+        cuts: the faces.
+        restorer: of aligned faces.
+        options: how.
+        near: for each face's number the alignments, in the canvas, of others that may share pixels with it.
+        ratio: size of the canvas over the image's, (x, y).
+    """
+    cuts = [cut for cut in cuts if _gains(cut, options)]
+    results = restorer.restore_faces([cut.input for cut in cuts]) if cuts else []
+    for cut, (output, record, draws) in zip(cuts, results, strict=True):
+        face, crop, matrix = cut.face, cut.input.crop, scale_matrix(cut.matrix, ratio)
+        restored = match_color(output, crop) if options.match_color else output
+        if not _gains(cut, options, restored):
+            continue
+        others, grain, blend = near[face.number], options.grain, options.blend
+        paste_face(canvas, restored, crop, matrix, options.keep_detail, others, before, grain, blend)
+        restored = blended(restored, crop, blend)
+        if record.consistency is not None and blend < 1:
+            record.consistency = consistency(restored, crop, record.shrink)
+        face.restored, face.record, face.draws, face.status = restored, record, draws, "restored"
 
 
 def _gains(cut: "Cut", options: PhotoOptions, restored: np.ndarray | None = None) -> bool:
@@ -228,7 +262,7 @@ def _gains(cut: "Cut", options: PhotoOptions, restored: np.ndarray | None = None
         return True
     reason = reason_to_leave(given.crop, given.input_factor, given.least_factor, restored)
     if reason is not None:
-        face.status, face.factor = f"left as it was: {reason}", None
+        face.status, face.factor = f"{LEFT}{reason}", None
     return reason is None
 
 
@@ -252,7 +286,7 @@ def cut_face(
         matrix = align(face.landmarks, restorer.out_size)
         crop = crop_face(image, matrix, restorer.out_size)
     except GCFSRError as error:
-        face.status = f"left as it was: {error}"
+        face.status = f"{LEFT}{error}"
         return None
     given = restorer.prepare(crop, scale_of(matrix), face.factor)
     if face.factor is None and dial is not None:

@@ -32,20 +32,21 @@ def check_face(image: np.ndarray, name: str = "image") -> None:
 
 
 def unit_bgr(image: np.ndarray) -> np.ndarray:
-    """(H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16 -> (H, W, 3) float64 BGR in [0, 1]; alpha is left out."""
+    """(H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16 -> (H, W, 3) float32 BGR in [0, 1]; alpha is left out."""
     if image.ndim == 2:
         image = np.repeat(image[..., None], 3, axis=2)
-    return image[..., :3] / np.iinfo(image.dtype).max
+    return np.divide(image[..., :3], np.iinfo(image.dtype).max, dtype=np.float32)
 
 
 def to_depth(unit: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
     """Float in [0, 1] (clipped) -> uint8 or uint16, rounded."""
-    top = np.iinfo(dtype).max
-    return (np.clip(unit, 0, 1) * top).round().astype(dtype)
+    scaled = np.clip(unit, 0, 1)
+    scaled *= np.iinfo(dtype).max
+    return np.rint(scaled, out=scaled).astype(dtype)
 
 
 def enlarged(image: np.ndarray, out_size: int) -> np.ndarray:
-    """An image, as `check_face` allows, bicubic: (out_size, out_size, 3) float64 BGR in [0, 1] but for overshoot."""
+    """An image, as `check_face` allows, bicubic: (out_size, out_size, 3) float32 BGR in [0, 1] but for overshoot."""
     unit = unit_bgr(image)
     return unit if unit.shape[:2] == (out_size, out_size) else resize(unit, (out_size, out_size))
 
@@ -68,7 +69,7 @@ def network_input(image: np.ndarray, out_size: int, rounded: bool = False) -> Te
     """
     unit = enlarged(image, out_size)
     if rounded:
-        unit = to_depth(unit, np.uint8) / 255
+        unit = unit_bgr(to_depth(unit, np.uint8))
     rgb = np.ascontiguousarray(unit[..., ::-1].transpose(2, 0, 1), dtype=np.float32)
     return torch.from_numpy(rgb)[None] * 2 - 1
 
@@ -90,7 +91,7 @@ def network_output(output: Tensor, like: np.ndarray | None = None) -> np.ndarray
     if not output.isfinite().all():
         raise GCFSRError("the network returned NaN or infinity: its checkpoint is damaged, or --dtype fp32 is needed")
     unit = output.clamp(-1, 1).cpu().numpy()[::-1].transpose(1, 2, 0) / 2 + 0.5
-    face = to_depth(unit.astype(np.float64), np.uint8 if like is None else like.dtype)
+    face = to_depth(unit, np.uint8 if like is None else like.dtype)
     if like is None:
         return face
     if like.ndim == 2:
@@ -100,6 +101,24 @@ def network_output(output: Tensor, like: np.ndarray | None = None) -> np.ndarray
     return face if like.shape[2] == 3 else np.dstack([face, alpha_at(like[..., 3], len(face))])
 
 
+def blended(result: np.ndarray, given: np.ndarray, blend: float) -> np.ndarray:
+    """Between an input and its result: given + blend (result - given), rounded.
+
+    Args:
+        result: (S, S), (S, S, 3) BGR or (S, S, 4) BGRA of uint8 or uint16; its alpha is kept.
+        given: the input image of any size, as `check_face` allows.
+        blend: in [0, 1]: 0 is the input, enlarged as the network sees it, 1 the result.
+    """
+    if blend == 1:
+        return result
+    view = network_view(given, len(result))
+    mixed = result.copy()
+    colours, view = (mixed, view[..., 0]) if mixed.ndim == 2 else (mixed[..., :3], view)
+    colours[...] = np.rint(view + np.float32(blend) * (colours.astype(np.float32) - view))
+    return mixed
+
+
 def alpha_at(alpha: np.ndarray, out_size: int) -> np.ndarray:
     """An alpha channel (H, W) resized to (out_size, out_size), same dtype."""
-    return to_depth(resize(alpha / np.iinfo(alpha.dtype).max, (out_size, out_size)), alpha.dtype)
+    unit = np.divide(alpha, np.iinfo(alpha.dtype).max, dtype=np.float32)
+    return to_depth(resize(unit, (out_size, out_size)), alpha.dtype)

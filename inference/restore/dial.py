@@ -58,6 +58,13 @@ def check_strength(s: float) -> float:
     return float(s)
 
 
+def check_blend(blend: float) -> float:
+    """blend itself, if it is a number in [0, 1]."""
+    if not math.isfinite(blend) or not 0 <= blend <= 1:
+        raise GCFSRError(f"--blend {blend:g}: must be in [0, 1]; 0 is the input, 1 the result")
+    return float(blend)
+
+
 def clip_factor(factor: float, network: Range) -> float:
     """The nearest factor that the network serves."""
     return min(max(factor, network.min_factor), network.max_factor)
@@ -118,7 +125,5 @@ def strength_map(mask: np.ndarray, shape: tuple[int, int], low: float, high: flo
         raise GCFSRError(
             f"{name}: the mask is {mask.shape[1]}x{mask.shape[0]}, the image {shape[1]}x{shape[0]}; make them equal"
         )
-    gray = mask.astype(np.float32) / np.iinfo(mask.dtype).max
-    if gray.ndim == 3:
-        gray = gray[..., :3].mean(axis=2)
-    return low + gray * (high - low)
+    gray = mask.astype(np.float32) if mask.ndim == 2 else mask[..., :3].mean(axis=2, dtype=np.float32)
+    return low + gray * np.float32((high - low) / np.iinfo(mask.dtype).max)

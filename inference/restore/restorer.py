@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -17,9 +18,9 @@ from torch import Tensor
 from gcfsr_arch.conditions import per_condition
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.backends.backend import Backend, choose_backend
-from gcfsr_inference.restore.arrays import check_face, network_input, network_output
+from gcfsr_inference.restore.arrays import blended, check_face, network_input, network_output
 from gcfsr_inference.restore.autofactor import estimate_factor
-from gcfsr_inference.restore.dial import check_strength, clip_factor, strength_of_factor
+from gcfsr_inference.restore.dial import check_blend, check_strength, clip_factor, strength_of_factor
 from gcfsr_inference.restore.hashes import array_hash, file_hash, image_seed
 from gcfsr_inference.restore.weights import resolve_checkpoint
 
@@ -39,6 +40,9 @@ class Restorer:
     Images are arrays (H, W), (H, W, 3) BGR or (H, W, 4) BGRA of uint8 or uint16 and roughly square; results have the
     network's size and the input's kind (depth, gray or colour, alpha).
 
+    Several threads may call one instance at a time: the results are those of each call alone, bit for bit. One encodes
+    at a time, so that an image that several of them ask for is encoded once.
+
     Args:
         backend: an opened network, see `backends`.
         path: the checkpoint's file, for its hash.
@@ -51,12 +55,13 @@ class Restorer:
         self.min_factor, self.max_factor = backend.min_factor, backend.max_factor
         self.conditions = backend.conditions
         self._features: OrderedDict[str, Any] = OrderedDict()
+        self._lock = Lock()  # of `_features`
 
     @classmethod
     def load(
         cls,
         path: str | os.PathLike | None = None,
-        device: str = "cpu",
+        device: str = "auto",
         dtype: str = "fp32",
         backend: str = "torch",
         compiled: bool = False,
@@ -66,7 +71,7 @@ class Restorer:
 
         Args:
             path: a file, a bundled name or a name in the user's weights folder; None is the bundled default.
-            device: "cpu", "cuda", "mps".
+            device: "auto" (CUDA where there is any, else the CPU), "cpu", "cuda", "cuda:N" or "mps".
             dtype: "fp32" or "bf16".
             backend: "torch", "onnx" or "openvino".
             compiled: PyTorch only: run through `torch.compile`.
@@ -90,6 +95,7 @@ class Restorer:
         s: Strength | str | None = None,
         noise: str = "fixed",
         seed: int = 0,
+        blend: float = 1.0,
     ) -> np.ndarray:
         """Restores one aligned face; its features are kept for the next call with the same image.
 
@@ -101,6 +107,7 @@ class Restorer:
                 leaves out is read from the image, as "auto" says.
             noise: "fixed", "random" (a new one per seed and image) or "zero".
             seed: chooses the noise; the same call gives the same result.
+            blend: between the input, enlarged (0), and the result (1).
 
         Returns:
             The restored face, (out_size, out_size[, 3 or 4]), same dtype as the input.
@@ -108,9 +115,10 @@ class Restorer:
         Raises:
             GCFSRError: an image that is not an aligned face, or a value out of range.
         """
-        features = self.encode(image)
+        check_blend(blend)
+        features, seed = self.encode(image), image_seed(image, seed, noise)
         strength = self.settled([self.strength(image, factor, s)], features)[0]
-        return self.decode(features, strength, noise=noise, seed=image_seed(image, seed, noise), like=image)
+        return blended(self.decode(features, strength, noise=noise, seed=seed, like=image), image, blend)
 
     def restore_batch(
         self,
@@ -181,12 +189,13 @@ class Restorer:
         """Features of one face, which do not depend on the dial; kept for the next call with the same image."""
         check_face(image)
         key = array_hash(image)
-        if key not in self._features:
-            while len(self._features) >= self.kept:
-                self._features.popitem(last=False)  # first release the oldest: features are large
-            self._features[key] = self.backend.encode(self.input(image))
-        self._features.move_to_end(key)
-        return self._features[key]
+        with self._lock:
+            if key not in self._features:
+                while len(self._features) >= self.kept:
+                    self._features.popitem(last=False)  # first release the oldest: features are large
+                self._features[key] = self.backend.encode(self.input(image))
+            self._features.move_to_end(key)
+            return self._features[key]
 
     def decode(
         self,

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.restore.arrays import network_output
+from gcfsr_inference.restore.arrays import blended, network_output
 from gcfsr_inference.restore.autofactor import estimate_factor
 from gcfsr_inference.restore.consistency import Consistency, LockCost, consistency, lock
-from gcfsr_inference.restore.dial import clip_factor, strength_of_factor
+from gcfsr_inference.restore.dial import check_blend, clip_factor, strength_of_factor
 from gcfsr_inference.restore.hashes import image_seed
 from gcfsr_inference.restore.restorer import Restorer, Setting, Strength
 
@@ -32,6 +32,8 @@ class Settings:
         measure: compare each result with its input.
         lock: project each result back onto its input.
         draws: noise draws per face for `FaceRecord.spread`; 0 makes none.
+        blend: of aligned faces: between the input, enlarged (0), and the result (1). A photograph's faces are blended
+            as they are pasted: `photo.photograph.PhotoOptions.blend`.
     """
 
     factor: float | str = "auto"
@@ -42,6 +44,7 @@ class Settings:
     measure: bool = False
     lock: bool = False
     draws: int = 0
+    blend: float = 1.0
 
 
 class FaceInput(NamedTuple):
@@ -75,6 +78,7 @@ class FaceRecord:
         consistency: of the result with its input, if measured.
         cost: of locking, if locked.
         largest_spread: over the noise draws, if any were made, in 8-bit steps.
+        shrink: by how much result and input are reduced to be compared: the input factor, or the network's least one.
         strength: what was given instead of a factor: a number, one per level, or the face's map (S, S).
         conditions: the dials of a network of several conditions, but the factor's.
     """
@@ -86,6 +90,7 @@ class FaceRecord:
     consistency: Consistency | None = None
     cost: LockCost | None = None
     largest_spread: float | None = None
+    shrink: float = 1.0
     strength: Setting | None = field(default=None, repr=False)
     conditions: dict[str, float] = field(default_factory=dict)
 
@@ -133,12 +138,18 @@ class FaceResult(NamedTuple):
 class FaceRunner:
     """Restores batches of aligned faces under one setting; a `photo.photograph.FaceRestorer`.
 
+    Args:
+        restorer: the network.
+        settings: the defaults of `Settings` if none are given.
+        remember: restore face by face from the features that the restorer keeps: a face that is restored again at
+            another factor is only decoded.
+
     Raises:
         GCFSRError: a factor or strength for a blind network.
     """
 
-    def __init__(self, restorer: Restorer, settings: Settings | None = None) -> None:
-        self.restorer, self.settings = restorer, settings or Settings()
+    def __init__(self, restorer: Restorer, settings: Settings | None = None, remember: bool = False) -> None:
+        self.restorer, self.settings, self.remember = restorer, settings or Settings(), remember
         self.out_size = restorer.out_size
         self.least_factor = BLIND_LEAST if restorer.blind else restorer.min_factor
         if restorer.blind and (self.settings.factor != "auto" or self.settings.s is not None):
@@ -169,11 +180,26 @@ class FaceRunner:
         settings, crops = self.settings, [face.crop for face in faces]
         strengths = [self._strength(face) for face in faces]
         seeds = [image_seed(crop, settings.seed, settings.noise) for crop in crops]
-        images, strengths = self.restorer.run_told(crops, strengths, settings.noise, seeds)
+        images, strengths = self._images(crops, strengths, seeds)
         return [
             self._finish(face, FaceRecord(self._dial(face), face.input_factor, seed, len(faces)), strength, image)
             for face, seed, strength, image in zip(faces, seeds, strengths, images, strict=True)
         ]
+
+    def _images(
+        self, crops: Sequence[np.ndarray], strengths: Sequence[Strength | None], seeds: Sequence[int]
+    ) -> tuple[list[np.ndarray], list[Strength | None]]:
+        """The network's outputs, and the strengths as of `Restorer.run_told`; one pass unless faces are remembered."""
+        restorer, noise = self.restorer, self.settings.noise
+        if not self.remember:
+            return restorer.run_told(crops, strengths, noise, seeds)
+        images, told = [], []
+        for crop, strength, seed in zip(crops, strengths, seeds, strict=True):
+            features = restorer.encode(crop)
+            (s,) = restorer.settled([strength], features)
+            images.append(restorer.decode(features, s, noise=noise, seed=seed, like=crop))
+            told.append(s)
+        return images, told
 
     def _strength(self, face: FaceInput) -> Strength | None:
         if self.restorer.blind:
@@ -198,11 +224,12 @@ class FaceRunner:
             }
             own = strength["factor"]
         record.strength = own if record.factor is None else None
-        shrink = max(record.input_factor, self.restorer.min_factor)  # a sharper input leaves nothing to restore
+        record.shrink = max(record.input_factor, self.restorer.min_factor)  # a sharper input leaves nothing to restore
         if settings.lock:
-            image, record.cost = lock(image, face.crop, shrink)
+            image, record.cost = lock(image, face.crop, record.shrink)
+        image = blended(image, face.crop, check_blend(settings.blend))
         if settings.measure:
-            record.consistency = consistency(image, face.crop, shrink)
+            record.consistency = consistency(image, face.crop, record.shrink)
         if settings.draws:
             draws = self.draw(face.crop, strength, record.seed)
             record.largest_spread = draws.largest

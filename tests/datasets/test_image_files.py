@@ -16,6 +16,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_datasets import deep
 from gcfsr_datasets.image_io import (
     IMAGE_SUFFIXES,
     decode_bgr,
@@ -286,9 +287,119 @@ def test_orientation_of_a_16_bit_tiff(orientation: int):
     turned = [(274, 3, 1, orientation, True)]
     tifffile.imwrite(buffers[0], BGR16, photometric="rgb", extratags=turned)
     tifffile.imwrite(buffers[1], (BGR16 >> 8).astype(np.uint8), photometric="rgb", extratags=turned)
-    deep, plain = (decode_image(buffer.getvalue(), "a.tif").bgr for buffer in buffers)
-    np.testing.assert_array_equal(deep >> 8, plain)  # whose way Pillow knows
-    assert deep.shape == ((24, 40, 3) if orientation < 5 else (40, 24, 3))
+    whole, plain = (decode_image(buffer.getvalue(), "a.tif").bgr for buffer in buffers)
+    np.testing.assert_array_equal(whole >> 8, plain)  # whose way Pillow knows
+    assert whole.shape == ((24, 40, 3) if orientation < 5 else (40, 24, 3))
+
+
+# -- more than 8 bits in AVIF, HEIC and JPEG 2000 ----------------------------------------------------------------------
+
+RAMP = np.linspace(0, 1, 64 * 96).reshape(64, 96)
+UNIT = np.dstack([RAMP, RAMP[::-1], np.tile(np.linspace(0, 1, 96), (64, 1))])  # BGR
+
+
+def encoded(suffix: str, unit: np.ndarray, bits: int, *options: int) -> bytes:
+    done, data = cv2.imencode(suffix, np.rint(unit * (2**bits - 1)).astype(np.uint16), options)
+    assert done
+    return data.tobytes()
+
+
+def jpeg_2000(values: np.ndarray, bits: int = 16) -> bytes:
+    """Lossless. OpenCV writes 16 bits only; fewer are had by moving the level shift and correcting the headers."""
+    moved = values + np.uint16(2**15 - 2 ** (bits - 1))
+    data = bytearray(cv2.imencode(".jp2", moved, [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000])[1].tobytes())
+    start, channels = data.find(b"\xff\x4f\xff\x51"), 1 if values.ndim == 2 else values.shape[2]
+    for place in (data.find(b"ihdr") + 14, *range(start + 42, start + 42 + 3 * channels, 3)):
+        assert data[place] == 15
+        data[place] = bits - 1
+    return bytes(data)
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_avif_of_more_than_8_bits(bits: int, alpha: bool):
+    unit = np.dstack([UNIT, RAMP.T.reshape(64, 96)]) if alpha else UNIT
+    try:
+        data = encoded(".avif", unit, bits, cv2.IMWRITE_AVIF_DEPTH, bits, cv2.IMWRITE_AVIF_QUALITY, 100)
+    except (cv2.error, AttributeError):
+        pytest.skip("this OpenCV has no AVIF")
+    image = decode_image(data, "a.avif")
+    assert (image.bgr.dtype, image.notes) == (np.uint16, ())
+    assert np.abs(image.bgr / 65535 - UNIT).max() < 1 / 2**bits  # with 8 bits it would be 1/510
+    if alpha:
+        assert image.alpha is not None
+        assert np.abs(image.alpha / 65535 - unit[..., 3]).max() < 1 / 2**bits
+
+
+def test_avif_is_turned_by_us_and_not_by_opencv():
+    """OpenCV, which decodes the deep ones, and Pillow agree on the pixels as stored."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = saved("AVIF", exif=exif.tobytes(), quality=100)
+    pixels = deep._decode_opencv(data)
+    if pixels is None:
+        pytest.skip("this OpenCV has no AVIF")
+    assert pixels.shape == (24, 40, 3)
+    np.testing.assert_array_equal(np.rot90(pixels, -1), decode_image(data, "a.avif").bgr)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+@pytest.mark.parametrize("shape", [(64, 96), (64, 96, 3), (64, 96, 4)])
+def test_jpeg_2000_of_more_than_8_bits(bits: int, shape: tuple[int, ...]):
+    values = np.random.default_rng(bits).integers(0, 2**bits, shape).astype(np.uint16)
+    image = decode_image(jpeg_2000(values, bits), "a.jp2")
+    wanted = np.rint(values * (65535 / (2**bits - 1))).astype(np.uint16)
+    np.testing.assert_array_equal(image.bgr, np.dstack([wanted] * 3) if len(shape) == 2 else wanted[..., :3])
+    assert (image.alpha is not None) == (shape[2:] == (4,))
+    if image.alpha is not None:
+        np.testing.assert_array_equal(image.alpha, wanted[..., 3])
+
+
+def test_heic_of_10_bits():
+    pillow_heif = pytest.importorskip("pillow_heif")
+    buffer = BytesIO()
+    gray = np.dstack([RAMP] * 3)  # whose values do not depend on how chroma is sub-sampled
+    pillow_heif.from_bytes("RGB;16", (96, 64), np.rint(gray * 65535).astype(np.uint16).tobytes()).save(
+        buffer, quality=-1
+    )
+    image = decode_image(buffer.getvalue(), "a.heic")
+    assert (image.bgr.dtype, image.bgr.min(), image.bgr.max(), image.notes) == (np.uint16, 0, 65535, ())
+    assert np.abs(image.bgr / 65535 - gray).max() < 1 / 1023  # with 8 bits it would be 1/510
+
+
+def test_avif_that_this_opencv_does_not_read_is_read_at_8_bits_and_told(monkeypatch: pytest.MonkeyPatch):
+    try:
+        data = encoded(".avif", UNIT, 10, cv2.IMWRITE_AVIF_DEPTH, 10, cv2.IMWRITE_AVIF_QUALITY, 100)
+    except (cv2.error, AttributeError):
+        pytest.skip("this OpenCV has no AVIF")
+    monkeypatch.setattr(deep, "_decode_opencv", lambda data: None)
+    image = decode_image(data, "a.avif")
+    assert (image.bgr.dtype, image.notes) == (np.uint8, ("its 10 bits a channel are read as 8",))
+    assert np.abs(image.bgr / 255 - UNIT).max() < 1 / 128
+
+
+def test_deep_jpeg_2000_is_never_left_to_pillow(monkeypatch: pytest.MonkeyPatch):
+    """Whose rounding to 8 bits turns white into black."""
+    monkeypatch.setattr(deep, "_decode_opencv", lambda data: None)
+    with pytest.raises(GCFSRError, match=r"a\.jp2: JPEG 2000 of 12 bits a channel in this form: not read; convert it"):
+        decode_image(jpeg_2000(np.full((64, 96, 3), 4095, np.uint16), 12), "a.jp2")
+
+
+def test_a_truncated_deep_jpeg_2000_is_named():
+    data = jpeg_2000(np.random.default_rng(0).integers(0, 65536, (64, 96, 3)).astype(np.uint16))
+    with pytest.raises(GCFSRError, match=r"a\.jp2: cannot be decoded"):
+        decode_image(data[: len(data) * 2 // 3], "a.jp2")
+
+
+def test_warnings_are_hidden_only_while_an_image_is_decoded():
+    before = list(warnings.filters)
+    threads = [threading.Thread(target=decode_image, args=(saved("PNG"), "a.png")) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(warnings.filters) == before
+    assert not [entry for entry in before if "PIL" in str(entry[3])]
 
 
 def test_an_unusable_cmyk_profile_is_told_and_left_out():

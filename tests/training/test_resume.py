@@ -19,8 +19,8 @@ from torch.utils.data import Dataset
 pytest.importorskip("basicsr")
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.files import written_beside
 from gcfsr_arch.training import curves, loaders
+from gcfsr_arch.training.checkpoints import save_atomic
 from gcfsr_arch.training.loaders import Keyed, Sampler, Schedule, TrainLoader
 from gcfsr_arch.training.loading import read_ahead, worker_death
 from gcfsr_arch.training.randomness import random_state, seeded, set_random_state
@@ -157,12 +157,15 @@ def test_a_killed_worker_is_told_and_not_waited_for() -> None:
     assert worker_death(RuntimeError("another")) is None
 
 
-def test_a_killed_worker_is_told_when_it_stops_a_checkpoint(tmp_path: Path) -> None:
+def test_a_killed_worker_is_told_when_it_stops_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
     class Interrupted(Saver):
         def _write_files(self, *_: Any) -> None:
-            with written_beside(tmp_path / "15.state"):
-                raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+            save_atomic({}, tmp_path / "15.state")
 
+    monkeypatch.setattr(torch, "save", interrupted)
     with pytest.raises(GCFSRError, match=r"cannot be written: .*; no checkpoint has been saved yet") as caught:
         Interrupted({"rank": 0}, lambda: Content({}, [], {}, {})).save(0, 15)
     assert "a worker died" in str(worker_death(caught.value))

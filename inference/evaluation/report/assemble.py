@@ -43,7 +43,7 @@ def assemble(evaluation: Evaluation) -> dict[str, Any]:
         key: {name: evaluation.space.low(key, name) for name in names}
         for key in dict.fromkeys(condition.input_key for condition in conditions)
     }
-    groups = make_groups(settings.groups, evaluation.gt, names)
+    groups = make_groups(settings.groups, evaluation.gt, names, settings.max_pixels)
     return {
         "format": FORMAT,
         "protocol": settings.protocol.name,

@@ -7,6 +7,7 @@ import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.balance import face_luminance
+from gcfsr_datasets.image_io import MAX_PIXELS
 from gcfsr_inference.evaluation.workspace import read_bgr
 
 TERCILES = ("dark third", "middle third", "light third")
@@ -29,13 +30,15 @@ def by_prefix(names: Sequence[str], spec: str) -> dict[str, list[str]]:
     return {title: members for title, members in groups.items() if members}
 
 
-def by_luminance(gt: dict[str, Path], names: Sequence[str]) -> dict[str, list[str]]:
+def by_luminance(gt: dict[str, Path], names: Sequence[str], max_pixels: int = MAX_PIXELS) -> dict[str, list[str]]:
     """Terciles of the luminance of the face's middle, as training balances it, darkest first; ties go by name."""
-    ranked = sorted(names, key=lambda name: (face_luminance(read_bgr(gt[name])), name))
+    ranked = sorted(names, key=lambda name: (face_luminance(read_bgr(gt[name], max_pixels)), name))
     return {title: sorted(part) for title, part in zip(TERCILES, np.array_split(ranked, 3), strict=True) if len(part)}
 
 
-def make_groups(specs: Sequence[str], gt: dict[str, Path], names: Sequence[str]) -> dict[str, list[str]]:
+def make_groups(
+    specs: Sequence[str], gt: dict[str, Path], names: Sequence[str], max_pixels: int = MAX_PIXELS
+) -> dict[str, list[str]]:
     """The requested groups; "all" is always first. "prefix:lon_=real+luminance" takes terciles inside each part.
 
     Raises:
@@ -45,7 +48,7 @@ def make_groups(specs: Sequence[str], gt: dict[str, Path], names: Sequence[str])
     for spec in specs:
         base, plus, inner = spec.partition("+")
         if base == "luminance" and not plus:
-            groups.update(by_luminance(gt, names))
+            groups.update(by_luminance(gt, names, max_pixels))
             continue
         kind, _, rest = f"prefix:{ORIGIN}".partition(":") if base == "origin" else base.partition(":")
         if kind != "prefix" or (plus and inner != "luminance"):
@@ -53,5 +56,6 @@ def make_groups(specs: Sequence[str], gt: dict[str, Path], names: Sequence[str])
         for title, members in by_prefix(names, rest).items():
             groups[title] = members
             if plus:
-                groups.update({f"{title}, {third}": part for third, part in by_luminance(gt, members).items()})
+                thirds = by_luminance(gt, members, max_pixels)
+                groups.update({f"{title}, {third}": part for third, part in thirds.items()})
     return groups

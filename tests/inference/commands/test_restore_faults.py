@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import cut_name, remove_stale, written_beside
 from gcfsr_datasets.image_io import write_image
 from gcfsr_inference import console
@@ -286,3 +287,12 @@ def test_max_pixels(restore, tmp_path):
     cv2.imwrite(str(path), FACE)
     assert restore("-i", path, "--aligned", "--max-pixels", 399)[0] == 2
     assert restore("-i", path, "--aligned", "--max-pixels", 400)[0] == 0
+
+
+def test_an_error_of_another_kind_is_not_called_a_fault_of_the_file(tmp_path):
+    """As a network that runs out of memory while a clip is written."""
+    with pytest.raises(RuntimeError, match="out of memory"), written_beside(tmp_path / "a.mp4"):
+        raise RuntimeError("out of memory")
+    with pytest.raises(GCFSRError, match=r"a\.mp4: cannot be written: No space"), written_beside(tmp_path / "a.mp4"):
+        raise OSError(28, "No space left on device")
+    assert list(tmp_path.iterdir()) == []

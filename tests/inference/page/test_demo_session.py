@@ -97,7 +97,7 @@ def test_thumbnails_and_the_first_view(restorer: Restorer, tmp_path: Path) -> No
     session = DemoSession(restorer, two_faces(tmp_path), photograph(tmp_path / "p.png"))
     assert [image.shape for image in session.thumbnails()] == [(THUMBNAIL, THUMBNAIL, 3)] * 2
     widths = [one.width for one in session.subjects]
-    assert session.smallest_view() in (None, int(np.argmax(widths)))
+    assert session.first_view() in (None, int(np.argmax(widths)))
 
 
 def test_the_file_keeps_depth_alpha_and_size(restorer: Restorer, tmp_path: Path) -> None:

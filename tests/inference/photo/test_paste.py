@@ -242,8 +242,8 @@ def test_a_denoised_face_has_no_halo_in_a_grainy_image(grain: float) -> None:
         return float(image[at : at + 3, 170:230].std())
 
     assert level(-0.1) == pytest.approx(8, rel=0.15)
-    assert level(0.06) > 5  # the mask alone would leave 4
-    assert level(0.1) > 3  # the mask alone would leave 1
+    assert level(0.06) > 5  # 5.5 to 7.1 over 20 draws of the grain; the mask alone would leave 4
+    assert level(0.1) > 4  # 4.1 to 5.0; the mask alone would leave 1
     assert (level(0.47) > 5.5) if grain else (level(0.47) < 0.5)
 
 

@@ -45,7 +45,9 @@ def test_a_face_at_every_turn(astronaut: np.ndarray, turns: int, dtype: type) ->
     (face,) = find(image, build_detector("yunet"))
     assert face.confirmed
     landmarks = unturned(face, turns, astronaut.shape[:2]).landmarks
-    assert np.linalg.norm(landmarks - LANDMARKS, axis=1).max() < 10  # the eyes are 47 apart
+    errors = np.linalg.norm(landmarks - LANDMARKS, axis=1)  # pixels; the eyes are 47 apart
+    assert errors.max() < 8.5  # at most 0.6 upright, 5.5 on a side, 8.0 upside down
+    assert errors.mean() < 4.5  # 0.4, 2.5, 4.3
 
 
 @pytest.mark.parametrize("angle", [40, 135, 215])

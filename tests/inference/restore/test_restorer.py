@@ -1,5 +1,9 @@
 """`Restorer` against the network called directly, and the kinds of picture it takes."""
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
 import numpy as np
 import pytest
 import torch
@@ -250,3 +254,28 @@ def test_several_factors_equal_single_calls_and_encode_once(tiny):
             np.array_equal(one, restorer.restore(image, factor, noise="random", seed=7))
             for one, factor in zip(at, [2, 8, 16], strict=True)
         )
+
+
+@pytest.mark.parametrize("kept", [1, 4])
+def test_four_threads_give_what_each_call_gives_alone(tiny: Path, kept: int) -> None:
+    """With one image kept, threads of other images throw each other's features away."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (side, side, 3), dtype=np.uint8) for side in (16, 20, 24)]
+    calls = [(image, factor, noise) for image in images for factor in (2.0, 5.0, 16.0) for noise in ("fixed", "random")]
+    alone = [Restorer.load(tiny, "cpu").restore(image, factor, noise=noise) for image, factor, noise in calls]
+    shared = Restorer.load(tiny, "cpu", kept=kept)
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(3):
+            together = list(threads.map(lambda call: shared.restore(call[0], call[1], noise=call[2]), calls))
+            for one, other in zip(alone, together, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_threads_that_want_one_image_encode_it_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    restorer = Restorer.load(tiny, "cpu")
+    encode, count, barrier = restorer.backend.encode, [], Barrier(4)
+    monkeypatch.setattr(restorer.backend, "encode", lambda x: (count.append(1), encode(x))[1])
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: (barrier.wait(), restorer.encode(image)), range(4)))
+    assert len(count) == 1

@@ -1,0 +1,75 @@
+"""What `gcfsr restore` can find wrong before it loads torch, which takes seconds: inputs, outputs and named files."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import check_file
+from gcfsr_datasets.image_io import MAX_FACE_PIXELS, MAX_PIXELS
+from gcfsr_inference.commands.restore_files import Outputs, Source, gather
+from gcfsr_inference.console import note
+from gcfsr_inference.restore.weights import resolve_checkpoint
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        args: the options of `commands.restore`, those of a sidecar taken over.
+        past: the sidecar to repeat, or None.
+        sources: the inputs.
+        outputs: where results go.
+        checkpoint: the network's file.
+    """
+
+    args: Namespace
+    past: dict[str, Any] | None
+    sources: list[Source]
+    outputs: Outputs
+    checkpoint: Path
+
+
+def plan(args: Namespace) -> Plan:
+    """Checks what the options name.
+
+    Raises:
+        GCFSRError: no input can be read, the output cannot be written so, or a file that an option names is missing.
+    """
+    past = None
+    if args.from_sidecar:
+        from gcfsr_inference.commands import sidecar
+
+        past = sidecar.read(args.from_sidecar)
+        args = sidecar.adopt(args, past)
+    if not args.input:
+        raise GCFSRError("name an image, a folder or - for standard input: gcfsr restore photo.jpg")
+    sources, skipped = gather(args.input, args.recursive, args.output)
+    for line in skipped:
+        note(line, error=True)
+    outputs = Outputs(args.output, args.suffix, args.ext, sources)
+    for path in (args.s_map, args.landmarks):
+        if path is not None:
+            check_file(path)
+    if args.embedding and Path(args.embedding.partition("?")[0]).suffix:  # a file, not the name of a metric
+        check_file(args.embedding.partition("?")[0])
+    checkpoint = resolve_checkpoint(args.checkpoint, args.weights_dir)
+    check_inputs(sources, most_pixels(args))
+    return Plan(args, past, sources, outputs, checkpoint)
+
+
+def check_inputs(sources: Sequence[Source], max_pixels: int) -> None:
+    """Raises the first input's GCFSRError where no input is a file, or where the only one is not an image.
+
+    Where some can be read, the others' errors are reported when their turn comes.
+    """
+    if len(sources) == 1 or (sources and not any(source.path is None or source.path.is_file() for source in sources)):
+        sources[0].check(max_pixels)
+
+
+def most_pixels(args: Namespace) -> int:
+    """The largest image that is read."""
+    return args.max_pixels or (MAX_FACE_PIXELS if args.aligned else MAX_PIXELS)

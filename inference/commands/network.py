@@ -1,5 +1,7 @@
 """The network that a command's options name."""
 
+import os
+
 from gcfsr_arch.allocator import keep_freed_memory
 from gcfsr_arch.devices import choose_device
 from gcfsr_inference.backends.backend import precision_note
@@ -9,7 +11,7 @@ from gcfsr_inference.restore.weights import resolve_checkpoint
 
 
 def open_restorer(
-    checkpoint: str | None,
+    checkpoint: str | os.PathLike | None,
     device: str = "auto",
     dtype: str = "fp32",
     backend: str = "torch",

@@ -51,10 +51,10 @@ def rows(restorer: Restorer, faces: Sequence[np.ndarray], factor: float, wear: W
         given = to_uint8(given)
         dial = "auto" if restorer.blind else clip_factor(factor * restorer.out_size / SIDE, restorer)
         result = at_size(restorer.restore(at_size(given, restorer.out_size), dial), SIDE)
-        likeness = cosine([Case(face, image, given) for image in (result, given)])
+        restored, before = (float(v) for v in cosine([Case(face, x, given) for x in (result, given)]))  # type: ignore[arg-type]
         shift = np.abs(result[SKIN, SKIN].mean((0, 1)) - given[SKIN, SKIN].mean((0, 1))).max()
         gain = psnr(result, face) - psnr(given, face)
-        found.append((gain, likeness[0] - likeness[1], sharpness(result) / sharpness(face), shift))
+        found.append((gain, restored - before, sharpness(result) / sharpness(face), shift))
     return np.array(found)
 
 

@@ -36,7 +36,7 @@ def per_condition(s: Strength, conditions: Sequence[str], levels: int, like: Ten
     if not isinstance(s, Tensor):
         if not 0 <= s <= 1:
             raise GCFSRError(f"s = {s}: the strength lies in [0, 1]; it is factor / max_factor")
-        s = torch.tensor(float(s))
+        s = like.new_full((), float(s))  # made on the device: nothing is copied
     s, k = s.to(like), len(conditions)
     if k == 1 and s.ndim < 2:
         s = s.reshape(-1, 1)

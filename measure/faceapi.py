@@ -107,7 +107,8 @@ class Landmarks68(nn.Module):
 
 def normalised(x: Tensor, device: str) -> Tensor:
     """What both networks are given: (N, 3, S, S) RGB in [0, 255] -> (x - mean) / 255."""
-    return (x.to(device).float() - torch.tensor(MEAN_RGB, device=device).view(3, 1, 1)) / 255
+    x = x.to(device).float()
+    return (x - torch.stack([x.new_full((1, 1), mean) for mean in MEAN_RGB])) / 255  # nothing is copied to the device
 
 
 def dlib_network(path: Path) -> nn.Module:

@@ -132,8 +132,7 @@ class Criteria(nn.Module):
 
 
 def on_matched(loss: nn.Module, output: Tensor, batch: "Batch") -> Tensor:
-    """The loss of the samples whose dial is the true one, times their share, so that parts of a batch add up."""
-    if batch.matched is None:
-        return loss(output, batch.gt)
-    near, wanted = output[batch.matched], batch.gt[batch.matched]
-    return loss(near, wanted) * (len(near) / len(output)) if len(near) else output.sum() * 0
+    """The loss of the samples whose dial is the true one, times their share; the others count as right already."""
+    if batch.matched is not None:
+        output = torch.where(batch.matched.view(-1, 1, 1, 1), output, batch.gt)
+    return loss(output, batch.gt)

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.precision import has_bf16
@@ -60,10 +59,9 @@ class Engine(EngineOptions):
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
 
     def optimizer(self, options: Optimizer, params: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """Adam or AdamW over `params`, fused when asked to."""
+        """Adam or AdamW over `params`; the fused form, which a flag on the device can make skip a step."""
         arguments = options.model_dump(exclude={"type"})
-        fused = True if self.fused else None
-        return OPTIMIZERS[options.type](params, **{**arguments, "betas": tuple(options.betas)}, fused=fused)
+        return OPTIMIZERS[options.type](params, **{**arguments, "betas": tuple(options.betas)}, fused=True)
 
 
 @contextmanager
@@ -78,10 +76,12 @@ def full_float32() -> Iterator[None]:
 
 
 class GuardedStep:
-    """Accumulates scaled gradients, then steps the optimiser only when every gradient is finite on every rank.
+    """Accumulates scaled gradients, then steps the optimiser only where every number is finite on every rank.
+
+    The device decides and the host does not wait for it.
 
     Args:
-        optimizer: whose parameters are stepped.
+        optimizer: whose parameters are stepped; fused.
         device: where they live.
         fp16: whether gradients are scaled against underflow.
         clip: largest gradient norm, or None.
@@ -90,38 +90,66 @@ class GuardedStep:
     def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device, fp16: bool, clip: float | None) -> None:
         self.optimizer = optimizer
         self.params = [p for group in optimizer.param_groups for p in group["params"]]
-        self.scaler = torch.amp.GradScaler(device.type, enabled=fp16)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=fp16)  # one for each optimiser: D's overflow is not G's
         self.clip = math.inf if clip is None else clip
-        self.searching = False
 
     def backward(self, loss: Tensor) -> None:
         """Adds the gradients of `loss`."""
         self.scaler.scale(loss).backward()
 
-    def step(self, loss: Tensor) -> bool:
-        """Steps and clears the gradients; returns False, the parameters untouched, when a number was not finite.
+    def step(self, loss: Tensor, before: Tensor) -> Tensor:
+        """Steps and clears the gradients; where a number is not finite parameters and averages stay as they are.
 
         Args:
             loss: the sum that was differentiated, to be checked too.
+            before: () 1.0, or 0.0 where an earlier step of the iteration was not finite: this one is skipped as well.
+
+        Returns:
+            () 1.0 where the step was taken, otherwise 0.0.
         """
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.params, self.clip)
-        finite = on_every_rank(torch.isfinite(norm) & torch.isfinite(loss.detach()))
-        self.searching = not finite and self.scaler.is_enabled() and self.scaler.get_scale() > 1
-        if finite:
-            self.scaler.step(self.optimizer)
+        finite = on_every_rank((torch.isfinite(norm) & torch.isfinite(loss.detach())).float()) * before
+        self.optimizer.found_inf = 1 - finite  # as GradScaler tells it: the kernels of the fused optimiser read it
+        self.optimizer.step()
+        del self.optimizer.found_inf
         if self.scaler.is_enabled():
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return finite
 
+    def scale(self) -> Tensor | None:
+        """The factor of fp16 gradients, on the device; None where they are not scaled."""
+        return self.scaler.scale(torch.ones((), device=self.params[0].device)) if self.scaler.is_enabled() else None
 
-def on_every_rank(flag: Tensor) -> bool:
-    """Whether a boolean scalar holds on every rank."""
-    flag = flag.to(torch.uint8)
+
+class Later:
+    """A device's few numbers on their way to the host: `read` an iteration later does not wait for the device.
+
+    Args:
+        values: (K,) on the device.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        on_cuda = values.device.type == "cuda"
+        self.host = torch.empty(values.shape, dtype=values.dtype, pin_memory=on_cuda)
+        self.host.copy_(values, non_blocking=True)
+        self.arrived = torch.cuda.Event() if on_cuda else None
+        if self.arrived is not None:
+            self.arrived.record()
+
+    def read(self) -> list[float]:
+        """The numbers, once they have arrived."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return self.host.tolist()
+
+
+def on_every_rank(flag: Tensor) -> Tensor:
+    """The least of the ranks' flags, on the device."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MIN)
-    return bool(flag.item())
+    return flag
 
 
 def mean_over_ranks(values: Tensor) -> Tensor:
@@ -208,8 +236,16 @@ def ema_decay(options: Train, global_batch: int, seen: int) -> float:
 
 
 @torch.no_grad()
-def update_ema(average: nn.Module, net: nn.Module, decay: float) -> None:
-    """average = decay * average + (1 - decay) * net for parameters; buffers are copied."""
-    get_ema_multi_avg_fn(decay)(list(average.parameters()), list(net.parameters()), None)
+def update_ema(average: nn.Module, net: nn.Module, decay: float, taken: Tensor) -> None:
+    """average = decay * average + (1 - decay) * net for parameters; buffers are copied.
+
+    Args:
+        average, net: two networks of the same form.
+        decay: in [0, 1].
+        taken: () 1.0, or 0.0 to leave the average as it is.
+    """
+    share = (1 - decay) * taken
+    for mine, theirs in zip(average.parameters(), net.parameters(), strict=True):
+        mine.lerp_(theirs, share.to(mine))
     for mine, theirs in zip(average.buffers(), net.buffers(), strict=True):
-        mine.copy_(theirs)
+        mine.copy_(torch.where(taken > 0, theirs, mine))

@@ -21,7 +21,7 @@ import torch
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.utils import tensor2img
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.training.loading import Batch, kill_workers, read_ahead, start_worker
@@ -104,6 +104,12 @@ class Keyed(Dataset):
             return self.dataset.at(epoch, place)
         with seeded(self.seed, epoch, place):
             return self.dataset[place % len(self.dataset)]
+
+
+def collate(samples: list[Batch]) -> Batch:
+    """torch's batch, the factors as a list: numbers that stay on the host, whoever moves the tensors to a device."""
+    batch = default_collate(samples)
+    return batch | {"factor": [float(sample["factor"]) for sample in samples]} if "factor" in batch else batch
 
 
 class TrainLoader(DataLoader):
@@ -216,6 +222,7 @@ def train_loader(opt: Options, train: Options, start: Position = BEGINNING) -> t
         sampler=sampler,
         num_workers=workers,
         drop_last=True,
+        collate_fn=collate,
         pin_memory=train.get("pin_memory", False),
         persistent_workers=workers > 0 and train.get("persistent_workers") is not False,
         worker_init_fn=partial(start_worker, num_workers=workers, rank=rank, seed=opt["manual_seed"]),

@@ -1,7 +1,7 @@
 """The losses of Eq. 6-7 and their companions: pure functions, then thin modules that hold weights and options.
 
 Every loss is a mean over samples, so micro-batches and ranks weighted by their share add up to the whole batch.
-Pictures are RGB, (N, 3, H, W), in [-1, 1]. Losses over frozen networks live in `features.py`.
+Images are RGB, (N, 3, H, W), in [-1, 1]. Losses over frozen networks live in `features.py`.
 """
 
 from collections.abc import Callable, Sequence
@@ -118,23 +118,22 @@ def ssim(x: Tensor, y: Tensor, window: int = 11, sigma: float = 1.5, data_range:
     return (luminance * contrast).mean((1, 2, 3))
 
 
-def consistency(output: Tensor, gt: Tensor, factor: Tensor) -> Tensor:
+def consistency(output: Tensor, gt: Tensor, factor: Sequence[float]) -> Tensor:
     """L1 between output and ground truth after each is reduced by the sample's true factor: what the input did show.
 
     Args:
         output, gt: (N, 3, S, S).
-        factor: (N,) the true downscale ratios; the reduced side is round(S / factor).
+        factor: the N true downscale ratios, on the host; the reduced side is round(S / factor).
 
     Returns:
         A scalar, the mean over samples.
     """
-    size = output.shape[-1]
-    sides = (size / factor.double()).round().clamp(min=1).long().tolist()
+    difference = output - gt  # resizing is linear: once for the difference
+    sides = [max(1, round(output.shape[-1] / float(ratio))) for ratio in factor]
     total = output.new_zeros(())
     for side in sorted(set(sides)):
-        chosen = [i for i, n in enumerate(sides) if n == side]
-        small = resize_tensor(output[chosen] - gt[chosen], (side, side))  # resizing is linear: once for the difference
-        total = total + small.abs().mean() * (len(chosen) / len(sides))
+        chosen = torch.cat([difference[i : i + 1] for i, n in enumerate(sides) if n == side])  # without an index tensor
+        total = total + resize_tensor(chosen, (side, side)).abs().mean() * (len(chosen) / len(sides))
     return total
 
 
@@ -150,10 +149,9 @@ def draw_mismatch(s: Tensor, prob: float, octaves: float, s_min: float) -> tuple
     Returns:
         s: (N,) the dials to use; matched: (N,) bool, where they are the true ones.
     """
-    shift = (torch.rand(s.shape, dtype=torch.float64) * 2 - 1) * octaves
-    chosen = torch.rand(s.shape, dtype=torch.float64) < prob
-    moved = (s * torch.exp2(shift).to(s)).clamp(s_min, 1.0)
-    used = torch.where(chosen.to(s.device), moved, s)
+    shift, drawn = torch.rand((2, *s.shape), dtype=torch.float64, device=s.device)
+    moved = (s * torch.exp2((shift * 2 - 1) * octaves).to(s)).clamp(s_min, 1.0)
+    used = torch.where(drawn < prob, moved, s)
     return used, used == s
 
 
@@ -176,9 +174,8 @@ def undo_dial(output: Tensor, base: Tensor, gain: Tensor) -> Tensor:
 
 def draw_settings(true: Tensor, prob: float) -> Tensor:
     """Moves a share `prob` of the settings of degradations (N, k - 1) anywhere in [0, 1]."""
-    anywhere = torch.rand(true.shape, dtype=torch.float64)
-    chosen = torch.rand(true.shape, dtype=torch.float64) < prob
-    return torch.where(chosen.to(true.device), anywhere.to(true), true)
+    anywhere, drawn = torch.rand((2, *true.shape), dtype=torch.float64, device=true.device)
+    return torch.where(drawn < prob, anywhere.to(true), true)
 
 
 def left_by(true: Tensor, used: Tensor) -> Tensor:
@@ -233,7 +230,7 @@ class ConsistencyLoss(nn.Module):
         super().__init__()
         self.loss_weight = loss_weight
 
-    def forward(self, output: Tensor, gt: Tensor, factor: Tensor) -> Tensor:
+    def forward(self, output: Tensor, gt: Tensor, factor: Sequence[float]) -> Tensor:
         return self.loss_weight * consistency(output, gt, factor)
 
 

@@ -112,7 +112,8 @@ class GCFSRModel(SRModel):
                 strict = path.get("strict_load_g", True)
                 self.load_network(self.net_g_ema, path["pretrain_network_g"], strict, "params_ema")
         nets = Networks(self.net_g, self.net_d, self.net_g_ema)
-        self.step = TrainingStep(train, self.engine, nets, self.device, self.opt.get("world_size", 1))
+        warn = get_root_logger().warning
+        self.step = TrainingStep(train, self.engine, nets, self.device, self.opt.get("world_size", 1), warn)
         self.optimizers = [optimizer for optimizer, _ in self.step.optimizers()]
 
     # ---- training ----------------------------------------------------------------------------------------------------
@@ -134,9 +135,7 @@ class GCFSRModel(SRModel):
 
     def optimize_parameters(self, current_iter: int) -> None:
         """One iteration on the batch that was fed last; see `TrainingStep.run`."""
-        warning = self.step.run(self.batch, current_iter, self.saver.last_checkpoint)
-        if warning is not None:
-            get_root_logger().warning(warning)
+        self.step.run(self.batch, current_iter, self.saver.last_checkpoint)
 
     def get_current_log(self) -> dict[str, float]:
         """Losses of the latest steps that were taken, averaged over ranks; every rank must call it."""

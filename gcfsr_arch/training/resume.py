@@ -219,10 +219,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> N
     Raises:
         ValueError: the state is of other parameters.
     """
-    arguments = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    groups = zip(optimizer.param_groups, saved["param_groups"], strict=True)  # torch reads `fused` of the saved ones
+    saved = {**saved, "param_groups": [{**mine, "params": theirs["params"]} for mine, theirs in groups]}
     optimizer.load_state_dict(saved)
-    for group, kept in zip(optimizer.param_groups, arguments, strict=True):
-        group.update(kept)
 
 
 def weights(net: nn.Module) -> dict[str, torch.Tensor]:

@@ -2,7 +2,8 @@
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import Any
 
 import torch
@@ -28,8 +29,6 @@ from gcfsr_arch.training.options.schema import Optimizer, Train
 
 Logs = dict[str, Tensor]
 
-SCALE_SEARCH = "fp16 gradient scale"  # overflows while the scaler looks for its scale are no fault
-
 
 @dataclasses.dataclass
 class Batch:
@@ -38,7 +37,7 @@ class Batch:
     lq: Tensor  # (N, 3, S, S), already resized to the output size
     gt: Tensor | None  # (N, 3, S, S); None where a validation set has no ground truth
     s: Tensor | None  # (N, k) the dials, the factor's first; None for a blind network
-    factor: Tensor  # (N,) the true downscale ratios
+    factor: list[float]  # the N true downscale ratios, on the host
     matched: Tensor | None = None  # (N,) bool: the dial is the true one; None where all are
     noise: Any = "random"  # as the generator takes it
     gain: Tensor | None = None  # (N,) what the dials do to the detail; None where the output is judged as it is
@@ -73,6 +72,35 @@ class Networks:
     ema: nn.Module | None = None  # the moving average of g
 
 
+@dataclasses.dataclass
+class Outcome:
+    """A step of one optimiser: its numbers, on the device until they are read."""
+
+    who: str
+    logs: Logs  # losses and scores
+    taken: Tensor  # () 1.0, or 0.0 where this step or one before it in the iteration was not finite
+    scale: Tensor | None  # () of fp16 gradients
+
+    def numbers(self) -> Tensor:
+        """All of them as (2 + len(logs),) float64."""
+        scale = self.taken.new_zeros(()) if self.scale is None else self.scale
+        return torch.stack([x.detach().double() for x in (self.taken, scale, *self.logs.values())])
+
+
+@dataclasses.dataclass
+class Iteration:
+    """The steps of an iteration, whose numbers are on their way to the host."""
+
+    number: int
+    last_checkpoint: str | None  # named where the run stops
+    steps: list[Outcome]
+    accuracy: Tensor | None  # () D's, where it may pause
+
+    def __post_init__(self) -> None:
+        accuracy = [] if self.accuracy is None else [self.accuracy.double().view(1)]
+        self.sent = eng.Later(torch.cat([*(step.numbers() for step in self.steps), *accuracy]))
+
+
 class TrainingStep:
     """One iteration after another: networks, losses, optimisers and counters, but neither data nor files.
 
@@ -82,14 +110,16 @@ class TrainingStep:
         nets: the networks.
         device: where they are.
         world_size: number of ranks.
+        warn: told of every step that was skipped.
 
     Raises:
         GCFSRError: a discriminator without an optimiser, or losses that cannot be built.
     """
 
     def __init__(
-        self, options: Train, engine: eng.Engine, nets: Networks, device: torch.device, world_size: int = 1
-    ) -> None:
+        self, options: Train, engine: eng.Engine, nets: Networks, device: torch.device, world_size: int = 1,
+        warn: Callable[[str], None] = print,
+    ) -> None:  # fmt: skip
         self.options, self.engine, self.nets, self.device, self.world_size = options, engine, nets, device, world_size
         self.criteria = Criteria(options).to(device)
         if nets.d is not None and options.optim_d is None:
@@ -98,8 +128,10 @@ class TrainingStep:
         self.d = None if nets.d is None else self._guarded(options.optim_d, nets.d, engine.clip_grad_d)
         self.guard = eng.BadSteps(options.max_bad_steps)
         self.seen = 0  # images so far, over all ranks
-        self.latest: Logs = {}  # losses of the latest steps that were taken
+        self.latest: dict[str, float] = {}  # losses of the latest steps that were taken
         self.accuracy = 0.5  # D's, averaged over some tens of steps
+        self.warn = warn
+        self.unread: Iteration | None = None
 
     def _guarded(self, options: Optimizer, net: nn.Module, clip: float | None) -> eng.GuardedStep:
         optimizer = self.engine.optimizer(options, [p for p in net.parameters() if p.requires_grad])
@@ -133,38 +165,59 @@ class TrainingStep:
         noise = self.draw_noise(batch)
         return dataclasses.replace(batch, s=s, matched=matched, gain=gain, left=left, true=batch.s, noise=noise)
 
-    def run(self, batch: Batch, iteration: int, last_checkpoint: str | None = None) -> str | None:
+    def run(self, batch: Batch, iteration: int, last_checkpoint: str | None = None) -> None:
         """One iteration: G's step (Eq. 7 with D fixed), the EMA of G, then D's step on the same restored faces.
 
         With `net_d_first` D steps before, on restored faces of its own (with noise of their own), as the released code
-        does. A step that is not finite is skipped, and so is the one after it; the one before it stays.
+        does. A step that is not finite is skipped, and so is the one after it; the one before it stays. The device
+        decides that; the host reads it in the next iteration (`settle`) and never waits for the device here.
 
         Args:
             batch: the data.
             iteration: from 1 on.
             last_checkpoint: named where the run stops.
 
-        Returns:
-            A warning about a step that was skipped, or None.
-
         Raises:
-            GCFSRError: too many steps in a row were not finite.
+            GCFSRError: too many steps in a row up to the iteration before were not finite.
         """
+        self.settle()
         train, batch = self.options, self.drawn(batch)
         its_turn = iteration > train.net_d_init_iters and iteration % train.net_d_iters == 0
         step_g = its_turn or self.d is None
         d_first = self.d is not None and train.net_d_first
         self.seen += len(batch.lq) * self.world_size
-        fakes, bad = [], None
+        fakes, steps, accuracy = [], [], None
         if d_first:
-            bad = self._discriminator_step(batch, self._restored(batch), iteration)
-        if step_g and bad is None:
-            fakes, bad = self._generator_step(batch)
-        if self.d is not None and not d_first and bad is None:
-            bad = self._discriminator_step(batch, fakes or self._restored(batch), iteration)
-        if bad is None:
-            self.guard.good()
-        return self.guard.bad(iteration, bad, last_checkpoint) if bad not in (None, SCALE_SEARCH) else None
+            accuracy = self._discriminator_step(batch, self._restored(batch), iteration, steps)
+        if step_g:
+            fakes = self._generator_step(batch, steps)
+        if self.d is not None and not d_first:
+            accuracy = self._discriminator_step(batch, fakes or self._restored(batch), iteration, steps)
+        self.unread = Iteration(iteration, last_checkpoint, steps, accuracy)
+
+    def settle(self) -> None:
+        """Reads what became of the latest iteration: losses, steps that were skipped, D's accuracy.
+
+        Raises:
+            GCFSRError: too many steps in a row were not finite.
+        """
+        done, self.unread = self.unread, None
+        if done is None:
+            return
+        numbers = done.sent.read()
+        if done.accuracy is not None:
+            self.accuracy += 0.05 * (numbers.pop() - self.accuracy)
+        for step in done.steps:
+            (taken, scale, *logs), numbers = numbers[: 2 + len(step.logs)], numbers[2 + len(step.logs) :]
+            values = dict(zip(step.logs, logs, strict=True))
+            if not taken:
+                if scale <= 1:  # overflows while a scaler looks for its scale are no fault
+                    wrong = ", ".join(f"{name} {value:.3g}" for name, value in values.items() if not isfinite(value))
+                    what = f"{step.who}'s {wrong or 'gradient'}"
+                    self.warn(self.guard.bad(done.number, what, done.last_checkpoint))
+                return
+            self.latest.update(values)
+        self.guard.good()
 
     @torch.no_grad()
     def _restored(self, batch: Batch) -> list[Tensor]:
@@ -179,7 +232,8 @@ class TrainingStep:
             return self.nets.g(part.lq, part.s, noise=part.noise), None
         return self.nets.g(part.lq, part.s, noise=part.noise, estimate="detached" if loss.detach else "joint")
 
-    def _generator_step(self, batch: Batch) -> tuple[list[Tensor], str | None]:
+    def _generator_step(self, batch: Batch, steps: list[Outcome]) -> list[Tensor]:
+        """Steps G and its average; returns the micro-batches' restored faces."""
         logs, fakes, judge = _Sums(), [], None if self.nets.d is None else eng.bare(self.nets.d)
         judge_params = [p for p in judge.parameters() if p.requires_grad] if judge is not None else []
         with eng.frozen(judge_params):  # D only judges: no gradients for it, no synchronisation
@@ -194,15 +248,21 @@ class TrainingStep:
                     self.g.backward(torch.stack(list(losses.values())).sum() * share)
                 fakes.append(output.detach())
                 logs.add(losses, share)
-        bad = self._finish("generator", self.g, logs)
-        if self.nets.ema is not None and bad is None:
+        taken = self._finish("generator", self.g, logs, steps)
+        if self.nets.ema is not None:
             decay = eng.ema_decay(self.options, len(batch.lq) * self.world_size, self.seen)
-            eng.update_ema(self.nets.ema, eng.bare(self.nets.g), decay)
-        return fakes, bad
+            eng.update_ema(self.nets.ema, eng.bare(self.nets.g), decay, taken)
+        return fakes
 
-    def _discriminator_step(self, batch: Batch, fakes: list[Tensor], iteration: int) -> str | None:
-        if self.options.net_d_pause is not None and self._pauses(batch, fakes):
-            return None
+    def _discriminator_step(
+        self, batch: Batch, fakes: list[Tensor], iteration: int, steps: list[Outcome]
+    ) -> Tensor | None:
+        """Steps D, unless it pauses; returns its accuracy where that decides about pauses."""
+        accuracy = None
+        if self.options.net_d_pause is not None:
+            accuracy = self._accuracy(batch, fakes)
+            if self.accuracy > self.options.net_d_pause:
+                return accuracy
         every = self.options.net_d_reg_every
         logs = _Sums()
         for fake, (chosen, share, last) in zip(
@@ -220,7 +280,8 @@ class TrainingStep:
                 self.d.backward(losses["l_d_gan"] * share)
             logs.add(losses, share)
             logs.add(scores, share)
-        return self._finish("discriminator", self.d, logs)
+        self._finish("discriminator", self.d, logs, steps)
+        return accuracy
 
     def _judge(self, real: Tensor, fake: Tensor) -> tuple[Logs, Logs]:
         """D's losses on real and restored faces, in one forward pass but where D compares the faces of a batch."""
@@ -242,48 +303,52 @@ class TrainingStep:
         return [(name, weight, faces) for name, weight, faces in asked if weight]
 
     @torch.no_grad()
-    def _pauses(self, batch: Batch, fakes: list[Tensor]) -> bool:
-        """Whether D is so good that it pauses; measured in every iteration, on all ranks."""
+    def _accuracy(self, batch: Batch, fakes: list[Tensor]) -> Tensor:
+        """The share of faces that D tells apart, over all ranks."""
         with self.engine.autocast(self.device):
             scores = [self.nets.d(faces) for faces in (batch.gt, torch.cat(fakes))]
-        found = eng.mean_over_ranks(accuracy(*scores, self.criteria.gan.relativistic)).item()
-        self.accuracy += 0.05 * (found - self.accuracy)
-        return self.accuracy > self.options.net_d_pause
+        return eng.mean_over_ranks(accuracy(*scores, self.criteria.gan.relativistic))
 
     def _r1(self, real: Tensor) -> Tensor:
         """R1 in full precision. It calls the bare network's `forward`: compiled graphs have no second derivative."""
         real = real.detach().clone().requires_grad_(True)
         return r1_penalty(eng.bare(self.nets.d).forward(real), real)
 
-    def _finish(self, who: str, step: eng.GuardedStep, logs: "_Sums") -> str | None:
-        """Steps; returns what was not finite, or None."""
+    def _finish(self, who: str, step: eng.GuardedStep, logs: "_Sums", steps: list[Outcome]) -> Tensor:
+        """Steps after the iteration's other steps so far and adds the outcome; returns whether it was taken."""
         total = torch.stack([v for k, v in logs.items() if k.startswith("l_")]).sum()
-        if step.step(total):
-            self.latest.update(logs)
-            return None
-        wrong = [f"{name} {value.item():.3g}" for name, value in logs.items() if not torch.isfinite(value)]
-        if step.searching:
-            return SCALE_SEARCH
-        return f"{who}'s {', '.join(wrong) or 'gradient'}"
+        before, scale = steps[-1].taken if steps else total.new_ones((), dtype=torch.float32), step.scale()
+        taken = step.step(total, before)
+        steps.append(Outcome(who, logs, taken, scale))
+        return taken
 
     def log(self) -> "OrderedDict[str, float]":
-        """Losses of the latest steps that were taken, averaged over ranks; every rank must call it."""
+        """Losses of the latest steps that were taken, averaged over ranks; every rank must call it.
+
+        It waits for the device, so that this iteration is among them.
+        """
+        self.settle()
         if not self.latest:
             return OrderedDict()
-        values = eng.mean_over_ranks(torch.stack([v.detach().double() for v in self.latest.values()]))
-        return OrderedDict(zip(self.latest, values.tolist(), strict=True))
+        values = torch.tensor(list(self.latest.values()), dtype=torch.float64, device=self.device)
+        return OrderedDict(zip(self.latest, eng.mean_over_ranks(values).tolist(), strict=True))
 
     # ---- what a checkpoint holds of it -----------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Plain data: gradient scales, counters, and losses that are logged between their steps."""
+        """Plain data: gradient scales, counters, and losses that are logged between their steps.
+
+        Raises:
+            GCFSRError: too many steps in a row up to now were not finite.
+        """
+        self.settle()
         return {
             "scalers": [step.scaler.state_dict() for step in (self.g, self.d) if step is not None],
             "bad_in_a_row": self.guard.in_a_row,
             "bad_total": self.guard.total,
             "seen": self.seen,
             "accuracy": self.accuracy,
-            "latest": {name: value.item() for name, value in self.latest.items()},
+            "latest": dict(self.latest),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -294,7 +359,7 @@ class TrainingStep:
                 step.scaler.load_state_dict(scaler)
         self.guard.in_a_row, self.guard.total, self.seen = state["bad_in_a_row"], state["bad_total"], state["seen"]
         self.accuracy = state.get("accuracy", self.accuracy)  # states before net_d_pause have none
-        self.latest = {name: torch.tensor(value, device=self.device) for name, value in state["latest"].items()}
+        self.latest = dict(state["latest"])
 
 
 def batch_on(device: torch.device, data: dict[str, Any], net: nn.Module, engine: eng.Engine) -> Batch:
@@ -314,19 +379,25 @@ def batch_on(device: torch.device, data: dict[str, Any], net: nn.Module, engine:
     lq = engine.image(moved(data["lq"]))
     gt, base, valid = (moved(data[key]) if key in data else None for key in ("gt", "base", "valid"))
     gt = gt if gt is None else engine.image(gt if valid is None else gt * valid)
-    s = None if net.blind else moved(told(data, net.conditions)).to(lq.dtype)
-    factor = moved(torch.as_tensor(data.get("factor", 1.0)).expand(len(lq)))
-    parts = data.get("contributions")
+    s = None if net.blind else told(data, net.conditions, moved).to(lq.dtype)
+    factor = data.get("factor", [1.0] * len(lq))
+    factor = factor.tolist() if isinstance(factor, Tensor) else factor
+    parts = data.get("contributions") if len(net.conditions) > 1 else None
     if parts is not None:
-        parts = moved(parts[:, [CONDITIONS.index(name) - 1 for name in net.conditions[1:]]])
+        parts = columns(moved(parts), [CONDITIONS.index(name) - 1 for name in net.conditions[1:]])
     return Batch(lq, gt, s, factor, base=base, valid=valid, contributions=parts)
 
 
-def told(data: dict[str, Any], conditions: Sequence[str]) -> Tensor:
-    """(N, k) the true conditions of a batch, in the network's order."""
+def told(data: dict[str, Any], conditions: Sequence[str], moved: Callable[[Tensor], Tensor]) -> Tensor:
+    """(N, k) the true conditions of a batch, in the network's order, on its device."""
     if len(conditions) == 1:
-        return data["s"].reshape(-1, 1)
-    return data["conditions"][:, [CONDITIONS.index(name) for name in conditions]]
+        return moved(data["s"]).reshape(-1, 1)
+    return columns(moved(data["conditions"]), [CONDITIONS.index(name) for name in conditions])
+
+
+def columns(table: Tensor, chosen: Sequence[int]) -> Tensor:
+    """(N, K) -> (N, len(chosen)), without a tensor of indices, which would be copied to the device."""
+    return torch.stack([table[:, i] for i in chosen], dim=1)
 
 
 def check_batch(data: dict[str, Any], size: int, blind: bool, conditions: Sequence[str] = CONDITIONS[:1]) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from gcfsr_arch.training.engine import Later
+
 AGAIN = 3.0  # seconds after which a second signal stops the run at once; torchrun passes Ctrl-C on twice
 
 
@@ -20,6 +22,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.number: int | None = None
         self.since = 0.0
+        self.asked: Later | None = None  # the largest number of the ranks in the iteration before
         self.before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
             self.before = {number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -34,11 +37,11 @@ class StopRequest:
             os.kill(os.getpid(), number)
 
     def agreed(self, opt: Mapping[str, Any]) -> int | None:
-        """The signal's number once any rank has one."""
-        number = self.number or 0
-        if opt["dist"]:
-            device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-            shared = torch.tensor(number, device=device)
-            dist.all_reduce(shared, op=dist.ReduceOp.MAX)
-            number = int(shared.item())
-        return number or None
+        """The signal's number once any rank has one; of several ranks an iteration later, so that none waits for it."""
+        if not opt["dist"]:
+            return self.number
+        asked, device = self.asked, "cuda" if dist.get_backend() == "nccl" else "cpu"
+        shared = torch.full((1,), self.number or 0, device=device)
+        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+        self.asked = Later(shared)
+        return None if asked is None else int(asked.read()[0]) or None

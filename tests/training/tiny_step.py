@@ -52,7 +52,7 @@ def build(seed: int = 0, **changes: Any) -> Any:
 
 
 def batch(n: int = 4, seed: int = 0) -> dict[str, Any]:
-    """Random pictures and factors."""
+    """Random images and factors."""
     rng = torch.Generator().manual_seed(seed)
     gt = torch.rand(n, 3, SIZE, SIZE, generator=rng) * 2 - 1
     lq = gt + 0.1 * torch.randn(gt.shape, generator=rng)
@@ -76,16 +76,16 @@ def record_gradients(step: Any) -> list[dict[int, torch.Tensor]]:
     """Keeps the gradients of every step of a GuardedStep, by parameter number."""
     kept, original = [], step.step
 
-    def recording(loss: torch.Tensor) -> bool:
+    def recording(loss: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
         kept.append({i: p.grad.clone() for i, p in enumerate(step.params) if p.grad is not None})
-        return original(loss)
+        return original(loss, before)
 
     step.step = recording
     return kept
 
 
 class Faces(Dataset):
-    """Five validation pictures."""
+    """Five validation images."""
 
     def __init__(self) -> None:
         self.opt = {"name": "five"}

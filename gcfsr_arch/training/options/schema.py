@@ -108,7 +108,7 @@ class EngineOptions(Section):
     tf32: bool | None = Field(
         None, description="TF32 on CUDA; without it torch's default. R1 is computed in full float32 in any case."
     )
-    fused: bool = Field(False, description="Fused Adam.")
+    fused: Any = unused("Adam is always fused")
     checkpointing: bool = Field(False, description="Recompute the generator's levels in the backward pass.")
     clip_grad_g: Positive | None = Field(None, description="Largest gradient norm of the generator.")
     clip_grad_d: Positive | None = Field(None, description="Largest gradient norm of the discriminator.")

@@ -3,7 +3,7 @@
 Each photograph of the folder is brought to a largest face of `--face` pixels and cropped to a multiple of 12 (the
 original), reduced by area by 2, 3 and 4, clean and worn, and restored by `gcfsr restore -s REDUCTION`, with no option
 but the network's name. The faces, aligned by the original's landmarks, are compared with the original's and with the
-same enlargement without restoration. The same reduction enlarged by the bicubic kernel stands beside it. Nothing is
+same enlargement without restoration. The bicubic enlargement of the same reduction is listed beside it. Nothing is
 timed. FILE.onnx is MobileFaceNet, or another embedding that takes 112 x 112 pixels.
 """
 

@@ -150,7 +150,7 @@ def entry_of(key: str) -> Entry:
 
 
 def _pyiqa_entry(name: str) -> Entry:
-    """A metric of pyiqa, which is never a dependency; without the package its entry says that it is missing."""
+    """A metric of pyiqa, which is never a dependency; without the package its entry reports that it is missing."""
     about = {}
     if find_spec("pyiqa"):
         known = import_module("pyiqa.default_model_configs").DEFAULT_CONFIGS

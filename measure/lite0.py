@@ -53,7 +53,7 @@ class Block(nn.Module):
 class EfficientNetLite0(nn.Module):
     """Pooled features. (N, 3, H, W) normalised RGB -> (N, 1280).
 
-    `classify` goes on to the 1,000 ImageNet classes; `pyramid` stops at the last block of four strides.
+    `classify` continues to the 1,000 ImageNet classes; `pyramid` stops at the last block of four strides.
     """
 
     TAPS = (2, 4, 10, 15)  # indices of blocks: strides 4, 8, 16, 32

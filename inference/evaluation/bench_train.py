@@ -176,7 +176,7 @@ def bench_train(
     Args:
         paths: option files; the first is the one the others are compared with.
         budget: what each gets.
-        out: folder; a stopped bench goes on there.
+        out: folder; a stopped bench is resumed there.
         factors: conditions of the evaluation, as for `gcfsr evaluate --factors`.
         metrics: keys of the metrics.
         weights: folder of the metrics' weights.

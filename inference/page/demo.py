@@ -28,7 +28,7 @@ from gcfsr_inference.restore.restorer import Restorer
 WHOLE = "whole photograph"
 FAR = 4.0  # a dial this many times above the estimate is warned about
 INTRO = """# GCFSR: restore a face, and choose how much is invented
-Drop a photograph. The **factor** says how many times fewer pixels than the result the face really has: low keeps what
+Drop a photograph. The **factor** is how many times fewer pixels the face really has than the result: low keeps what
 the image shows, high generates more detail. Restored faces contain **invented detail: never use them to identify
 anybody.** Nothing leaves this computer."""
 STYLE = """
@@ -80,7 +80,7 @@ class Page:
             gr.Markdown(INTRO)
             with gr.Row(elem_id="layout"):
                 with gr.Column(scale=2, min_width=280):
-                    # Not gr.Image, which decodes by itself, to 8 bits, and hides what is wrong with a broken file.
+                    # Not gr.Image, which decodes to 8 bits and hides the faults of a broken file.
                     photo = gr.File(label="photograph", file_types=["image"], height=130, elem_id="photo")
                     dial = gr.Slider(
                         restorer.min_factor, restorer.max_factor, value=restorer.min_factor, step=0.25, label="factor",
@@ -146,8 +146,8 @@ class Page:
             session = DemoSession(restorer, self.detector, path, self.max_pixels)
             result = session.restore(range(len(session.subjects)), None)
         except GCFSRError as error:
-            told = str(error).replace(str(Path(path).parent) + os.sep, "")
-            return *nothing, f"**This cannot be restored.** {told}", off
+            message = str(error).replace(str(Path(path).parent) + os.sep, "")
+            return *nothing, f"**This cannot be restored.** {message}", off
         labels, first = session.labels(), session.first_view()
         choices = [WHOLE, *(f"face {face.number}" for face in session.subjects)]
         before, after = (compare.encode(image) for image in session.views(result, first))

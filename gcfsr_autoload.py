@@ -29,7 +29,7 @@ def register() -> None:
 
 
 def install() -> None:
-    """Installs the finder once, whatever the environment says (`gcfsr train` asks for it explicitly)."""
+    """Installs the finder once, regardless of GCFSR_AUTOLOAD; `gcfsr train` calls it explicitly."""
     if not any(isinstance(finder, BasicSRFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, BasicSRFinder())
 

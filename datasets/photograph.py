@@ -2,7 +2,7 @@
 
 Photographs do not hold exact bicubic reductions of aligned faces. The face is turned, it lies between pixels, a camera
 or a program reduced it, noise and JPEG came on top, somebody may have enlarged it, and the alignment warps it back.
-Images are (S, S, 3) BGR float32 in [0, 1]. Colours stay as they are.
+Images are (S, S, 3) BGR float32 in [0, 1]. Colours are not changed.
 """
 
 import copy
@@ -134,9 +134,7 @@ def draw_wear(rng: np.random.Generator, ranges: PhotographRanges) -> Wear:
     sigma = (rng.uniform(*ranges.blur_sigma), rng.uniform(*ranges.blur_sigma)) if blurred else None
     angle, noise = rng.uniform(-np.pi, np.pi), rng.uniform(*ranges.noise_range) / 255
     quality = int(np.rint(rng.uniform(*ranges.jpeg_range))) if compressed else None
-    noisy = (
-        ranges.noise_prob == 1 or rng.random() < ranges.noise_prob
-    )  # certain noise leaves the other draws as they are
+    noisy = ranges.noise_prob == 1 or rng.random() < ranges.noise_prob  # certain noise does not change the other draws
     return Wear(sigma, angle, noise if noisy else None, bool(gray), quality)
 
 
@@ -152,7 +150,7 @@ def contributions(
 
     Args:
         lq: of `apply_photograph` with the other arguments.
-        rng: in the state that `apply_photograph` found it in, so that the noise has the same pixels; left as it is.
+        rng: in the state that `apply_photograph` found it in, so that the noise has the same pixels; not modified.
 
     Returns:
         (3, S, S, 3) BGR float32, zero for a step that is absent.

@@ -109,11 +109,11 @@ def _parse_config(path: Path, config: object) -> GCFSRConfig:
 
 
 def load_generator(path: str | Path, max_factor: float | None = None, device: str | torch.device = "cpu") -> GCFSR:
-    """Loads a generator in eval mode, whatever wrote it; the form is read from the keys and shapes alone.
+    """Loads a generator in eval mode from any of the known forms, recognised by keys and shapes.
 
     Args:
         path: safetensors of `save_generator`, BasicSR's net_g_*.pth of ours, or the authors' released .pth.
-        max_factor: the factor that s = 1 stands for, where the file does not store it.
+        max_factor: the factor of s = 1, if the file does not store it.
         device: where the network goes.
 
     Raises:

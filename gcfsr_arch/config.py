@@ -159,6 +159,6 @@ def _is_number(value: object, low: float, high: float) -> bool:
 
 
 def _shown(value: object) -> str:
-    """A value for a message, whatever it is: one short line."""
+    """Any value as one short line for a message."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

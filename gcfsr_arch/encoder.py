@@ -1,4 +1,4 @@
-"""Eq. 1-2: from the upsampled picture to multi-level features f and latent codes w."""
+"""Eq. 1-2: from the upsampled image to multi-level features f and latent codes w."""
 
 from collections.abc import Sequence
 from itertools import pairwise

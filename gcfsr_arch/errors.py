@@ -1,4 +1,4 @@
-"""The one exception for whatever a user passes wrong; stdlib only, so every module may import it."""
+"""The exception for all user errors; stdlib only, so every module may import it."""
 
 
 class GCFSRError(ValueError):

@@ -117,7 +117,7 @@ class LinearModulation(FeatureModulation):
 
 
 class PlainAddition(FeatureModulation):
-    """The ablation without feature modulation: h = Conv(f) + g whatever s is."""
+    """The ablation without feature modulation: h = Conv(f) + g for every s."""
 
     positive = True
 

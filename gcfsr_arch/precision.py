@@ -10,7 +10,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16 by itself.
+    """Whether the device multiplies in bfloat16 natively.
 
     A processor that does not emulates it, up to 25 times slower than float32 (benchmarks/README.md). Where the system
     does not name a processor's instruction sets (other than Linux), the answer is no.

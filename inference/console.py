@@ -22,7 +22,7 @@ class StreamError(GCFSRError):
 
 
 def prepare() -> None:
-    """Makes the standard streams print whatever there is: letters that they cannot encode are escaped.
+    """Makes the standard streams escape characters that they cannot encode instead of raising.
 
     Raises:
         GCFSRError: standard output is closed.
@@ -65,7 +65,7 @@ def say(line: str = "", error: bool = False, end: str = "\n") -> None:
     Args:
         line: its control characters, newlines among them, are printed escaped (see `printable`).
         error: to standard error.
-        end: what follows it, as it is.
+        end: text after it, not escaped.
 
     Raises:
         StreamError: it cannot be written (a full disk).
@@ -95,7 +95,7 @@ def printable(text: str) -> str:
 
 
 def unexpected_error(error: Exception, debug: bool) -> str:
-    """The line for an error that is no `GCFSRError`; its traceback goes to standard error where it is asked for."""
+    """The line for an error that is not a `GCFSRError`; prints its traceback to standard error on request."""
     if debug:
         for line in "".join(traceback.format_exception(error)).splitlines():
             say(line, error=True)

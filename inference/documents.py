@@ -63,4 +63,4 @@ def first_fault(error: ValidationError) -> str:
 
 
 def _refused(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")

@@ -221,7 +221,9 @@ def train(stage: Stage, arguments: list[str], runs: Path) -> Path:
         one_thread = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
         done = subprocess.run(arguments, env=one_thread, check=False)
         if done.returncode or not latest.exists():
-            raise GCFSRError(f"{stage.name}: the trainer stopped (status {done.returncode}); run the same command again to resume")
+            raise GCFSRError(
+                f"{stage.name}: the trainer stopped (status {done.returncode}); run the same command again to resume"
+            )
     return latest
 
 

@@ -29,7 +29,7 @@ DAMAGE = (
 
 
 def save_atomic(content: Any, path: Path | str) -> None:
-    """`torch.save` that leaves either the whole new file or whatever was there before, also when power fails.
+    """Atomic `torch.save`: the path holds the whole new file or the previous one, even after a power failure.
 
     Raises:
         GCFSRError: the file cannot be written (disk full, no permission); nothing new is left behind.
@@ -80,7 +80,7 @@ def load_state(path: Path | str) -> dict[str, Any]:
         raise GCFSRError(f"{path}: damaged (record {bad}); resume from an older one")
     if not isinstance(state, dict) or not {"epoch", "iter", "optimizers", "schedulers"} <= state.keys():
         raise GCFSRError(
-            f"{path}: is no training state of BasicSR's (iter, epoch, optimizers or schedulers are missing)"
+            f"{path}: is not a training state of BasicSR (iter, epoch, optimizers or schedulers are missing)"
         )
     return state
 
@@ -142,7 +142,7 @@ def prune(states: Path | str, keep_last: int) -> None:
 
 
 def remove_partial(*folders: Path | str) -> None:
-    """Removes what a killed run left half-written."""
+    """Removes half-written files of a killed run."""
     for folder in folders:
         for path in Path(folder).glob(".*.partial"):
             path.unlink(missing_ok=True)

@@ -66,7 +66,7 @@ class Engine(EngineOptions):
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """No TF32 inside the block, whatever the engine or torch's default is."""
+    """No TF32 inside the block, regardless of the engine and of torch's default."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:

@@ -1,4 +1,4 @@
-"""BasicSR's loaders for our models, able to go on in the middle of an epoch.
+"""BasicSR's loaders for our models, able to resume in the middle of an epoch.
 
 BasicSR's `EnlargedSampler` orders an epoch by the epoch's number alone, and a sample of ours depends on (seed, epoch,
 index) alone, so a resumed run only has to leave out the samples that the epoch has used already: nothing is decoded
@@ -201,7 +201,7 @@ def checked_dataset(options: Options) -> Any:
 
 def train_loader(opt: Options, train: Options, start: Position = BEGINNING) -> tuple[TrainLoader, Sampler, Schedule]:
     """The training loader and sampler from `start` on."""
-    batch, workers = train["batch_size_per_gpu"], train["num_worker_per_gpu"]  # one device a process, as everywhere
+    batch, workers = train["batch_size_per_gpu"], train["num_worker_per_gpu"]  # one device per process
     dataset = checked_dataset(train)
     world, rank = opt["world_size"], opt["rank"]
     ratio = train.get("dataset_enlarge_ratio", 1)

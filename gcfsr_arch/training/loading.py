@@ -42,7 +42,7 @@ def read_ahead(batches: Iterator[Batch], ahead: int) -> Iterator[Batch]:
 def worker_death(error: BaseException | None) -> GCFSRError | None:
     """Error message for a dead DataLoader worker; None for any other error.
 
-    torch raises it wherever the trainer happens to be, for example while it writes a checkpoint: then it is the cause
+    torch raises it at any point of the trainer, for example while it writes a checkpoint: then it is the cause
     or context of that error.
     """
     if error is None:
@@ -51,7 +51,7 @@ def worker_death(error: BaseException | None) -> GCFSRError | None:
         return worker_death(error.__cause__ or error.__context__)
     return GCFSRError(
         f"datasets.train: a worker died ({first_line(error)}); the machine may be short of memory: "
-        "lower num_worker_per_gpu, then go on with --auto_resume"
+        "lower num_worker_per_gpu, then resume with --auto_resume"
     )
 
 

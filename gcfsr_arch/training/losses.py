@@ -119,7 +119,7 @@ def ssim(x: Tensor, y: Tensor, window: int = 11, sigma: float = 1.5, data_range:
 
 
 def consistency(output: Tensor, gt: Tensor, factor: Sequence[float]) -> Tensor:
-    """L1 between output and ground truth after each is reduced by the sample's true factor: what the input did show.
+    """L1 between output and ground truth after each is reduced by the sample's true factor: what the input showed.
 
     Args:
         output, gt: (N, 3, S, S).

@@ -27,7 +27,7 @@ OURS = {
 ARGUMENTS = {"calculate_lpips": {"net"}, "calculate_identity": {"norm"}}  # beside `weights`
 COMMON = {"type", "better", "crop_border", "test_y_channel"}  # the schema fills them in
 
-Value = float | np.ndarray | str  # a number, (2 D,) features of result and ground truth, or why there is none
+Value = float | np.ndarray | str  # a number, (2 D,) features of result and ground truth, or why it is missing
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def metric_of(options: dict[str, Any]) -> Metric | None:
 
 
 def measured(metric: Metric, cases: Sequence[Case], device: str = "cpu") -> list[Value]:
-    """One metric of several images; where there is no number, the reason. Never raises: the run goes on and says so."""
+    """One metric of several images; or the reason if there is no number. Never raises: the run continues."""
     try:
         measure = measure_of(metric.key, metric.weights, device)
         cut = [cropped(case, metric.crop) for case in cases]
@@ -87,7 +87,7 @@ def measured(metric: Metric, cases: Sequence[Case], device: str = "cpu") -> list
         if metric.entry.of_set:
             gts = measure([replace(case, result=case.gt) for case in cut])
             return [np.concatenate(pair) for pair in zip(values, gts, strict=True)]  # type: ignore[arg-type]
-    except Exception as error:  # noqa: BLE001 - whatever a metric does
+    except Exception as error:  # noqa: BLE001 - a metric may raise anything
         if len(cases) > 1:  # the others may have a value
             return [value for case in cases for value in measured(metric, [case], device)]
         return [f"failed ({type(error).__name__}: {error})"]

@@ -44,11 +44,11 @@ class GCFSRModel(SRModel):
         train = opt.get("train")
         self.options = None if train is None else validated(Train, train, "train")
         engine = None if self.options is None else self.options.engine
-        self.engine, told = eng.Engine(**(engine.model_dump() if engine else {})).on(device)
+        self.engine, remark = eng.Engine(**(engine.model_dump() if engine else {})).on(device)
         self.engine.set_tf32()
         torch.backends.cudnn.benchmark = True  # every batch has the same size
-        if told:
-            get_root_logger().info(told)
+        if remark:
+            get_root_logger().info(remark)
         if device.type == "cpu":
             keep_freed_memory()
         self.net_d: nn.Module | None = None
@@ -119,7 +119,7 @@ class GCFSRModel(SRModel):
     # ---- training ----------------------------------------------------------------------------------------------------
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
-        """Begins an iteration; the learning rates are a function of it (`schedules`), whatever a checkpoint says."""
+        """Begins an iteration; the learning rates are a function of it (`schedules`), not of a checkpoint."""
         self.saver.begin_iteration(current_iter)
         for optimizer, options in self.step.optimizers():
             for group in optimizer.param_groups:
@@ -183,7 +183,7 @@ class GCFSRModel(SRModel):
     def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> None:
         """Measures and saves images, records the metrics, and writes the checkpoint that waits for them.
 
-        Every rank must call it. Training's random numbers are left as they are.
+        Every rank must call it. Training's random numbers are not changed.
 
         Args:
             dataloader: BasicSR's loader; its data set is split over the ranks.

@@ -85,7 +85,7 @@ class Saver:
         if self.opt.get("rank", 0) == 0:
             print(
                 f"gcfsr: stopped by {signal.Signals(number).name} after iteration {iteration}; saved to "
-                f"{self.last_checkpoint}; go on with the same command and --auto_resume",
+                f"{self.last_checkpoint}; resume with the same command and --auto_resume",
                 file=sys.stderr,
                 flush=True,
             )
@@ -111,7 +111,7 @@ class Saver:
             self._write(*self._waiting)
 
     def interrupted(self) -> None:
-        """Whatever ends the run within a validation, the iteration's work is kept."""
+        """Keeps the iteration's work if the run ends during validation."""
         if self._waiting is not None and not self.opt["dist"]:
             self._write(*self._waiting)
 
@@ -194,11 +194,11 @@ class Saver:
         self.last_checkpoint = self.opt["path"].get("resume_state")
         ours = state.get(OURS)
         if ours is None:
-            get_root_logger().warning("The state is BasicSR's own: the run goes on, but not bit by bit as it was.")
+            get_root_logger().warning("The state is BasicSR's own: the run continues, but not bit for bit.")
             return None, None
         ranks, rank = ours["ranks"], self.opt.get("rank", 0)
         if len(ranks) != self.opt.get("world_size", 1):
-            message = f"The state is of {len(ranks)} process(es): the run goes on, but not bit by bit as it was."
+            message = f"The state is of {len(ranks)} process(es): the run continues, but not bit for bit."
             get_root_logger().warning(message)
         mine = ranks[min(rank, len(ranks) - 1)]
         if rank < len(ranks):
@@ -214,7 +214,7 @@ def network_file(networks: dict[str, nn.Module]) -> dict[str, Any]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Takes over an optimiser's moments and step counts; its arguments stay as they are.
+    """Takes over an optimiser's moments and step counts; its arguments are not changed.
 
     Raises:
         ValueError: the state is of other parameters.

@@ -1,6 +1,6 @@
 """The learning rate as a function of the iteration alone.
 
-Nothing about it is kept in a checkpoint, so a resumed run follows whatever schedule its option file has now: a longer
+Nothing about it is kept in a checkpoint, so a resumed run follows the schedule that its option file has now: a longer
 run, other milestones, another learning rate. `MultiStep` and `Cosine` are BasicSR's schedulers, which count iterations
 from 0; `iteration` here is the trainer's, which begins with 1.
 """

@@ -298,7 +298,7 @@ class TrainingStep:
         return {"l_d_gan": self.criteria.gan.discriminator(on_real, on_fake)}, scores
 
     def _penalties(self, real: Tensor, fake: Tensor) -> list[tuple[str, float, Tensor]]:
-        """The gradient penalties that are asked for: name, weight, faces."""
+        """The gradient penalties of the options: name, weight, faces."""
         asked = [("l_d_r1", self.options.r1_reg_weight, real), ("l_d_r2", self.options.r2_reg_weight, fake)]
         return [(name, weight, faces) for name, weight, faces in asked if weight]
 
@@ -379,7 +379,7 @@ def batch_on(device: torch.device, data: dict[str, Any], net: nn.Module, engine:
     lq = engine.image(moved(data["lq"]))
     gt, base, valid = (moved(data[key]) if key in data else None for key in ("gt", "base", "valid"))
     gt = gt if gt is None else engine.image(gt if valid is None else gt * valid)
-    s = None if net.blind else told(data, net.conditions, moved).to(lq.dtype)
+    s = None if net.blind else true_conditions(data, net.conditions, moved).to(lq.dtype)
     factor = data.get("factor", [1.0] * len(lq))
     factor = factor.tolist() if isinstance(factor, Tensor) else factor
     parts = data.get("contributions") if len(net.conditions) > 1 else None
@@ -388,7 +388,7 @@ def batch_on(device: torch.device, data: dict[str, Any], net: nn.Module, engine:
     return Batch(lq, gt, s, factor, base=base, valid=valid, contributions=parts)
 
 
-def told(data: dict[str, Any], conditions: Sequence[str], moved: Callable[[Tensor], Tensor]) -> Tensor:
+def true_conditions(data: dict[str, Any], conditions: Sequence[str], moved: Callable[[Tensor], Tensor]) -> Tensor:
     """(N, k) the true conditions of a batch, in the network's order, on its device."""
     if len(conditions) == 1:
         return moved(data["s"]).reshape(-1, 1)

@@ -29,7 +29,7 @@ from gcfsr_measure.measures import Case
 from gcfsr_measure.workers import Workers
 
 BATCH = 4  # images restored and measured at once
-NO_TRUTH = "not defined (there is no ground truth)"
+NO_GT = "not defined (there is no ground truth)"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def tasks(view: View, dataset: Dataset, batches: Sequence[range], save_as: int |
             for index, pair in pairs.items()
         }
         if batch.gt is None:
-            without = {name: NO_TRUTH for name, metric in ours.items() if metric.entry.reference}
+            without = {name: NO_GT for name, metric in ours.items() if metric.entry.reference}
             rows = {index: {**row, **without} for index, row in rows.items()}
         cases = {index: Case(result if gt is None else gt, result, result) for index, (result, gt) in pairs.items()}
         possible = [name for name in ours if batch.gt is not None or not ours[name].entry.reference]
@@ -132,7 +132,7 @@ def tasks(view: View, dataset: Dataset, batches: Sequence[range], save_as: int |
 
 
 def reduced_rows(rows: dict[int, dict[str, Value]], metrics: dict[str, dict[str, Any]]) -> dict[str, float | str]:
-    """Metric -> its value over the set, or why there is none."""
+    """Metric -> its value over the set, or why it is missing."""
     return {name: reduced([rows[i][name] for i in sorted(rows)], options) for name, options in metrics.items()}
 
 
@@ -186,7 +186,7 @@ def foreign_value(pair: tuple[np.ndarray, np.ndarray | None], options: dict[str,
     data = {key: image for key, image in zip(("img", "img2"), pair, strict=True) if image is not None}
     try:
         return float(calculate_metric(data, {key: value for key, value in options.items() if key != "better"}))
-    except Exception as error:  # noqa: BLE001 - whatever a metric does, the run goes on and says so
+    except Exception as error:  # noqa: BLE001 - a metric may raise anything; the run continues
         return f"failed ({type(error).__name__}: {error})"
 
 
@@ -218,6 +218,6 @@ def kept_random_state() -> Iterator[None]:
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
-    """Writes a BGR uint8 image, whole or not at all."""
+    """Writes a BGR uint8 image atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(path, cv2.imencode(".png", image)[1].tobytes())

@@ -63,7 +63,7 @@ class TorchBackend:
     Args:
         net: the network; it is moved to `device` and set to evaluation.
         device: "cpu", "cuda", "cuda:1", "mps".
-        dtype: "fp32" or "bf16" (autocast: weights stay as they are, convolutions run in bfloat16).
+        dtype: "fp32" or "bf16" (autocast: weights stay in float32, convolutions run in bfloat16).
         compiled: run encode and decode through `torch.compile`.
 
     Raises:

@@ -1,6 +1,6 @@
 """A generator with the Hugging Face hub's own mixin: `from_pretrained`, `save_pretrained`, `push_to_hub`.
 
-A class of its own, so that the networks need torch only; it is a `GCFSR` in every other way.
+A separate class, so that the networks need torch only; otherwise it is a `GCFSR`.
 """
 
 from huggingface_hub import PyTorchModelHubMixin

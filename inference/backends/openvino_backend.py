@@ -30,7 +30,7 @@ def open_backend(path: Path, device: str = "cpu", dtype: str = "fp32", compiled:
         GCFSRError: another dtype or device.
     """
     if device != "cpu" or compiled:
-        raise GCFSRError("--backend openvino: runs on the CPU and compiles by itself; leave out --device and --compile")
+        raise GCFSRError("--backend openvino: runs on the CPU and compiles always; remove --device and --compile")
     if dtype not in PRECISIONS:
         raise GCFSRError(f"--dtype {dtype}: {' or '.join(PRECISIONS)}")
     config, stem = cached(path, "openvino", _write, PARTS)

@@ -22,7 +22,7 @@ class GCFSRArch(Architecture[GCFSR]):
 
     Args:
         s: the dial for every image, in [0, 1]. Not a factor: spandrel hands over tensors only, without the file's
-            metadata that says which factor s = 1 stands for.
+            metadata with the factor of s = 1.
     """
 
     def __init__(self, s: float = DEFAULT_S) -> None:

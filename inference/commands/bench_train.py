@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("options", nargs="+", metavar="OPTIONS.yml", help="option files; the others are compared with the first")
     add("--train", required=True, metavar="FOLDER", help="training images")
     add("--val", required=True, metavar="FOLDER", help="validation images")
-    add("--out", required=True, metavar="FOLDER", help="runs, bench.md, bench.json; a stopped bench goes on")
+    add("--out", required=True, metavar="FOLDER", help="runs, bench.md, bench.json; a stopped bench is resumed")
     add("--iterations", type=int, default=500, help="of each (default 500)")
     add("--seed", type=int, default=0, help="of each (default 0)")
     add("--threads", type=int, default=1, help="OMP_NUM_THREADS of each run (default 1)")

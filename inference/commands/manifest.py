@@ -1,4 +1,4 @@
-"""The manifest of a large run: a line of JSON for each input, written as the run goes, by which another run goes on."""
+"""The manifest of a large run: one JSON line per input, written during the run; another run resumes from it."""
 
 import hashlib
 import json
@@ -172,7 +172,7 @@ def share(args: Namespace, environment: Mapping[str, str] = os.environ) -> tuple
         return None
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise GCFSRError(f"{source}: {text} is no share; write i/n with i from 1 to n")
+        raise GCFSRError(f"{source}: {text} is not a share; write i/n with i from 1 to n")
     return int(match[1]), int(match[2])
 
 

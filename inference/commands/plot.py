@@ -90,7 +90,7 @@ def chosen_panels(
 
 
 def curves_of(rows: list[dict[str, Any]], kind: str) -> dict[str, Curve]:
-    """Title -> curve; metrics of several validation sets are told apart. What is not finite is left out."""
+    """Title -> curve; metrics of several validation sets are separate. Values that are not finite are omitted."""
     found: dict[str, Curve] = {}
     for row in rows:
         values = row.get("metrics" if kind == "metric" else "losses") or {}

@@ -28,40 +28,40 @@ def load_aligned(run: RestoreRun, source: Source) -> Loaded:
     if source.is_video:
         raise GCFSRError(f"{source.name}: --aligned: is not for videos; leave it out")
     loaded = load(run, source)
-    run.strengths(loaded.picture.bgr)  # raises where the mask has another size
-    height, width = loaded.picture.bgr.shape[:2]
+    run.strengths(loaded.image.bgr)  # raises where the mask has another size
+    height, width = loaded.image.bgr.shape[:2]
     if height != width and run.mask is None:
-        loaded = replace(loaded, picture=squared(run, source, loaded.picture))
-    check_face(loaded.picture.bgr, source.name)
+        loaded = replace(loaded, image=squared(run, source, loaded.image))
+    check_face(loaded.image.bgr, source.name)
     size = run.runner.out_size
-    if min(loaded.picture.bgr.shape[:2]) > size:
+    if min(loaded.image.bgr.shape[:2]) > size:
         run.say(f"{source.name}: {width}x{height} is returned at {size}x{size} pixels, this network's size")
     return loaded
 
 
-def squared(run: RestoreRun, source: Source, picture: ImageData) -> ImageData:
+def squared(run: RestoreRun, source: Source, image: ImageData) -> ImageData:
     """The FFHQ square around the face of an image that is not square (CelebA's are 178x218), at its own resolution.
 
     Without it the image would be squeezed; where no face is found it is, and a line says so.
     """
-    height, width = picture.bgr.shape[:2]
-    found = [face for face in find(picture.bgr, build_detector("yunet"), min_face=0) if face.confirmed]
+    height, width = image.bgr.shape[:2]
+    found = [face for face in find(image.bgr, build_detector("yunet"), min_face=0) if face.confirmed]
     if not found:
         run.say(f"{source.name}: {width}x{height} is not square and no face is found to crop; it is squeezed")
-        return picture
+        return image
     landmarks = max(found, key=lambda face: face.size).landmarks
     side = ceil(1 / scale_of(align(landmarks, 1)))
     matrix = align(landmarks, side)
     run.say(f"{source.name}: {width}x{height} is not square; cropped to the {side}x{side} square of an aligned face")
-    alpha = None if picture.alpha is None else crop_face(picture.alpha, matrix, side)
-    return replace(picture, bgr=crop_face(picture.bgr, matrix, side), alpha=alpha)
+    alpha = None if image.alpha is None else crop_face(image.alpha, matrix, side)
+    return replace(image, bgr=crop_face(image.bgr, matrix, side), alpha=alpha)
 
 
 def restore_together(run: RestoreRun, faces: Sequence[Loaded]) -> list[FaceResult | Exception]:
     """Restores aligned faces in one pass, or one by one where the pass fails; a face that fails gives its exception."""
     past = run.past["faces"][0] if run.past else {"factor": None, "batch": 1}
     try:
-        given = [run.runner.prepare(loaded.picture.bgr, factor=past["factor"]) for loaded in faces]
+        given = [run.runner.prepare(loaded.image.bgr, factor=past["factor"]) for loaded in faces]
         return [*run.runner.restore_faces(given * past["batch"])]  # a sidecar's face: as many in the pass as then
     except Exception as error:  # noqa: BLE001 (raised again where it is one face's)
         return [error] if len(faces) == 1 else [restore_together(run, [loaded])[0] for loaded in faces]
@@ -69,11 +69,11 @@ def restore_together(run: RestoreRun, faces: Sequence[Loaded]) -> list[FaceResul
 
 def write_aligned(run: RestoreRun, loaded: Loaded, face: FaceResult) -> Restored:
     """Writes a restored face and what belongs to it."""
-    source, picture, size = loaded.source, loaded.picture, run.runner.out_size
-    alpha = None if picture.alpha is None else alpha_at(picture.alpha, size)
-    result = run.outputs.result(source, picture, number=0)
-    digest = run.outputs.write(result, replace(picture, bgr=face.image, alpha=alpha))
-    given = network_view(picture.bgr, size)
+    source, image, size = loaded.source, loaded.image, run.runner.out_size
+    alpha = None if image.alpha is None else alpha_at(image.alpha, size)
+    result = run.outputs.result(source, image, number=0)
+    digest = run.outputs.write(result, replace(image, bgr=face.image, alpha=alpha))
+    given = network_view(image.bgr, size)
     write_beside(run, source, 0, given, face, result)
     entry = {**face.record.as_dict(), **run.identity(given, face.image)}
     run.say(describe(source.name, 0, face.record, run.origin, entry) + (f" -> {result}" if result else ""))

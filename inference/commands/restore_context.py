@@ -89,7 +89,7 @@ class Loaded:
     """An input in memory; `digest` is the SHA-256 of its bytes."""
 
     source: Source
-    picture: ImageData
+    image: ImageData
     digest: str
 
 
@@ -211,13 +211,13 @@ def load(run: RestoreRun, source: Source) -> Loaded:
             it.
     """
     args = run.args
-    picture, digest = source.read(most_pixels(args))
+    image, digest = source.read(most_pixels(args))
     if run.past:
         sidecar.verify(source.name, "the input", run.past["input"]["sha256"], digest)
-    for remark in picture.notes:
+    for remark in image.notes:
         run.say(f"{source.name}: {remark}")
-    run.outputs.check_form(run.outputs.result(source, picture), picture)
-    return Loaded(source, replace(picture, metadata=kept_metadata(picture.metadata, args.metadata)), digest)
+    run.outputs.check_form(run.outputs.result(source, image), image)
+    return Loaded(source, replace(image, metadata=kept_metadata(image.metadata, args.metadata)), digest)
 
 
 def kept_metadata(metadata: Metadata, option: str) -> Metadata:

@@ -40,7 +40,7 @@ FOLDERS = ("cropped_faces", "restored_faces", "cmp", "restored_imgs", "spread")
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts", ".wmv", ".3gp"}
 )
-NAMES_FILE = IMAGE_SUFFIXES | VIDEO_SUFFIXES  # an output so named is meant as a file, written or refused
+NAMES_FILE = IMAGE_SUFFIXES | VIDEO_SUFFIXES  # an output with such a suffix is a file
 STDIN = "-"
 LONGEST_LIST = 1 << 28  # bytes
 LONGEST_NAME = 250  # bytes; file systems take 255, and a sidecar's .json is longer than .png
@@ -87,7 +87,7 @@ def gather(inputs: Sequence[str], recursive: bool = False, out: str = STDIN) -> 
     Args:
         inputs: paths, or `-` for standard input.
         recursive: also the folders below an input folder.
-        out: `-o`; what lies in it is no input of a folder.
+        out: `-o`; files in it are not inputs.
 
     Returns:
         The sources, each with a stem of its own, and a line for each folder of which files were skipped.
@@ -218,24 +218,24 @@ class Outputs:
         tail = f"{index}{self.tail if folder.startswith('restored') else ''}{part}{ext}"
         return self.root / folder / source.stem.parent / _with_tail(source.stem.name, tail)
 
-    def result(self, source: Source, picture: ImageData, number: int | None = None) -> Path | None:
+    def result(self, source: Source, image: ImageData, number: int | None = None) -> Path | None:
         """The file that holds the result: of a face, or without number of the whole image; None: standard output."""
         if self.to_stdout or self.single:
             return self.single
         folder = "restored_imgs" if number is None else "restored_faces"
-        return self.path(folder, source, number, self._suffix(source, picture, whole=number is None))
+        return self.path(folder, source, number, self._suffix(source, image, whole=number is None))
 
     def beside(self, source: Source, result: Path | None, part: str) -> Path:
         """A further file of one result where there are no sub-folders: `out.png` -> `out` + part."""
         base = result or Path(source.stem.name)
         return base.with_name(_with_tail(base.stem, part))
 
-    def _suffix(self, source: Source, picture: ImageData, whole: bool) -> str:
+    def _suffix(self, source: Source, image: ImageData, whole: bool) -> str:
         if self.ext != "auto":
             return self.ext
         own = source.path.suffix.lower() if source.path is not None and whole else ".png"
-        holds = own in WRITTEN_SUFFIXES and (picture.alpha is None or own in WITH_ALPHA)
-        holds = holds and (picture.bgr.dtype != np.uint16 or own in DEEP) and (picture.icc is None or own != ".bmp")
+        holds = own in WRITTEN_SUFFIXES and (image.alpha is None or own in WITH_ALPHA)
+        holds = holds and (image.bgr.dtype != np.uint16 or own in DEEP) and (image.icc is None or own != ".bmp")
         return own if holds else ".png"
 
     def check(self, path: Path) -> Path:
@@ -245,17 +245,17 @@ class Outputs:
             raise GCFSRError(f"{path}: the output is the input {overwritten}; choose another -o")
         return path
 
-    def check_form(self, path: Path | None, picture: ImageData) -> None:
+    def check_form(self, path: Path | None, image: ImageData) -> None:
         """Raises GCFSRError where a file's format cannot hold the image (16 bits, alpha, profile)."""
         suffix = ".png" if path is None else path.suffix.lower()
-        deep, alpha = picture.bgr.dtype == np.uint16, picture.alpha is not None
-        check_form(suffix, deep, alpha, picture.icc is not None, str(path or "standard output"))
+        deep, alpha = image.bgr.dtype == np.uint16, image.alpha is not None
+        check_form(suffix, deep, alpha, image.icc is not None, str(path or "standard output"))
 
-    def write(self, path: Path | None, picture: ImageData) -> str:
+    def write(self, path: Path | None, image: ImageData) -> str:
         """Writes an image whole or not at all (None: to standard output as PNG); returns the SHA-256 of its bytes."""
         suffix = ".png" if path is None else path.suffix.lower()
         name = str(path or "standard output")
-        data = encode_image(picture.bgr, picture.alpha, picture.icc, suffix, name=name, metadata=picture.metadata)
+        data = encode_image(image.bgr, image.alpha, image.icc, suffix, name=name, metadata=image.metadata)
         self.write_bytes(path, data)
         return hashlib.sha256(data).hexdigest()
 

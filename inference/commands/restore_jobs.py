@@ -47,7 +47,7 @@ def restore_jobs(args: Namespace, sources: Sequence[Source]) -> int:
             if failed is not None:
                 pool.shutdown(wait=False, cancel_futures=True)
                 if isinstance(failed.exception(), BrokenProcessPool):
-                    raise GCFSRError("a process of --jobs was killed; go on with --skip-existing, or with fewer jobs")
+                    raise GCFSRError("a process of --jobs was killed; resume with --skip-existing, or with fewer jobs")
     if count == 1:
         manifest.merge(folder)
     return max(task.result() for task in tasks)

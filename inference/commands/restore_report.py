@@ -35,7 +35,7 @@ class Report:
 
     @contextmanager
     def collecting(self, name: str) -> Iterator[None]:
-        """Whatever one input raises is that input's failure."""
+        """An exception of one input is recorded as the failure of that input."""
         try:
             yield
             return

@@ -30,7 +30,7 @@ class KnownFaces:
         self.faces = faces
 
     def detect(self, image: np.ndarray) -> list[Detection]:
-        """The stored faces, whatever the image is."""
+        """The stored faces, for any image."""
         return [Detection(np.array(f["box"]), np.array(f["landmarks"]), f["score"]) for f in self.faces]
 
 
@@ -46,9 +46,9 @@ def detector_for(run: RestoreRun, source: Source) -> Detector:
 
 def restore_whole(run: RestoreRun, loaded: Loaded) -> Restored:
     """Restores the faces of one photograph and writes the image and the faces."""
-    source, picture, options = loaded.source, loaded.picture, photo_options(run.args)
-    strengths = run.strengths(picture.bgr)
-    faces = find_faces(picture.bgr, detector_for(run, source), options)
+    source, image, options = loaded.source, loaded.image, photo_options(run.args)
+    strengths = run.strengths(image.bgr)
+    faces = find_faces(image.bgr, detector_for(run, source), options)
     if run.past:
         if len(faces) != len(run.past["faces"]):
             listed = counted(len(run.past["faces"]), "face")
@@ -58,21 +58,20 @@ def restore_whole(run: RestoreRun, loaded: Loaded) -> Restored:
             if known.get("status", "restored") not in (None, "restored"):
                 face.status = known["status"]
     if not faces:
-        run.say(f"{source.name}: no face found, the image is kept as it is (--aligned takes it as one aligned face)")
-    canvas = enlarge_background(picture.bgr, options)
+        run.say(f"{source.name}: no face found, the image is kept unchanged (--aligned takes it as one aligned face)")
+    canvas = enlarge_background(image.bgr, options)
     entries: dict[int, dict[str, Any]] = {}
 
     def on_face(face: Face) -> None:
         entries[face.number] = write_face(run, source, face)
 
-    restore_into(canvas, picture.bgr, faces, run.runner, options, on_face, strengths=strengths)
-    alpha = None if picture.alpha is None else enlarge_background(picture.alpha, options)
-    result = run.outputs.result(source, picture)
-    digest = run.outputs.write(result, replace(picture, bgr=canvas, alpha=alpha))
+    restore_into(canvas, image.bgr, faces, run.runner, options, on_face, strengths=strengths)
+    alpha = None if image.alpha is None else enlarge_background(image.alpha, options)
+    result = run.outputs.result(source, image)
+    digest = run.outputs.write(result, replace(image, bgr=canvas, alpha=alpha))
     left = [face.status for face in faces if face.number not in entries and face.status.startswith("left")]
     if left:
-        reason = left[0] if len(left) == 1 else left[0].replace("it was", "they were", 1)
-        run.say(f"{source.name}: {counted(len(left), 'further face')} {reason}")
+        run.say(f"{source.name}: {counted(len(left), 'further face')} {left[0]}")
     if result is not None:
         restored = sum(face.status == "restored" for face in faces)
         run.say(f"{source.name}: {counted(restored, 'face')} restored -> {result}")

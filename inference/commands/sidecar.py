@@ -158,7 +158,7 @@ def verify(name: str, what: str, expected: str, found: str) -> None:
 
 
 def dump(content: Any) -> bytes:
-    """JSON with stable order and non-ASCII letters as they are, and bytes of file names that are not UTF-8 escaped."""
+    """JSON with stable order and unescaped non-ASCII letters, and bytes of file names that are not UTF-8 escaped."""
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 

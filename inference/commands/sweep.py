@@ -70,9 +70,9 @@ def run(args: argparse.Namespace) -> int:
     factors = served(wanted or doublings(restorer.min_factor, restorer.max_factor), restorer)
     found = []
     for source in sources:
-        picture, _ = source.read(max_pixels)
-        check_face(picture.bgr, source.name)
-        found.append(sweep(restorer, picture.bgr, factors, source.stem.name, args.noise, args.seed))
+        image, _ = source.read(max_pixels)
+        check_face(image.bgr, source.name)
+        found.append(sweep(restorer, image.bgr, factors, source.stem.name, args.noise, args.seed))
     largest = restorer.max_factor
     if kind == ".html":
         outputs.write_bytes(Path(args.output), page(found, largest))

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-opt", required=True, metavar="FILE", help="option file, or the name of one that comes with gcfsr"
     )
-    parser.add_argument("--auto_resume", action="store_true", help="go on from the newest state of the run")
+    parser.add_argument("--auto_resume", action="store_true", help="resume from the newest state of the run")
     add_common_arguments(parser)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 QUALITY = 92  # of WebP
 TEMPLATE = """
 <figure class="compare" hidden>
-  <img class="before" alt="before: the photograph as it was">
+  <img class="before" alt="before: the original photograph">
   <img class="after" alt="after: the restored photograph">
   <input type="range" min="0" max="100" value="50" aria-label="divider between before (left) and after (right)">
 </figure>

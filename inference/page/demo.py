@@ -220,9 +220,9 @@ def _path(file: Any) -> str:
 
 def describe(result: Result) -> str:
     """A table of what was done to each face, and warnings."""
-    kept = [f"\n\nFace {number} was left as it was: {reason}." for number, reason in result.left.items()]
+    kept = [f"\n\nFace {number} was left unchanged: {reason}." for number, reason in result.left.items()]
     if not result.faces:
-        return "".join(kept).strip() or "No face chosen: the photograph is as it was."
+        return "".join(kept).strip() or "No face chosen: the photograph is unchanged."
     head = "| face | factor | agrees with the input | largest difference |\n|---|---|---|---|\n"
     rows = (
         f"| {face.subject.number} | {'-' if face.factor is None else f'{face.factor:.1f}'} "

@@ -51,7 +51,7 @@ class Restored:
 
 @dataclass(frozen=True)
 class Result:
-    """The photograph at one setting, its restored faces, and why others were left as they were, by number."""
+    """The photograph at one setting, its restored faces, and why others were left unchanged, by number."""
 
     image: np.ndarray
     faces: tuple[Restored, ...]
@@ -73,12 +73,12 @@ class DemoSession:
 
     def __init__(self, restorer: Restorer, detector: Detector, path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
         self.restorer, self.runner, self.path = restorer, FaceRunner(restorer, remember=True), Path(path)
-        self.picture: ImageData = read_image(path, max_pixels)
+        self.image: ImageData = read_image(path, max_pixels)
         self.subjects = self._find(detector)
 
     def _find(self, detector: Detector) -> list[Subject]:
         """The faces that can be aligned."""
-        image = self.picture.bgr
+        image = self.image.bgr
         found = (cut_face(face, image, self.runner) for face in find_faces(image, detector, PhotoOptions()))
         cuts = [cut for cut in found if cut is not None]
         if not cuts:
@@ -100,7 +100,7 @@ class DemoSession:
     def first_view(self) -> int | None:
         """What to show first: the largest face, where it is a small part of the photograph, or None for all of it."""
         largest = max(range(len(self.subjects)), key=lambda index: self.subjects[index].width)
-        small = self.subjects[largest].width < 0.3 * self.picture.bgr.shape[1]
+        small = self.subjects[largest].width < 0.3 * self.image.bgr.shape[1]
         return largest if small else None
 
     def restore(self, chosen: Sequence[int], factor: float | None) -> Result:
@@ -110,7 +110,7 @@ class DemoSession:
             chosen: indices of `subjects`.
             factor: for all of them; None: each at its own estimate, and faces that do not gain are left as they are.
         """
-        before = self.picture.bgr
+        before = self.image.bgr
         image = before.copy()
         subjects = [self.subjects[index] for index in chosen]
         cuts = [_at(one.cut, factor) for one in subjects]
@@ -132,12 +132,12 @@ class DemoSession:
             crop = self.subjects[index].crop
             restored = [face.image for face in result.faces if face.subject is self.subjects[index]]
             return _shown(crop), _shown(restored[0] if restored else crop)
-        return _shown(self.picture.bgr), _shown(result.image)
+        return _shown(self.image.bgr), _shown(result.image)
 
     def write(self, result: Result, folder: Path) -> Path:
         """Writes a result as PNG with the photograph's depth, alpha, colour profile and metadata; returns the file."""
         path = folder / f"{self.path.stem}_restored.png"
-        source = self.picture
+        source = self.image
         write_bytes_atomic(path, encode_image(result.image, source.alpha, source.icc, ".png", metadata=source.metadata))
         return path
 

@@ -1,4 +1,4 @@
-"""The rest of a photograph enlarged: by interpolation, or by Real-ESRGAN where spandrel and its weights are at hand."""
+"""Enlarges the rest of a photograph: by interpolation, or by Real-ESRGAN with spandrel and its weights."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +23,7 @@ OVERLAP = 16  # pixels around a tile that are computed and cut off
 def enlarge(
     image: np.ndarray, upscale: float, background: str = "none", weights: str | None = None, tile: int = TILE
 ) -> np.ndarray:
-    """A copy of a picture, (H, W, 3) BGR, or of its alpha channel, (H, W), enlarged `upscale` times; dtype kept.
+    """A copy of an image, (H, W, 3) BGR, or of its alpha channel, (H, W), enlarged `upscale` times; dtype kept.
 
     Args:
         image: uint8 or uint16.
@@ -81,7 +81,7 @@ def load_network(path: Path) -> Any:
     """spandrel's descriptor of an upscaling network.
 
     Raises:
-        GCFSRError: spandrel is missing, or the file is no such network.
+        GCFSRError: spandrel is missing, or the file is not such a network.
     """
     try:
         from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
@@ -108,7 +108,7 @@ def _state_dict(path: Path) -> dict[str, Any]:
 
 
 def _in_tiles(image: np.ndarray, network: Any, tile: int) -> np.ndarray:
-    """The whole picture through the network, tile by tile, so that memory is the result and one tile."""
+    """The whole image through the network, tile by tile, so that memory is the result and one tile."""
     import torch
 
     height, width = image.shape[:2]

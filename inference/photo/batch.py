@@ -61,7 +61,7 @@ class RestoreBatch:
         Returns:
             The batch with its images restored (photographs in their own size, times `options.upscale`; aligned faces in
             the network's), and two columns more: `faces`, how many were restored, and `error`, "" or why an image was
-            left as it was.
+            left unchanged.
         """
         done = [self._restore(np.asarray(image)) for image in batch[self.column]]
         images = [image for image, _, _ in done]

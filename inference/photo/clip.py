@@ -35,7 +35,7 @@ from av.video.stream import VideoStream
 WRITTEN = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 DEMUXERS = "mov,matroska,avi,mpeg,mpegts,asf,ogg"  # no playlists, no descriptions of other files
 MAX_PIXELS = 8192 * 4320  # of a frame, read or written
-# Numbers of ITU-T H.273, which libav uses as they are
+# Numbers of ITU-T H.273, which libav uses, too
 RGB, BT709, UNSPECIFIED, BT601, BT2020 = 0, 1, 2, 6, 9
 MATRICES = (RGB, BT709, UNSPECIFIED, 4, 5, BT601, 7, BT2020)  # those that can be computed
 HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics
@@ -302,10 +302,10 @@ class ClipWriter:
             self.last[index], packet.stream = packet.dts, self.copied[index]
             self._mux([packet])
         elif index in self.encoded:
-            with contextlib.suppress(FFmpegError):  # a damaged packet of sound
-                for sound in packet.decode():
-                    sound.pts = None if sound.pts is None else sound.pts - round(self.clip.start / sound.time_base)
-                    self._mux(self.encoded[index].encode(sound))
+            with contextlib.suppress(FFmpegError):  # a damaged packet of audio
+                for audio in packet.decode():
+                    audio.pts = None if audio.pts is None else audio.pts - round(self.clip.start / audio.time_base)
+                    self._mux(self.encoded[index].encode(audio))
 
     def finish(self) -> None:
         """Writes what the encoders still hold."""
@@ -395,7 +395,7 @@ def _first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame |
 
 
 def _deinterlaced(frames: Iterable[VideoFrame], stream: VideoStream) -> Iterator[VideoFrame]:
-    """Interlaced frames without their combs, at the same times; progressive ones as they are."""
+    """Interlaced frames without their combs, at the same times; progressive ones unchanged."""
     graph = Graph()
     nodes = (
         graph.add_buffer(template=stream),

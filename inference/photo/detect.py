@@ -21,7 +21,7 @@ DETECTORS = tuple(CONFIDENCE)
 
 
 class YuNetDetector:
-    """OpenCV's YuNet (`cv2.FaceDetectorYN`); finds faces of about 10 to 300 pixels of the picture it is given."""
+    """OpenCV's YuNet (`cv2.FaceDetectorYN`); finds faces of about 10 to 300 pixels of its input."""
 
     searches_scales = True
 
@@ -37,7 +37,7 @@ class YuNetDetector:
             cv2.utils.logging.setLogLevel(level)
 
     def detect(self, image: np.ndarray) -> list[Detection]:
-        """Finds the faces of one BGR uint8 picture at the size it is given."""
+        """Finds the faces of one BGR uint8 image at the size it is given."""
         self.net.setInputSize((image.shape[1], image.shape[0]))
         _, rows = self.net.detect(image)
         if rows is None:

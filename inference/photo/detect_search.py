@@ -8,17 +8,17 @@ import numpy as np
 
 from gcfsr_inference.photo.detection import Detection, Detector
 
-COARSEST = 640  # long side of the smallest level in pixels: a face that fills the picture is found there
-TILE = 1280  # side of a tile in pixels: bounds the memory whatever the picture's size
+COARSEST = 640  # long side of the smallest level in pixels: a face that fills the image is found there
+TILE = 1280  # side of a tile in pixels: bounds the memory whatever the image's size
 OVERLAP = 256  # of neighbouring tiles; a face larger than this is found one level further up
 SMALLEST = 16  # pixels a face needs at some level to be found
 BEST = (32.0, 320.0)  # face sizes in a level's pixels whose landmarks are the most exact
 
 
 def search(image: np.ndarray, detector: Detector, min_face: float = 20.0) -> list[Detection]:
-    """Finds faces from `min_face` pixels up to the picture's own size.
+    """Finds faces from `min_face` pixels up to the image's own size.
 
-    The picture is searched at a long side of 640 pixels and at each doubling up to its own size, in tiles of 1280 with
+    The image is searched at a long side of 640 pixels and at each doubling up to its own size, in tiles of 1280 with
     overlap; levels in which the smallest wanted face is larger than needed are left out. Detections are merged by
     non-maximum suppression, also where one face lies inside another, and what looks like a face at one scale only is
     dropped.
@@ -26,10 +26,10 @@ def search(image: np.ndarray, detector: Detector, min_face: float = 20.0) -> lis
     Args:
         image: (H, W, 3) BGR, uint8 or uint16.
         detector: from `build_detector`.
-        min_face: least longer side of a face's box in the picture's pixels.
+        min_face: least longer side of a face's box in the image's pixels.
 
     Returns:
-        Detections in the picture's pixels, from left to right.
+        Detections in the image's pixels, from left to right.
     """
     if not detector.searches_scales:
         return detector.detect(image)
@@ -49,7 +49,7 @@ def search(image: np.ndarray, detector: Detector, min_face: float = 20.0) -> lis
 def levels(height: int, width: int, min_face: float) -> list[float]:
     """Scales to search, coarsest first: doublings from a long side of 640 to the finest that `min_face` asks for.
 
-    A picture smaller than that is also enlarged (at most four times), since a detector needs about 16 pixels of face.
+    An image smaller than that is also enlarged (at most four times), since a detector needs about 16 pixels of face.
     """
     coarsest = COARSEST / max(height, width)
     if coarsest >= 1:
@@ -139,7 +139,7 @@ def _starts(length: int) -> list[int]:
 
 
 def _level_tile(image: np.ndarray, size: tuple[int, int], tile: tuple[int, int, int, int]) -> np.ndarray:
-    """One tile of the picture scaled to `size` (height, width), as uint8; only the tile's own pixels are computed."""
+    """One tile of the image scaled to `size` (height, width), as uint8; only the tile's own pixels are computed."""
     height, width = size
     left, top, right, bottom = tile
     if (height, width) == image.shape[:2]:

@@ -1,4 +1,4 @@
-"""Which faces of a picture are meant: `all`, `largest`, `center`, or numbers."""
+"""Selects faces of an image: `all`, `largest`, `center`, or numbers."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from gcfsr_inference.photo.detection import Detection
 
 
 def choose(found: Sequence[Detection], faces: str, shape: tuple[int, int]) -> list[int]:
-    """The numbers of the faces that `faces` names (`all`, `largest`, `center` or `0,2`), for a picture of `shape`."""
+    """The numbers of the faces that `faces` names (`all`, `largest`, `center` or `0,2`), for an image of `shape`."""
     numbers = list(range(len(found)))
     if faces == "all" or not found:
         return numbers

@@ -1,4 +1,4 @@
-"""Does a face gain by being restored? The one rule by which a photograph's face is pasted or left as it was."""
+"""Does a face gain by being restored? The one rule by which a photograph's face is pasted or left unchanged."""
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ INNER = np.s_[1 / 4 : 7 / 8, 1 / 4 : 3 / 4]  # rows, columns of an aligned face 
 def reason_to_leave(
     crop: np.ndarray, input_factor: float, least_factor: float, restored: np.ndarray | None = None
 ) -> str | None:
-    """Why a face is better left as it was, or None where it gains.
+    """Why a face is better left unchanged, or None where it gains.
 
     A network worsens a face that is sharper than the least factor it serves. A result is only used if its features are
     sharper than the input's, and if it agrees with the input once both are reduced to half the pixels that the input

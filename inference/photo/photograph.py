@@ -22,7 +22,7 @@ from gcfsr_inference.restore.dial import check_blend
 from gcfsr_inference.restore.restorer import Restorer
 from gcfsr_inference.restore.runner import Draws, FaceInput, FaceRecord, FaceResult, FaceRunner
 
-LEFT = "left as it was: "  # how the status of a face begins that was to be restored; the reason follows
+LEFT = "left unchanged: "  # how the status of a face begins that was to be restored; the reason follows
 
 
 class FaceRestorer(Protocol):
@@ -48,7 +48,7 @@ class PhotoOptions:
         min_face: least longer side of a face's box in pixels.
         max_faces: the largest ones are restored, the others are left and reported.
         match_color: give each restored face its input's low frequencies, and its tone if that is monochrome or sepia.
-        only_gains: leave faces as they are that gain nothing (see `gain.reason_to_leave`); a dial that is given by hand
+        only_gains: leave faces unchanged that gain nothing (see `gain.reason_to_leave`); a dial that is given by hand
             is obeyed all the same.
         grain: how much of a photograph's grain stays in the middle of a restored face, 0 to 1; it always fades out
             softly towards it.
@@ -101,7 +101,7 @@ class Face:
         number: its number from left to right.
         box: (4,) left, top, right, bottom and landmarks: (5, 2) x, y in the image's pixels.
         score: the detector's confidence.
-        status: `restored`, `not chosen`, or `left as it was: ...` with the reason.
+        status: `restored`, `not chosen`, or `left unchanged: ...` with the reason.
         factor: the factor used, None unless restored.
         matrix: (2, 3) from the image's pixels to the aligned face's.
         record: what the restorer did, None unless restored.

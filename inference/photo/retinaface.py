@@ -26,7 +26,7 @@ class RetinaFaceDetector:
         self.net = _load_retinaface(path, network, device)
 
     def detect(self, image: np.ndarray) -> list[Detection]:
-        """Finds the faces of one BGR uint8 picture at the size it is given (found best: faces of 16 to 500 pixels)."""
+        """Finds the faces of one BGR uint8 image at the size it is given (found best: faces of 16 to 500 pixels)."""
         height, width = image.shape[:2]
         x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(self.device, torch.float32)[None]
         priors = _priors(self.net.backbone, height, width).to(self.device)
@@ -54,6 +54,6 @@ def _load_retinaface(path: Path, network: str, device: str) -> RetinaFace:
 
 @lru_cache(maxsize=8)
 def _priors(backbone: str, height: int, width: int) -> Tensor:
-    """RetinaFace's anchors for one picture size: (A, 4) centre and size as shares of the picture."""
+    """RetinaFace's anchors for one image size: (A, 4) centre and size as shares of the image."""
     config = generate_config("mobile0.25" if backbone == "mobilenet0.25" else "resnet50")
     return PriorBox(config, image_size=(height, width)).forward()

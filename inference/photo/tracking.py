@@ -55,7 +55,7 @@ class Tracker:
     """Follows faces over a window of 2 * `reach` + 1 frames; its memory does not grow with the video.
 
     Args:
-        reach: frames before and after over which detections are smoothed; 0 takes them as they are.
+        reach: frames before and after over which detections are smoothed; 0 does not smooth them.
     """
 
     def __init__(self, reach: int) -> None:
@@ -70,7 +70,7 @@ class Tracker:
         Args:
             frame: its number.
             found: its faces.
-            cut: whether a scene starts with it: no track goes on into another scene.
+            cut: whether a scene starts with it: no track continues into another scene.
         """
         scene = self.scenes[frame] = self.scenes.get(frame - 1, 0) + cut
         free = list(found)
@@ -85,7 +85,7 @@ class Tracker:
     def faces(self, frame: int) -> Iterator[tuple[Track, Face]]:
         """The smoothed faces of a frame, for which the window's later frames were added; forgets what is too old.
 
-        A face that is seen only once is no face, unless its scene has no other frame in the window.
+        A face that is seen only once is not a face, unless its scene has no other frame in the window.
         """
         self.scenes = {time: scene for time, scene in self.scenes.items() if time >= frame - self.reach}
         for track in self.tracks:
@@ -105,7 +105,7 @@ class CutDetector:
         self.before: np.ndarray | None = None
 
     def __call__(self, image: np.ndarray) -> bool:
-        """Takes the next frame, (H, W, 3) BGR uint8 or uint16; the first one is no cut."""
+        """Takes the next frame, (H, W, 3) BGR uint8 or uint16; the first one is not a cut."""
         small = cv2.resize(image, THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32)
         small *= 255 / np.iinfo(image.dtype).max
         before, self.before = self.before, small

@@ -55,7 +55,7 @@ def restore_video(
         on_frame: called after each frame with its number, the count of frames that the header announces, and its faces.
 
     Raises:
-        GCFSRError: PyAV is missing, the source is no video, HDR or too large, or the target cannot be written.
+        GCFSRError: PyAV is missing, the source is not a video, is HDR or too large, or the target cannot be written.
     """
     options = options or PhotoOptions()
     if Path(target).resolve() == Path(source).resolve():

@@ -40,7 +40,7 @@ def estimate_factor(image: np.ndarray, out_size: int = SIZE) -> float:
 
 
 def effective_size(image: np.ndarray) -> float:
-    """How many pixels across a face really has (2 to 256), whatever size it is stored at. Arguments as above."""
+    """The effective size of a face in pixels (2 to 256), regardless of its stored size. Arguments as above."""
     w = _weights()
     hidden = (band_levels(image) - w["mean"]) / w["scale"]
     for layer in ("first", "second"):

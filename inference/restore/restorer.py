@@ -138,8 +138,8 @@ class Restorer:
         """`restore` of one image at several factors; the encoder runs once. Arguments as there."""
         strengths = [self.strength(image, factor) for factor in factors]
         features, seed = self.encode(image), image_seed(image, seed, noise)
-        told = [self.settled([s], features)[0] for s in strengths]
-        return [self.decode(features, s, noise=noise, seed=seed, like=image) for s in told]
+        used = [self.settled([s], features)[0] for s in strengths]
+        return [self.decode(features, s, noise=noise, seed=seed, like=image) for s in used]
 
     def run_batch(
         self, images: Sequence[np.ndarray], strengths: Sequence[Strength | None], noise: str, seeds: Sequence[int]
@@ -153,14 +153,14 @@ class Restorer:
         """`run_batch`, and the strengths with what was read from the images in place of "auto"."""
         if not images:
             return [], []
-        x, told = torch.cat([self.input(image) for image in images]), list(strengths)
+        x, used = torch.cat([self.input(image) for image in images]), list(strengths)
         if any(to_be_read(s) for s in strengths):
             features = self.backend.encode(x)
-            told = self.settled(strengths, features)
-            out = self.backend.decode(features, self.stack(told), self.noise(noise, seeds), seeds[0])
+            used = self.settled(strengths, features)
+            out = self.backend.decode(features, self.stack(used), self.noise(noise, seeds), seeds[0])
         else:
-            out = self.backend.restore(x, self.stack(told), self.noise(noise, seeds), seeds[0])
-        return [network_output(face, image) for face, image in zip(out, images, strict=True)], told
+            out = self.backend.restore(x, self.stack(used), self.noise(noise, seeds), seeds[0])
+        return [network_output(face, image) for face, image in zip(out, images, strict=True)], used
 
     def settled(self, strengths: Sequence[Strength | None], features: Any) -> list[Strength | None]:
         """The strengths of N images with what the estimator reads from their features in place of "auto".

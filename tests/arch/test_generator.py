@@ -22,7 +22,7 @@ def tiny(**options):
     return net.eval()
 
 
-def picture(batch=2, size=64, seed=1):
+def image(batch=2, size=64, seed=1):
     return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
@@ -35,7 +35,7 @@ VARIANTS = [
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_forward_is_decode_after_encode_and_a_batch_is_its_singles(options):
     net = tiny(**options)
-    x = picture(size=net.out_size)
+    x = image(size=net.out_size)
     with torch.no_grad():
         y = net(x, torch.tensor([0.2, 0.9]), noise="fixed")
         features = net.encode(x)
@@ -46,7 +46,7 @@ def test_forward_is_decode_after_encode_and_a_batch_is_its_singles(options):
 
 
 def test_one_encoding_serves_several_strengths():
-    net, x = tiny(), picture(1)
+    net, x = tiny(), image(1)
     with torch.no_grad():
         together = net.decode(net.encode(x), torch.tensor([0.0, 0.5, 1.0]), noise="fixed")
         apart = [net(x, s, noise="fixed") for s in (0.0, 0.5, 1.0)]
@@ -76,7 +76,7 @@ def test_unit_pair_is_equation_4():
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_every_shape_of_s_means_the_same(variant):
-    net, x = tiny(variant=variant), picture()
+    net, x = tiny(variant=variant), image()
     with torch.no_grad():
         expected = net(x, 0.3, noise="fixed")
         constant = torch.full((2, 1, 16, 16), 0.3)
@@ -92,7 +92,7 @@ def test_every_shape_of_s_means_the_same(variant):
 
 
 def test_output_is_continuous_in_s():
-    net, x = tiny(), picture(1)
+    net, x = tiny(), image(1)
     with torch.no_grad():
         s = torch.linspace(0, 1, 101)
         y = net.decode(net.encode(x), s, noise="fixed")
@@ -102,7 +102,7 @@ def test_output_is_continuous_in_s():
 
 
 def test_noise_kinds():
-    net, x = tiny(), picture()
+    net, x = tiny(), image()
     with torch.no_grad():
         call = lambda **kw: net(x, 0.5, **kw)  # noqa: E731
         assert torch.equal(call(noise="fixed"), call(noise="fixed"))
@@ -117,13 +117,13 @@ def test_noise_kinds():
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_every_parameter_receives_a_gradient(options):
     net = tiny(**options).train()
-    net(picture(size=net.out_size), torch.tensor([0.3, 0.8])).square().mean().backward()
+    net(image(size=net.out_size), torch.tensor([0.3, 0.8])).square().mean().backward()
     missing = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert not missing
 
 
 def test_recomputed_levels_give_the_same_gradients():
-    net, x = tiny().train(), picture()
+    net, x = tiny().train(), image()
     grads = []
     for recompute in (False, True):
         net.zero_grad()
@@ -144,7 +144,7 @@ def test_parameters_at_1024_match_the_paper():
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_export_and_compile(variant):
-    net, x = tiny(variant=variant, out_size=32), picture(2, 32)
+    net, x = tiny(variant=variant, out_size=32), image(2, 32)
     s = torch.tensor([0.2, 0.7])
     noise = [torch.randn(shape) for shape in net.noise_shapes(2)]
     with torch.no_grad():
@@ -167,7 +167,7 @@ def test_a_trace_serves_other_inputs_and_batches(variant):
 
     def inputs(batch):
         noise = [torch.randn(shape) for shape in net.noise_shapes(batch)]
-        return picture(batch, 32, seed=batch), torch.rand(batch), noise
+        return image(batch, 32, seed=batch), torch.rand(batch), noise
 
     traced = torch.jit.trace(net, inputs(2), check_trace=False)
     for batch in (2, 3):
@@ -191,19 +191,19 @@ def test_a_trace_serves_other_inputs_and_batches(variant):
         (lambda: GCFSR(64, min_factor=8, max_factor=4), "min_factor"),
         (lambda: GCFSR(64, resample_kernel=(1, -1)), "sum"),
         (lambda: GCFSR(64, blind=1), "blind"),
-        (lambda: tiny()(picture(), torch.zeros(3)), "batch of 3"),
-        (lambda: tiny()(picture(), torch.zeros(3, 1, 8, 8)), "batch of 3"),
-        (lambda: tiny()(picture(), 0.5, noise=[torch.zeros(1)] * 5), "noise"),
+        (lambda: tiny()(image(), torch.zeros(3)), "batch of 3"),
+        (lambda: tiny()(image(), torch.zeros(3, 1, 8, 8)), "batch of 3"),
+        (lambda: tiny()(image(), 0.5, noise=[torch.zeros(1)] * 5), "noise"),
         (lambda: GCFSR(16), "power of two"),
         (lambda: GCFSR(64, variant="papre"), "variant"),
         (lambda: GCFSRDiscriminator(60), "power of two"),
-        (lambda: tiny()(picture(), None), "s is missing"),
-        (lambda: tiny()(picture(), 1.5), r"\[0, 1\]"),
-        (lambda: tiny()(picture(), float("nan")), r"\[0, 1\]"),
-        (lambda: tiny()(picture(), torch.zeros(2, 5)), "shape"),
-        (lambda: tiny()(picture(size=32), 0.5), "64, 64"),
-        (lambda: tiny()(picture(), 0.5, noise="loud"), "loud"),
-        (lambda: tiny()(picture(), 0.5, noise=[torch.zeros(1)]), "5"),
+        (lambda: tiny()(image(), None), "s is missing"),
+        (lambda: tiny()(image(), 1.5), r"\[0, 1\]"),
+        (lambda: tiny()(image(), float("nan")), r"\[0, 1\]"),
+        (lambda: tiny()(image(), torch.zeros(2, 5)), "shape"),
+        (lambda: tiny()(image(size=32), 0.5), "64, 64"),
+        (lambda: tiny()(image(), 0.5, noise="loud"), "loud"),
+        (lambda: tiny()(image(), 0.5, noise=[torch.zeros(1)]), "5"),
     ],
 )
 def test_wrong_arguments_end_in_one_line(call, words):
@@ -216,7 +216,7 @@ def test_wrong_arguments_end_in_one_line(call, words):
 def test_discriminator(std):
     torch.manual_seed(0)
     net = GCFSRDiscriminator(32, narrow=1 / 64, minibatch_std=std).double()
-    x = picture(4, 32).double().requires_grad_()
+    x = image(4, 32).double().requires_grad_()
     out = net(x)
     assert out.shape == (4, 1)
     (grad,) = torch.autograd.grad(out.sum(), x, create_graph=True)
@@ -234,7 +234,7 @@ def r1_gradients(net, x):
 @pytest.mark.parametrize("std", [True, False])
 def test_r1_equals_autograds_own_derivatives(std, monkeypatch):
     torch.manual_seed(0)
-    net, x = GCFSRDiscriminator(32, narrow=1 / 64, minibatch_std=std).double(), picture(4, 32).double()
+    net, x = GCFSRDiscriminator(32, narrow=1 / 64, minibatch_std=std).double(), image(4, 32).double()
     ours = r1_gradients(net, x)
     monkeypatch.setattr(ops, "_differentiated", lambda x: False)
     torch.testing.assert_close(ours, r1_gradients(net, x))

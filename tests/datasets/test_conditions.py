@@ -49,7 +49,7 @@ def test_a_range_without_extent_gives_zero():
     assert conditions_of(4, 32, Wear(noise=0.1, quality=60), BlindRanges(noise_range=None, jpeg_range=None))[3] == 0
 
 
-def test_each_degradation_is_absent_as_often_as_asked():
+def test_each_degradation_is_absent_as_often_as_configured():
     ranges = PhotographRanges(worn_prob=1, blur_prob=0.3, noise_prob=0.6, jpeg_prob=0.8)
     rng = np.random.default_rng(0)
     worn = [draw_photograph(rng, ranges).wear for _ in range(2000)]

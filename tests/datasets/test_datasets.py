@@ -166,7 +166,7 @@ def test_lmdb_and_lists_equal_the_folder(folder: Path, tmp_path: Path):
     assert [Path(name).stem for name in kept.source.names] == ["1", "2", "3", "4", "5", "6"]
 
 
-def test_larger_truths_are_resized_on_demand(matlab: ModuleType, tmp_path: Path, face: np.ndarray):
+def test_larger_ground_truths_are_resized_on_demand(matlab: ModuleType, tmp_path: Path, face: np.ndarray):
     cv2.imwrite(str(tmp_path / "a.png"), face)
     with pytest.raises(GCFSRError, match=r"a\.png: is 128 x 128 pixels, larger than out_size 32; set resize_gt"):
         make(tmp_path)[0]

@@ -21,7 +21,7 @@ def blocks(root: Path) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.ndarray) -> Path:
-    """A folder with the pictures that the page names, and a bundled network where this checkout has none."""
+    """A folder with the images that the page names, and a bundled network where this checkout has none."""
     monkeypatch.chdir(tmp_path)
     cv2.imwrite("face.png", np.clip(resize(astronaut / 255, (32, 32)) * 255, 0, 255).round().astype(np.uint8))
     cv2.imwrite("photograph.jpg", astronaut)

@@ -31,8 +31,8 @@ FIVE = [[30.0, 40.0], [60.0, 40.0], [45.0, 60.0], [33.0, 75.0], [57.0, 75.0]]
         (b"{", "not a note: Expecting"),
         (b"\xff\xfe", "not a note"),
         (b"[" * 100_000, "not a note: .*recursion"),
-        (b"[NaN]", "NaN is no number"),
-        (b"[-Infinity]", "Infinity is no number"),
+        (b"[NaN]", "NaN is not a number"),
+        (b"[-Infinity]", "Infinity is not a number"),
         (b"[1" + b"0" * 10_000 + b"]", "not a note: .*digits"),
     ],
 )

@@ -22,7 +22,7 @@ def test_a_moved_dial_scales_the_detail_by_the_power_of_its_move() -> None:
     assert torch.allclose(dial_gain(s, used, 0.5), torch.tensor([2.0, 1.0, 0.5]))
 
 
-def test_a_picture_with_scaled_detail_is_judged_as_the_truth() -> None:
+def test_an_image_with_scaled_detail_is_judged_as_the_ground_truth() -> None:
     lq, gt = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
     gain = torch.tensor([0.5, 3.0])
     turned = lq + gain.view(2, 1, 1, 1) * (gt - lq)

@@ -76,7 +76,7 @@ def test_both_networks_give_face_apis_own_values(weights: Path) -> None:
     assert sum(parameter.numel() for parameter in faceapi.DlibFace().parameters()) == 5_607_488
 
 
-def test_dlib_tells_people_apart(weights: Path, people: dict[str, np.ndarray]) -> None:
+def test_dlib_distinguishes_people(weights: Path, people: dict[str, np.ndarray]) -> None:
     """Area under the curve over every pair of images: same person above other people."""
     embed = faceapi.dlib_embedding(weights / "dlib-face.safetensors", "cpu")
     rows = embed(tensor([face_crop(face, DLIB_BOX, 150) for face in people.values()])).numpy()

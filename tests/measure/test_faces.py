@@ -19,7 +19,7 @@ def test_the_arcface_crop_meets_its_template() -> None:
     assert np.abs((points - (left, top)) / side * 112 - template).max() < 3
 
 
-def test_identity_tells_people_apart(shared: Path) -> None:
+def test_identity_distinguishes_people(shared: Path) -> None:
     weights = shared / "weights" / "MobileFaceNet.onnx"
     people = [cv2.imread(str(file)) for file in sorted((shared / "faces" / "val256").glob("lon_*.png"))[:6]]
     first = people[0]

@@ -51,7 +51,7 @@ def test_equal_images() -> None:
     assert pixels.ssim(a[:10], a[:10]) is None
 
 
-def test_niqe_is_basicsrs_and_says_where_it_is_not_defined(astronaut: np.ndarray) -> None:
+def test_niqe_is_basicsrs_or_not_defined(astronaut: np.ndarray) -> None:
     module = pytest.importorskip("basicsr.metrics.niqe")
     face = astronaut[:256, 96:352]
     assert pixels.niqe(face) == pytest.approx(module.calculate_niqe(face, 0), abs=1e-12)
@@ -71,7 +71,7 @@ def test_niqe_of_a_flat_image_is_not_defined(astronaut: np.ndarray) -> None:
     assert pixels.niqe(half) is not None
 
 
-def test_consistency_of_the_truth_is_limited_by_rounding_alone(astronaut: np.ndarray) -> None:
+def test_consistency_of_the_ground_truth_is_limited_by_rounding(astronaut: np.ndarray) -> None:
     from gcfsr_inference.figures.common import make_low
 
     face = astronaut[:256, 96:352]

@@ -53,7 +53,7 @@ def test_metrics_of_pyiqa_by_name() -> None:
         entry_of("pyiqa:nothing")
 
 
-def test_without_pyiqa_its_metrics_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyiqa_its_metrics_report_the_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyiqa", None)
     monkeypatch.setattr(catalogue, "find_spec", lambda name: None)
     status = availability(entry_of("pyiqa:musiq"), tmp_path)[1]

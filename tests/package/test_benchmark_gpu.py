@@ -58,7 +58,7 @@ def test_a_step_that_fails_or_comes_too_late_is_recorded(root: Path, tmp_path: P
     assert found["never"] == {"skipped": "no time left"}
 
 
-def test_without_a_gpu_it_says_so(root: Path, tmp_path: Path, outside: dict[str, str]) -> None:
+def test_without_a_gpu_it_reports_that(root: Path, tmp_path: Path, outside: dict[str, str]) -> None:
     command = [sys.executable, str(root / "benchmarks" / "gpu.py"), "--out", str(tmp_path / "gpu.json")]
     done = subprocess.run(command, cwd=tmp_path, env=outside, capture_output=True, text=True)
     assert done.returncode == 1

@@ -192,7 +192,7 @@ def test_a_fault_is_one_line(words: list[str], named: str, tmp_path: Path, outsi
 
 
 @pytest.mark.slow
-def test_other_models_keep_basicsr_as_it_is(
+def test_other_models_run_unchanged_in_basicsr(
     faces: Path, source_tree: Path, tmp_path: Path, outside: dict[str, str]
 ) -> None:
     """An SRModel run writes where BasicSR has always written: beside its own package."""

@@ -42,7 +42,9 @@ def test_basicsr_is_really_absent(python: Path, run: Run) -> None:
 
 
 @pytest.mark.parametrize("words", [["-m", "gcfsr_inference.cli", "train"], ["-m", "gcfsr_arch.train"]])
-def test_training_says_in_one_line_how_to_add_it(words: list[str], python: Path, root: Path, run: Run) -> None:
+def test_training_without_basicsr_prints_one_line_with_the_command(
+    words: list[str], python: Path, root: Path, run: Run
+) -> None:
     done = run(python, *words, "-opt", root / "options" / "train_gcfsr_demo.yml")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

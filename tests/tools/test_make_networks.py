@@ -47,7 +47,7 @@ def test_prepares_copies_equal_to_basicsr_and_holds_out_evenly(portraits: Path, 
     assert np.abs(written - expected).max() <= 0.5 + 1e-3
 
 
-def test_goes_on_without_writing_again(portraits: Path, tmp_path: Path) -> None:
+def test_resumes_without_writing_again(portraits: Path, tmp_path: Path) -> None:
     make_networks.prepare([portraits], tmp_path / "data", 128, 3, None, [])
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*.png")}
     make_networks.prepare([portraits], tmp_path / "data", 128, 3, None, [])
@@ -72,7 +72,7 @@ def test_holds_out_what_a_list_names(portraits: Path, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_says_what_is_wrong_with_the_data(portraits: Path, tmp_path: Path, break_it, message: str) -> None:
+def test_reports_what_is_wrong_with_the_data(portraits: Path, tmp_path: Path, break_it, message: str) -> None:
     break_it(portraits)
     listed = portraits / "held.txt"
     with pytest.raises(GCFSRError, match=message):

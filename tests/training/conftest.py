@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import yaml
 
-PICTURES = 14
+IMAGES = 14
 TINY = """
 name: tiny
 model_type: GCFSRModel
@@ -136,16 +136,16 @@ def fork_server() -> Iterator[subprocess.Popen]:
 
 @pytest.fixture(scope="session")
 def make_runs(tmp_path_factory: pytest.TempPathFactory, fork_server: subprocess.Popen) -> Callable[[], Runs]:
-    """Makes folders with small pictures, and the stock trainer in them."""
+    """Makes folders with small images, and the stock trainer in them."""
 
     def make() -> Runs:
         folder, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(0)
-        for number in range(PICTURES):
+        for number in range(IMAGES):
             small = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-            place = folder / ("faces" if number < PICTURES - 2 else "val")
+            place = folder / ("faces" if number < IMAGES - 2 else "val")
             place.mkdir(exist_ok=True)
-            picture = cv2.resize(small, (32, 32), interpolation=cv2.INTER_CUBIC)
-            cv2.imwrite(str(place / f"{number:02d}.png"), picture)
+            image = cv2.resize(small, (32, 32), interpolation=cv2.INTER_CUBIC)
+            cv2.imwrite(str(place / f"{number:02d}.png"), image)
         return Runs(folder, fork_server)
 
     return make

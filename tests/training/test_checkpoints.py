@@ -37,7 +37,7 @@ def names(folder: Path) -> set[str]:
     return {entry.name for entry in folder.iterdir()}
 
 
-def test_a_checkpoint_reads_back_and_is_sound(tmp_path: Path) -> None:
+def test_a_checkpoint_reads_back_and_is_complete(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path, 10)
     assert cp.load_state(path)["iter"] == 10
     found, state, faults = cp.newest_valid(path.parent)

@@ -26,7 +26,7 @@ class Board(dict):
         self[name] = value, iteration
 
 
-def test_one_line_says_what_one_wants_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_console_line_has_all_values(monkeypatch: pytest.MonkeyPatch) -> None:
     line, board = TrainLine(OPTIONS, 0, None), Board()
     line.tb_logger = board
     line.start_time -= 100  # a hundred seconds for a hundred iterations

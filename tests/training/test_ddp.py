@@ -52,7 +52,7 @@ def test_first_iteration_fp32(tmp_path: Path) -> None:
         assert one["gradients"][net]
         close(one["gradients"][net], two["gradients"][net], 1e-5)
     assert two["logs"][0] == pytest.approx(one["logs"][0], abs=1e-5)
-    assert two["metrics"] == one["metrics"]  # the validation set has five pictures, two ranks have three and two
+    assert two["metrics"] == one["metrics"]  # the validation set has five images, two ranks have three and two
     assert set(one["metrics"]) == {"psnr", "ssim"}  # NIQE is not defined on 32 pixels
 
 

@@ -32,7 +32,7 @@ def batch(tiny: ModuleType, n: int = 4, seed: int = 0) -> dict[str, Any]:
     return data | {"conditions": torch.cat([data["s"][:, None], others], 1), "contributions": parts}
 
 
-def test_the_network_is_told_its_conditions_in_its_order(tiny: ModuleType) -> None:
+def test_the_network_gets_its_conditions_in_its_order(tiny: ModuleType) -> None:
     model = tiny.build(**{**DIALS, "network_g__conditions": ["factor", "jpeg", "blur"]})
     data = batch(tiny)
     model.feed_data(data)
@@ -96,7 +96,7 @@ def test_an_output_that_keeps_its_share_has_no_loss() -> None:
     torch.testing.assert_close(batch.judged(kept), gt)
 
 
-def test_moved_settings_are_as_many_as_asked() -> None:
+def test_the_share_of_moved_settings_is_as_configured() -> None:
     torch.manual_seed(0)
     true = torch.rand(4000, 3)
     assert torch.equal(losses.draw_settings(true, 0.0), true)

@@ -63,11 +63,11 @@ def test_options_and_folders(runs: Any, changes: dict[str, Any], words: tuple[st
 
 
 @pytest.mark.parametrize("kind", ["garbage", "truncated", "not square", "small"])
-def test_pictures_at_the_start(runs: Any, kind: str) -> None:
+def test_images_at_the_start(runs: Any, kind: str) -> None:
     path = runs.folder / "faces" / "05.png"
     content = path.read_bytes()
     if kind in ("garbage", "truncated"):
-        path.write_bytes(b"no picture" if kind == "garbage" else content[:20])
+        path.write_bytes(b"no image" if kind == "garbage" else content[:20])
     else:
         cv2.imwrite(str(path), np.zeros((32, 20, 3) if kind == "not square" else (16, 16, 3), np.uint8))
     fails(runs, "05.png")
@@ -84,23 +84,23 @@ def test_the_process_itself_exits_with_2(runs: Any) -> None:
         assert not (runs.folder / "experiments").exists()
 
 
-def test_a_picture_that_fails_in_the_middle(runs: Any) -> None:
+def test_an_image_that_fails_in_the_middle(runs: Any) -> None:
     """It is named once, another takes its place; too many stop the run."""
     long = {"train__total_iter": 60, "val": None, "datasets__val": None}
     for share, status in ((0.5, 0), (0.01, 2)):
         log = f"share {share}"
-        picture = runs.folder / "faces" / "03.png"
-        content = picture.read_bytes()
+        image = runs.folder / "faces" / "03.png"
+        content = image.read_bytes()
         runs.start(runs.options(**long, datasets__train__max_bad_share=share), log=log)
         runs.until("tiny 2/60", log=log)
-        picture.write_bytes(b"no picture")
+        image.write_bytes(b"no image")
         assert runs.wait() == status, runs.text(log)[-2000:]
         text = runs.text(log)
         assert "03.png" in text
         assert "Traceback" not in text
         assert ("skipped: " in text) == (status == 0)
         assert "1 of 12 images failed" in text
-        picture.write_bytes(content)
+        image.write_bytes(content)
 
 
 def test_numbers_that_are_not_finite(runs: Any) -> None:

@@ -32,14 +32,14 @@ def squeezenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def pictures(seed: int, n: int = 2, size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+def images(seed: int, n: int = 2, size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
     rng = torch.Generator().manual_seed(seed)
     x = torch.rand(n, 3, size, size, generator=rng, dtype=torch.float64) * 2 - 1
     return x, (x + 0.2 * torch.randn(x.shape, generator=rng, dtype=torch.float64)).clamp(-1, 1)
 
 
 def test_ssim_is_scikit_images() -> None:
-    x, y = pictures(0)
+    x, y = images(0)
     wanted = []
     for a, b in zip(x, y, strict=True):
         _, whole = structural_similarity(
@@ -50,8 +50,8 @@ def test_ssim_is_scikit_images() -> None:
     np.testing.assert_allclose(losses.ssim(x, y), wanted, atol=1e-9)
 
 
-def test_ssim_loss_is_zero_for_equal_pictures_and_has_a_gradient() -> None:
-    x, y = pictures(1)
+def test_ssim_loss_is_zero_for_equal_images_and_has_a_gradient() -> None:
+    x, y = images(1)
     assert losses.SSIMLoss(0.5)(x, x).item() == pytest.approx(0, abs=1e-12)
     y.requires_grad_(True)
     assert torch.autograd.gradcheck(losses.SSIMLoss(0.5), (y[:1, :1, :14, :14], x[:1, :1, :14, :14]))
@@ -141,7 +141,7 @@ def test_r1_by_finite_differences() -> None:
 
 
 def test_consistency_reduces_each_sample_by_its_factor() -> None:
-    x, y = pictures(2, n=3)
+    x, y = images(2, n=3)
     factor = torch.tensor([4.0, 8.0, 4.0])
     wanted = 0.0
     for a, b, f in zip(x, y, factor.tolist(), strict=True):
@@ -179,7 +179,7 @@ def test_moving_all_or_no_dials() -> None:
 @settings(max_examples=30, deadline=None)
 @given(gain=st.floats(0.3, 3), seed=st.integers(0, 1000))
 def test_undoing_the_dial_inverts_scaled_detail(gain: float, seed: int) -> None:
-    lq, detail = pictures(seed, n=1, size=4)
+    lq, detail = images(seed, n=1, size=4)
     gains = torch.tensor([gain], dtype=torch.float64)
     torch.testing.assert_close(losses.undo_dial(lq + gain * detail, lq, gains), lq + detail)
 

@@ -105,7 +105,7 @@ class Board:
         self.images[name] = image
 
 
-def test_validation_goes_on_when_a_metric_fails(
+def test_validation_continues_when_a_metric_fails(
     tiny: ModuleType, squeezenet: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     paths = {"experiments_root": str(tmp_path), "visualization": str(tmp_path / "visualization")}

@@ -156,7 +156,7 @@ def test_moved_dials_are_held_by_consistency_alone(tiny: ModuleType) -> None:
     assert log["l_g_consist"] > 0
 
 
-def test_the_average_stands_still_where_the_generators_step_is_skipped(tiny: ModuleType) -> None:
+def test_the_average_is_unchanged_when_the_generators_step_is_skipped(tiny: ModuleType) -> None:
     """It has to differ from the network first: an update with the same network would change nothing to be seen."""
     model = tiny.build()
     tiny.train(model, 2)

@@ -148,7 +148,7 @@ def test_all_faults_at_once(good: dict[str, Any]) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.data())
-def test_a_misspelt_key_names_the_right_one(good_text: str, data: st.DataObject) -> None:
+def test_a_misspelled_key_suggests_the_right_one(good_text: str, data: st.DataObject) -> None:
     key = data.draw(st.sampled_from(sorted(known_keys()[("train",)] | known_keys()[("network_g", "GCFSR")])))
     block = "train" if key in known_keys()[("train",)] else "network_g"
     if len(key) < 5:

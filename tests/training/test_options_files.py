@@ -14,7 +14,7 @@ from gcfsr_arch.training.options.names import known_keys
 from gcfsr_inference import cli
 
 
-def test_released_option_file_is_accepted_and_what_it_never_used_is_told(good: dict[str, Any]) -> None:
+def test_a_released_option_file_is_accepted_and_unused_keys_are_reported(good: dict[str, Any]) -> None:
     options = good
     options["model_type"] = "GCFSR_Model"
     options["network_g"].pop("variant")

@@ -28,10 +28,10 @@ def two_runs(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_every_curve_of_every_run(two_runs: tuple[Path, Path], tmp_path: Path) -> None:
     for suffix, start in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")):
-        output = tmp_path / f"picture{suffix}"
+        output = tmp_path / f"image{suffix}"
         assert cli.main(["plot", *map(str, two_runs), "-o", str(output), "--smooth", "0.5"]) == 0
         assert output.read_bytes().startswith(start)
-    svg = (tmp_path / "picture.svg").read_text()
+    svg = (tmp_path / "image.svg").read_text()
     assert all(f"<!-- {word} -->" in svg for word in ("l_g_pix", "l_d_gan", "val: fid", "long", "short", "iterations"))
 
 
@@ -55,7 +55,7 @@ def test_smoothing_keeps_a_constant_and_halves_a_step() -> None:
     assert plot.smoothed(([1, 2], [0.0, 3.0]), 0.0)[1] == [0, 3]
 
 
-def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_runs_of_one_name_are_distinguished(tmp_path: Path) -> None:
     for place in ("a/tiny", "b/tiny"):
         (tmp_path / place).mkdir(parents=True)
     assert list(plot.labels([str(tmp_path / "a/tiny"), str(tmp_path / "b/tiny/metrics.jsonl")])) == ["a/tiny", "b/tiny"]

@@ -117,7 +117,7 @@ def test_a_data_set_of_global_randomness_is_exact_too() -> None:
     assert list(batches(12, 4, start=(1, 8), dataset=Dice())) == first[5:]
 
 
-def test_another_batch_size_goes_on_at_the_same_sample() -> None:
+def test_another_batch_size_resumes_at_the_same_sample() -> None:
     whole = [index for epoch, (_, indices) in batches(12, 1) if epoch == 0 for index in indices]
     left = [index for epoch, (_, indices) in batches(12, 4, start=(0, 4)) if epoch == 0 for index in indices]
     assert left == whole[4:]
@@ -150,14 +150,16 @@ class Killed(Numbers):
         return epoch, index
 
 
-def test_a_killed_worker_is_told_and_not_waited_for() -> None:
+def test_a_killed_worker_is_reported_and_not_waited_for() -> None:
     with pytest.raises(RuntimeError) as caught:
         next(batches(4, 2, workers=1, dataset=Killed(4)))
     assert "a worker died" in str(worker_death(caught.value))
     assert worker_death(RuntimeError("another")) is None
 
 
-def test_a_killed_worker_is_told_when_it_stops_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_worker_is_reported_when_it_stops_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*_: Any) -> None:
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
 

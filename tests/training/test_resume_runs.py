@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_finishes_the_iteration_saves_and_says_how_to_go_on(runs: Any, number: int, status: int) -> None:
+def test_a_signal_finishes_the_iteration_saves_and_prints_how_to_resume(runs: Any, number: int, status: int) -> None:
     """The signal goes to the loading processes too, as a terminal or a batch system sends it."""
     workers = {"datasets__train__num_worker_per_gpu": 2, "datasets__train__persistent_workers": True}
     file = runs.options(train__total_iter=400, logger__save_checkpoint_freq=100, val__val_freq=500, **workers)
@@ -49,7 +49,7 @@ def test_resuming_from_odd_things(runs: Any) -> None:
     (states / "9.state").write_bytes((states / "9.state").read_bytes()[:-500])
     assert runs.run(file, "--auto_resume", log="damaged") == 0
     assert "9.state: damaged" in runs.text("damaged")
-    assert "goes on from" in runs.text("damaged")
+    assert "resumes from" in runs.text("damaged")
     assert "tiny 7/9" in runs.text("damaged")
     assert "tiny 6/9" not in runs.text("damaged")
 
@@ -93,7 +93,7 @@ def test_another_option_file_and_a_second_run_are_refused(runs: Any) -> None:
     assert "Traceback" not in second.stderr
 
 
-def test_tensorboard_and_metrics_go_on_without_doubles(runs: Any) -> None:
+def test_tensorboard_and_metrics_resume_without_duplicates(runs: Any) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     file = runs.options(train__total_iter=12)
     runs.start(file)

@@ -90,7 +90,7 @@ def wait_for_iterations(runs: Any, logged: int) -> None:
 
 @pytest.fixture(scope="module")
 def reference(make_runs: Callable[[], Any]) -> Path:
-    """The folder of the tiny run that was never stopped; how pictures are loaded makes no difference to it."""
+    """The folder of the tiny run that was never stopped; how images are loaded makes no difference to it."""
     runs = make_runs()
     return reference_and_folder(runs, runs.options())
 

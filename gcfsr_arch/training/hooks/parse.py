@@ -251,8 +251,8 @@ def unhook() -> None:
 
 def error_in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """`sys.excepthook` of a run of ours: prints user errors on one line, exit status 2; others are unchanged."""
-    told = worker_death(error) or error
-    if not isinstance(told, GCFSRError):
+    reported = worker_death(error) or error
+    if not isinstance(reported, GCFSRError):
         return sys.__excepthook__(kind, error, trace)
-    print(f"gcfsr: error: {told}", file=sys.stderr)
+    print(f"gcfsr: error: {reported}", file=sys.stderr)
     raise SystemExit(2)

@@ -31,7 +31,7 @@ class TrainRun:
     """One training run: functions that `train_pipeline` calls in this order, and the place in the data they share."""
 
     def __init__(self) -> None:
-        self.start = BEGINNING  # where the run goes on from
+        self.start = BEGINNING  # where the run starts or resumes
         self.schedule: Schedule | None = None
 
     def functions(self) -> dict[str, Callable[..., Any]]:
@@ -46,13 +46,13 @@ class TrainRun:
         }
 
     def load_resume_state(self, opt: Options) -> Options | None:
-        """The state that the run goes on from, on the CPU; None for a new run.
+        """The state that the run resumes from, on the CPU; None for a new run.
 
         With `--auto_resume` the newest valid checkpoint of the run's own folder, else `path: resume_state`. Points the
         networks' paths at the checkpoint's.
 
         Raises:
-            GCFSRError: a state was asked for and there is none, or all there are are damaged.
+            GCFSRError: a state was requested and does not exist, or all states are damaged.
         """
         paths = opt["path"]
         if opt["rank"] == 0:
@@ -93,7 +93,7 @@ class TrainRun:
         return tuple(made)
 
     def build_model(self, opt: Options) -> Any:
-        """BasicSR's `build_model`; the model is told the run's schedule, from which its checkpoints take the place."""
+        """BasicSR's `build_model`; sets the model's schedule, from which its checkpoints take the place in the data."""
         model = build_model(opt)
         model.saver.schedule = self.schedule
         return model
@@ -148,7 +148,7 @@ def newest_checkpoint(opt: Options) -> tuple[Path | None, Options]:
     found, state, faults = checkpoints.newest_valid(folder)
     lines = [f"gcfsr: warning: {fault}" for fault in faults]
     if found is not None:
-        lines.append(f"gcfsr: --auto_resume goes on from {found}")
+        lines.append(f"gcfsr: --auto_resume resumes from {found}")
     elif faults:
         raise GCFSRError(f"{folder}: --auto_resume finds no valid checkpoint; move the folder away to start anew")
     elif not opt["path"].get("resume_state"):

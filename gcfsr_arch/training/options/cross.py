@@ -104,7 +104,7 @@ def _factors(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
 
 
 def _most_reduced(options: Any, block: Any) -> float | None:
-    """What stands for s = 1 where the blind degradation feeds a network of several conditions."""
+    """The value of s = 1 for a blind degradation and a network of several conditions."""
     several = len(_get(options, "network_g", "conditions") or ()) > 1
     if not several or _get(block, "type") != "BlindFaceDegradationDataset":
         return None
@@ -203,7 +203,7 @@ def _loaders(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
 
 
 def doubts(options: Options) -> Iterator[Fault]:
-    """Values of valid options that work and are probably not meant: (path, why)."""
+    """Values of valid options that are valid but probably not intended: (path, why)."""
     train = options.train
     if train is None or train.gan_opt is None or not train.r1_reg_weight or not train.gan_opt.scale_d:
         return

@@ -1,4 +1,4 @@
-"""Every key that the schema knows, by its place, to tell what an unknown key was meant to be."""
+"""Every key of the schema by its place, to suggest the intended one for an unknown key."""
 
 import difflib
 from collections.abc import Iterator, Sequence

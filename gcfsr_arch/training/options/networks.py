@@ -40,7 +40,7 @@ class Generator(Network):
     )
     blind: bool = Field(False, description="No dial: s is fixed to 1.")
     style_modulation: bool = Field(True, description="False: the ablation of Fig. 7.")
-    feature_modulation: bool = Field(True, description="False: the encoder's features are added as they are.")
+    feature_modulation: bool = Field(True, description="False: the encoder's features are added without modulation.")
     min_factor: Positive = Field(4, description="Smallest factor the network is trained for.")
     max_factor: Positive | None = Field(None, description="s = factor / max_factor; 64 from 1024 pixels, else 32.")
     estimator: bool = Field(False, description="A small head estimates the conditions from the encoder's features.")

@@ -36,7 +36,7 @@ def registry_faults(options: dict[str, Any]) -> list[Fault]:
             faults.append((key, f"unknown name {kind!r}, {hint}"))
         elif registry == "MODEL_REGISTRY":
             if not any(base.__module__.startswith("gcfsr_arch.") for base in theirs[kind].__mro__):
-                faults.append((key, f"{kind!r} is no model of gcfsr's; BasicSR reads its options unchecked"))
+                faults.append((key, f"{kind!r} is not a model of gcfsr; BasicSR reads its options unchecked"))
         elif registry == "ARCH_REGISTRY":
             faults += [(f"{place}.{name}", why) for name, why in _argument_faults(theirs[kind], block)]
     return faults

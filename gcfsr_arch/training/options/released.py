@@ -8,12 +8,12 @@ Options = dict[str, Any]
 MODEL, GENERATOR, BLIND = "GCFSR_Model", "GCFSR", "GCFSR_blind"
 DISCRIMINATOR = "StyleGAN2Discriminator_no_std"
 CONTROL, SINGLE = "FFHQ_control_Dataset", "SingleImage_GT_Dataset"
-# fixed in the released trainer, whatever its option files say
+# fixed in the released trainer, regardless of its option files
 EMA_DECAY = 0.5 ** (32 / 10000)
 
 
 def our_options(opt: Options) -> Options:
-    """A whole option file in our words; one of ours comes back as it is. The argument stays untouched."""
+    """A whole option file in our words; one of ours is returned unchanged. The argument is not modified."""
     opt = deepcopy(opt)
     opt["network_g"] = generator_options(opt)
     if opt.get("network_d"):
@@ -26,7 +26,7 @@ def our_options(opt: Options) -> Options:
 
 
 def train_options(train: Options) -> Options:
-    """The block `train` of a file for the released trainer, with what that trainer does unasked.
+    """The block `train` of a file for the released trainer, with what that trainer does implicitly.
 
     It steps D first, on restored faces of its own, and corrects Adam's beta2 for lazy regularisation as StyleGAN2 does:
     0.99^(n / (n + 1)) with a regularisation every n steps, 4 for G (although it has none) and 16 for D.
@@ -67,7 +67,7 @@ def discriminator_options(network: Options) -> Options:
 def dataset_options(block: Options, out_size: int | None = None) -> Options:
     """One block of `datasets` in our words: a repeated factor of `downsample_list` is drawn as often as it is listed.
 
-    The released data set takes images as large as they are; ours is given the network's `out_size` and checks them.
+    The released data set accepts images of any size; ours gets the network's `out_size` and checks them.
     """
     if block.get("type") != CONTROL:
         return block

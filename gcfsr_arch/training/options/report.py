@@ -40,7 +40,7 @@ class Report:
     Args:
         faults: (path, what is wrong), in the file's order of sections.
         ignored: (path, why) of keys that are accepted and not used.
-        doubtful: (path, why) of values that work and are probably not meant.
+        doubtful: (path, why) of values that are valid but probably not intended.
         options: the options with numbers made numbers; as the user wrote them where there are faults.
         resolved: the same in our words where they are the authors', with every default filled in.
     """
@@ -229,7 +229,7 @@ def _fault(options: Tree, error: Any) -> Fault:
 
 
 def _real_path(options: Tree, loc: Sequence[Any]) -> Iterator[str]:
-    """Pydantic's location without the names of union members, which stand in no file."""
+    """Pydantic's location without the names of union members, which are not in the file."""
     block: Any = options
     for number, part in enumerate(loc):
         if isinstance(block, dict) and part not in block and number < len(loc) - 1 and part != "[key]":

@@ -206,7 +206,7 @@ class Paths(Section):
     param_key_d: Literal["params", "params_ema"] | None = "params"
     strict_load_g: bool = True
     strict_load_d: bool = True
-    resume_state: str | None = Field(None, description="A .state file to go on from.")
+    resume_state: str | None = Field(None, description="A .state file to resume from.")
     ignore_resume_networks: list[str] | str | None = Field(None, description="Networks that a resume leaves alone.")
 
 

@@ -46,14 +46,14 @@ def _power_of_two(size: int) -> int:
     return size
 
 
-def told(words: str) -> WrapValidator:
-    """Says these words of whatever is wrong with a value, where pydantic would cite a pattern or each type in turn."""
+def message(text: str) -> WrapValidator:
+    """Replaces all errors of a value by one message; pydantic would cite a pattern or each type in turn."""
 
     def judged(value: Any, judge: Callable[[Any], Any]) -> Any:
         try:
             return judge(value)
         except ValidationError:
-            raise ValueError(words) from None
+            raise ValueError(text) from None
 
     return WrapValidator(judged)
 
@@ -66,9 +66,9 @@ Share = Annotated[Float, Field(ge=0, le=1)]
 Count = Annotated[Int, Field(ge=1)]
 NaturalInt = Annotated[Int, Field(ge=0)]
 Size = Annotated[Int, AfterValidator(_power_of_two)]
-Name = Annotated[str, Field(min_length=1, pattern=r"^[^/\\]+$"), told("should be a plain name without slashes")]
-Phase = Annotated[str, Field(pattern=r"^(train|(val|test)(_\w+)?)$"), told("should be train, val, val_2, test, ...")]
-Gpus = Annotated[NaturalInt | Literal["auto"], told("should be a whole number from 0, or 'auto'")]
+Name = Annotated[str, Field(min_length=1, pattern=r"^[^/\\]+$"), message("should be a plain name without slashes")]
+Phase = Annotated[str, Field(pattern=r"^(train|(val|test)(_\w+)?)$"), message("should be train, val, val_2, test, ...")]
+Gpus = Annotated[NaturalInt | Literal["auto"], message("should be a whole number from 0, or 'auto'")]
 
 
 def _ascending(pair: list[float]) -> list[float]:

@@ -31,7 +31,7 @@ def network() -> Callable[..., GCFSR]:
 
 @pytest.fixture(scope="package")
 def inputs() -> Callable[[GCFSR, int], tuple[Tensor, Tensor, list[Tensor]]]:
-    """Draws pictures, strengths by level and noise maps for a batch."""
+    """Draws images, strengths by level and noise maps for a batch."""
 
     def draw(net: GCFSR, batch: int) -> tuple[Tensor, Tensor, list[Tensor]]:
         generator = torch.Generator().manual_seed(batch)

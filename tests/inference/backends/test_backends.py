@@ -49,7 +49,7 @@ def test_backends_equal_pytorch(
         assert (backend.restore(x, s[:, :1], given, 4) - expected).abs().max() < 1e-4
 
 
-def test_features_of_one_picture_serve_every_strength(
+def test_features_of_one_image_serve_every_strength(
     backend: exported.ExportedBackend, network: Callable[..., GCFSR], inputs: Draw
 ) -> None:
     net = network()

@@ -84,7 +84,7 @@ def test_what_is_restored_is_skipped(restore, folder, tmp_path):
     assert len(again()) == 7  # the results are those of the other seed
 
 
-def test_a_killed_run_goes_on_with_nothing_twice_and_nothing_half(tiny, tmp_path):
+def test_a_killed_run_resumes_with_nothing_twice_and_nothing_half_written(tiny, tmp_path):
     folder, out = write_faces(tmp_path / "in", 40), tmp_path / "out"
     command = [sys.executable, "-m", "gcfsr_inference.cli", "restore", "-i", folder, "-o", out, "--aligned"]
     command += ["--skip-existing", "--checkpoint", tiny]
@@ -144,7 +144,7 @@ def test_what_is_no_share_is_named(text):
     class Args:
         shard = text
 
-    with pytest.raises(GCFSRError, match="is no share"):
+    with pytest.raises(GCFSRError, match="is not a share"):
         share(Args, {})
     with pytest.raises(GCFSRError, match="RANK and WORLD_SIZE"):
         share(type("None_", (), {"shard": None}), {"WORLD_SIZE": "2"})

@@ -40,7 +40,7 @@ def test_a_clip(restore, clip, by_hand, tmp_path):
     )  # found by the detector in the package
 
 
-def test_what_is_missing_of_a_clip_is_said(restore, write_clip, tmp_path):
+def test_what_is_missing_of_a_clip_is_reported(restore, write_clip, tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (24, 160, 200, 3), np.uint8)
     source = write_clip(tmp_path / "cut.mkv", frames)
     source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])

@@ -71,8 +71,8 @@ def test_streams(tiny, face):
         [*command, "--checkpoint", str(tiny), "--factor", "4"], input=face.read_bytes(), capture_output=True
     )
     assert done.returncode == 0, done.stderr
-    picture = cv2.imdecode(np.frombuffer(done.stdout, np.uint8), cv2.IMREAD_COLOR)
-    assert np.array_equal(picture, Restorer.load(tiny).restore(FACE, factor=4))
+    restored = cv2.imdecode(np.frombuffer(done.stdout, np.uint8), cv2.IMREAD_COLOR)
+    assert np.array_equal(restored, Restorer.load(tiny).restore(FACE, factor=4))
     assert b"factor 4" in done.stderr
 
 
@@ -84,7 +84,7 @@ def test_the_script_is_the_command(root, tiny, face, tmp_path):
     assert pixels(out).shape == (32, 32, 3)
 
 
-def test_a_folder_goes_on_after_a_bad_file(restore, face, tmp_path):
+def test_a_folder_continues_after_a_bad_file(restore, face, tmp_path):
     folder = face.parent
     (folder / "sub").mkdir()
     (folder / "a_bad.png").write_bytes(face.read_bytes()[:100])
@@ -99,7 +99,7 @@ def test_a_folder_goes_on_after_a_bad_file(restore, face, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["gray", "alpha", "deep", "palette", "cmyk", "animated", "icc", "turned", "webp"])
-def test_kinds_of_picture(restore, face, tmp_path, kind):
+def test_kinds_of_image(restore, face, tmp_path, kind):
     path, image = tmp_path / "kind.png", Image.fromarray(np.ascontiguousarray(FACE[..., ::-1]))
     if kind == "deep":
         cv2.imwrite(str(path), FACE.astype(np.uint16) * 257)
@@ -208,7 +208,7 @@ def test_restoring_loads_no_more_than_it_needs(tiny, face, tmp_path):
 
 
 @pytest.mark.parametrize(("flags", "told"), [("avx512_bf16", ""), ("avx2", "no bf16 arithmetic and emulates it")])
-def test_bf16_where_the_processor_lacks_it_is_told(restore, face, monkeypatch, tmp_path, flags, told):
+def test_bf16_on_a_processor_without_it_is_reported(restore, face, monkeypatch, tmp_path, flags, told):
     (tmp_path / "cpuinfo").write_text(f"flags : fma {flags}\n")
     monkeypatch.setattr("gcfsr_arch.precision.CPUINFO", tmp_path / "cpuinfo")
     status, _, err = restore("-i", face, "--aligned", "--factor", 8, "--dtype", "bf16")

@@ -41,7 +41,7 @@ def refused(tiny, tmp_path, capsys, recwarn):
     return call
 
 
-def picture(kind: str, path: Path) -> Path:
+def image(kind: str, path: Path) -> Path:
     whole = cv2.imencode(".png", FACE)[1].tobytes()
     shape = {"1x1": (1, 1, 3), "4000x10": (10, 4000, 3)}.get(kind)
     if shape:
@@ -56,8 +56,8 @@ def picture(kind: str, path: Path) -> Path:
     [*((kind, True) for kind in ("not", "truncated", "empty", "1x1", "4000x10")),
      *((kind, False) for kind in ("not", "truncated", "empty"))],
 )  # fmt: skip
-def test_pictures_that_are_none(refused, tmp_path, kind, aligned):
-    path = picture(kind, tmp_path / f"{kind} ü.png")
+def test_files_that_are_not_images(refused, tmp_path, kind, aligned):
+    path = image(kind, tmp_path / f"{kind} ü.png")
     assert path.name in refused("-i", path, *(["--aligned"] if aligned else []))
 
 

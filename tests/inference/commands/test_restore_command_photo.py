@@ -75,7 +75,7 @@ def test_what_lies_outside_the_face_alpha_and_16_bits_are_kept(restore, photo, t
     assert not np.array_equal(result[..., :3], image)
 
 
-def test_no_face_keeps_the_picture_and_says_so(restore, photo, tmp_path):
+def test_no_face_keeps_the_image_with_a_message(restore, photo, tmp_path):
     (tmp_path / "faces.json").write_text("[]")
     status, out, _ = restore("-i", photo)
     assert status == 0
@@ -87,7 +87,7 @@ def test_a_sharp_face_is_left_and_reported(restore, photo, tmp_path):
     """And the same again from its sidecar; a factor given by hand restores it."""
     status, out, err = restore("-i", photo, "--sidecar", always=False)
     assert status == 0, err
-    assert "left as it was: already sharper than this network's output" in out
+    assert "left unchanged: already sharper than this network's output" in out
     result = tmp_path / "out/restored_imgs/astro naut.png"
     assert np.array_equal(pixels(result), pixels(photo))
     again = tmp_path / "again.png"
@@ -102,7 +102,7 @@ def test_a_face_that_cannot_be_aligned_is_left_and_reported(restore, photo, tmp_
     (tmp_path / "faces.json").write_text(json.dumps([[[5, 5]] * 5]))
     status, out, _ = restore("-i", photo, "--min-face", 0)
     assert status == 0
-    assert "left as it was" in out
+    assert "left unchanged" in out
     assert np.array_equal(pixels(tmp_path / "out/restored_imgs/astro naut.png"), pixels(photo))
 
 
@@ -140,7 +140,7 @@ def test_options_out_of_range(restore, photo, tmp_path, options, words):
         (("--confidence", 2, "--detector", "yunet"), "confidence"),
     ],
 )
-def test_a_wrong_option_is_said_once_whatever_the_number_of_pictures(restore, photo, options, words):
+def test_an_invalid_option_is_reported_once_for_all_images(restore, photo, options, words):
     other = photo.with_name("other.png")
     other.write_bytes(photo.read_bytes())
     status, _, err = restore("-i", photo, other, *options, landmarks=False)
@@ -150,7 +150,7 @@ def test_a_wrong_option_is_said_once_whatever_the_number_of_pictures(restore, ph
     assert "inputs failed" not in err
 
 
-def test_a_map_of_strengths_over_the_whole_picture(restore, photo, tmp_path):
+def test_a_map_of_strengths_over_the_whole_image(restore, photo, tmp_path):
     """White is the largest factor, black the least; half of each turns the two halves of the face apart."""
     mask = tmp_path / "mask.png"
     expected = {}
@@ -184,7 +184,7 @@ def test_draws_of_several_faces_in_one_folder_have_names_of_their_own(restore, p
 
 
 def test_a_report_of_nothing_is_not_written(restore, photo, tmp_path):
-    photo.write_text("no picture")
+    photo.write_text("no image")
     assert restore("-i", photo, "--report")[0] == 2
     assert not (tmp_path / "out").exists()
 
@@ -210,7 +210,7 @@ def test_with_a_real_detector(restore, shared, tmp_path):
     assert len(list((tmp_path / "out" / "restored_faces").iterdir())) == 1
 
 
-def test_a_format_that_cannot_hold_the_picture_is_refused_before_the_work(restore, photo, tmp_path):
+def test_a_format_that_cannot_hold_the_image_is_refused_before_the_work(restore, photo, tmp_path):
     image = pixels(photo)
     cv2.imwrite(str(photo), np.dstack([image, image[..., 0]]))
     status, out, err = restore("-i", photo, "--ext", "jpg")
@@ -228,7 +228,7 @@ def test_thousands_of_faces(restore, photo, tmp_path, monkeypatch):
     status, out, err = restore("-i", photo, "--sidecar")
     assert status == 0, err
     assert out.count(": factor") == 2
-    assert "3 further faces left as they were: more than 2 faces" in out
+    assert "3 further faces left unchanged: more than 2 faces" in out
     side = json.loads((tmp_path / "out/restored_imgs/astro naut.json").read_text())
     assert [face["status"][:8] for face in side["faces"]] == ["left as "] * 3 + ["restored"] * 2
 
@@ -248,7 +248,7 @@ def test_aligned_images_that_are_not_square_are_cropped(restore, tmp_path, turne
     assert np.abs(seen.landmarks / 128 - TEMPLATE).max() < 0.05  # squeezed, it would be off by 0.1
 
 
-def test_an_aligned_image_without_a_face_is_squeezed_and_says_so(restore, tmp_path):
+def test_an_aligned_image_without_a_face_is_squeezed_with_a_message(restore, tmp_path):
     cv2.imwrite(str(tmp_path / "gray.png"), np.full((40, 36, 3), 90, np.uint8))
     status, out, err = restore("-i", tmp_path / "gray.png", "--aligned", landmarks=False, always=False)
     assert status == 0, err

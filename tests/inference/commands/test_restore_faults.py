@@ -93,7 +93,7 @@ def test_an_input_that_spoils_a_pass_fails_alone(restore, folder, tmp_path, monk
     assert "b.png: unexpected RuntimeError: out of memory" in err
 
 
-def test_the_report_is_there_while_the_run_goes_on(restore, folder, tmp_path, monkeypatch):
+def test_the_report_exists_during_the_run(restore, folder, tmp_path, monkeypatch):
     write, seen = restore_run.write_aligned, []
 
     def watched(run, loaded, *args):
@@ -195,7 +195,7 @@ def test_inputs_of_one_name_get_results_of_their_own(restore, tmp_path):
 # -- folders -------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_takes_every_format_and_says_what_it_skips(restore, tmp_path):
+def test_a_folder_takes_every_format_and_reports_skipped_files(restore, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     from PIL import Image

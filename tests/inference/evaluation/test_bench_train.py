@@ -30,7 +30,7 @@ def files(root: Path, tmp_path: Path) -> list[str]:
     return [str(path) for path in paths]
 
 
-def test_every_ablation_changes_what_it_says_and_is_sound(root: Path) -> None:
+def test_every_ablation_is_valid_and_changes_only_its_key(root: Path) -> None:
     options = pytest.importorskip("gcfsr_arch.training.options")
     paths = sorted((root / "options" / "ablation").glob("*.yml"), key=lambda path: path.stem != "base")
     entries = {entry.path.stem: entry for entry in bench.read_entries([str(path) for path in paths])}

@@ -199,7 +199,7 @@ def test_paired_test_equals_scipys_and_handles_equal_methods() -> None:
     assert paired_test(a, a).p == 1
 
 
-def test_compare_says_what_differs() -> None:
+def test_compare_reports_what_differs() -> None:
     rng = np.random.default_rng(0)
     base = rng.normal(25, 2, 30)
     values = {"a": base, "better": base + rng.normal(0.5, 0.3, 30), "same": base + np.tile([0.1, -0.1], 15)}

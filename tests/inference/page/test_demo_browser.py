@@ -103,7 +103,7 @@ def astronaut(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shown(page: "playwright.Page") -> list[str]:
-    """Addresses of the pictures before and after."""
+    """Addresses of the images before and after."""
     return [source for image in page.query_selector_all("#compare img") if (source := image.get_attribute("src"))]
 
 
@@ -141,7 +141,7 @@ def expected(network: Path, photo: Path, chosen: list[int], factor: float | None
 def test_upload_turn_view_and_download(page: "playwright.Page", astronaut: Path, tiny: Path, tmp_path: Path) -> None:
     first = upload(page, astronaut)
     assert re.search(r"face 0: \d+ pixels, auto \d+\.\d", page.inner_text("#faces"))
-    assert "Face 0 was left as it was" in page.inner_text("#report")  # a random network's results do not agree
+    assert "Face 0 was left unchanged" in page.inner_text("#report")  # a random network's results do not agree
     assert page.is_checked("#auto input")
     assert "identify" in page.inner_text("body")
 

@@ -68,7 +68,7 @@ def test_the_dial_only_decodes(restorer: Restorer, tmp_path: Path) -> None:
 
 def test_chosen_faces_change_and_others_do_not(restorer: Restorer, tmp_path: Path) -> None:
     session = DemoSession(restorer, two_faces(tmp_path), photograph(tmp_path / "p.png"))
-    before = session.picture.bgr.copy()
+    before = session.image.bgr.copy()
     result = session.restore([1], 8.0)
     (face,) = result.faces
     assert face.subject is session.subjects[1]
@@ -107,10 +107,10 @@ def test_the_file_keeps_depth_alpha_and_size(restorer: Restorer, tmp_path: Path)
     result = session.restore([0], 8.0)
     written = session.write(result, tmp_path)
     assert written.name == "photo ü_restored.png"
-    picture = read_image(written)
-    assert picture.bgr.dtype == np.uint16
-    np.testing.assert_array_equal(picture.bgr, result.image)
-    np.testing.assert_array_equal(picture.alpha, alpha)
+    saved = read_image(written)
+    assert saved.bgr.dtype == np.uint16
+    np.testing.assert_array_equal(saved.bgr, result.image)
+    np.testing.assert_array_equal(saved.alpha, alpha)
 
 
 def test_views(restorer: Restorer, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_faces_that_do_not_gain_are_left_unless_the_dial_is_set(restorer: Restor
     result = session.restore([0, 1], None)
     assert set(result.left) == {0, 1}
     assert result.faces == ()
-    np.testing.assert_array_equal(result.image, session.picture.bgr)
+    np.testing.assert_array_equal(result.image, session.image.bgr)
     assert len(session.restore([0, 1], 8.0).faces) == 2
 
 

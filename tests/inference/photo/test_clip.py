@@ -228,7 +228,7 @@ def test_other_streams_are_copied_bit_by_bit(write_clip, packets, tmp_path: Path
     assert packets(tmp_path / "out.mp4", "audio") == packets(tmp_path / "in.mkv", "audio")
 
 
-def test_sound_that_the_form_does_not_hold_is_encoded_anew(write_clip, tmp_path: Path) -> None:
+def test_audio_that_the_container_does_not_support_is_reencoded(write_clip, tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.avi", [scene()] * 24, codec="mpeg4", audio=("mp2",), options={"bf": "0"})
     _, notes = through(source, tmp_path / "out.mp4")
     assert notes == ["audio stream 1 (mp2) becomes AAC"]
@@ -244,7 +244,7 @@ def test_sound_that_the_form_does_not_hold_is_encoded_anew(write_clip, tmp_path:
     [("mpeg", ".mpg", "mpeg2video", "mp2"), ("mpegts", ".mts", "libx264", "ac3"), ("asf", ".wmv", "wmv2", "wmav2"),
      ("3gp", ".3gp", "mpeg4", "aac")],
 )  # fmt: skip
-def test_other_forms_keep_picture_and_sound_together(
+def test_other_containers_keep_video_and_audio_in_sync(
     form: str, suffix: str, codec: str, sound: str, write_clip, read_clip, tmp_path: Path
 ) -> None:
     """They start at any time; the first frame's distance from the first sound is kept."""
@@ -265,7 +265,7 @@ def test_other_forms_keep_picture_and_sound_together(
     assert lead(tmp_path / "out.mp4") == pytest.approx(lead(source), abs=0.03)
 
 
-def test_a_clip_that_ends_early_is_said_to(write_clip, read_clip, tmp_path: Path) -> None:
+def test_a_clip_that_ends_early_is_reported(write_clip, read_clip, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     source = write_clip(tmp_path / "whole.mkv", rng.integers(0, 256, (24, 64, 64, 3), np.uint8))
     (tmp_path / "in.mkv").write_bytes(source.read_bytes()[: source.stat().st_size // 2])
@@ -276,7 +276,7 @@ def test_a_clip_that_ends_early_is_said_to(write_clip, read_clip, tmp_path: Path
     assert len(read_clip(tmp_path / "out.mkv")[0]) == len(frames)
 
 
-def test_a_damaged_frame_is_passed_over_and_said(write_clip, tmp_path: Path) -> None:
+def test_a_damaged_frame_is_skipped_and_reported(write_clip, tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.avi", [scene()] * 8, codec="png", pix_fmt="rgb24")
     data = bytearray(source.read_bytes())
     start = [at for at in range(len(data)) if data[at : at + 4] == b"IDAT"][4]
@@ -378,7 +378,7 @@ def test_not_a_video(content: bytes, tmp_path: Path) -> None:
         pass
 
 
-def test_a_file_with_sound_or_a_cover_only_is_no_video(write_clip, tmp_path: Path) -> None:
+def test_a_file_with_only_audio_or_a_cover_is_not_a_video(write_clip, tmp_path: Path) -> None:
     source = write_clip(tmp_path / "a.mkv", [scene()] * 12, audio=("aac",))
     with av.open(str(source)) as old, av.open(str(tmp_path / "b.mp4"), "w") as new:
         (sound,) = old.streams.audio

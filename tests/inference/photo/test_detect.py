@@ -62,7 +62,7 @@ def test_small_and_large_faces_are_found_once_and_in_place(dtype: type) -> None:
 
 
 def test_a_small_face_on_the_border_of_two_tiles() -> None:
-    """20 pixels: seen at the picture's own size only, and there in no tile without overlap."""
+    """20 pixels: seen at the image's own size only, and there in no tile without overlap."""
     boxes = [(TILE - 10, 600, 20), (2 * TILE - 10, 700, 20), (500, TILE - 5, 20)]
     assert len(search(squares(2 * TILE, 3 * TILE, boxes), BlobDetector(), min_face=16)) == 3
 
@@ -155,7 +155,7 @@ def test_every_face_of_the_photographs_is_found(name: str, shared: Path) -> None
 
 @pytest.mark.parametrize("name", REAL)
 def test_faces_of_30_and_of_1500_pixels(name: str, shared: Path) -> None:
-    """Also at once in one picture."""
+    """Also at once in one image."""
     detector = build_detector(name, shared / "weights")
     face = cv2.imread(str(shared / "photos" / "london_001_smiling_1face.jpg"))
     canvas = np.full((1600, 2200, 3), 128, np.uint8)
@@ -174,7 +174,7 @@ def test_faces_of_30_and_of_1500_pixels(name: str, shared: Path) -> None:
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_odd_pictures_have_no_face(name: str, shared: Path) -> None:
+def test_odd_images_have_no_face(name: str, shared: Path) -> None:
     detector = build_detector(name, shared / "weights")
     for shape in ((1, 1), (10, 4000), (2000, 3)):
         for dtype in (np.uint8, np.uint16):

@@ -68,7 +68,7 @@ def test_in_a_photograph(restorer: Restorer, tmp_path: Path) -> None:
 
     faces = LandmarkFile(tmp_path / "f.json")
     left = restore_photo(image, restorer, faces)
-    assert left.faces[0].status == "left as it was: already sharper than this network's output"
+    assert left.faces[0].status == "left unchanged: already sharper than this network's output"
     np.testing.assert_array_equal(left.image, image)
     forced = restore_photo(image, restorer, faces, PhotoOptions(only_gains=False))
     by_hand = restore_photo(image, FaceRunner(restorer, Settings(factor=4)), faces)

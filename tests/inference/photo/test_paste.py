@@ -23,12 +23,12 @@ from gcfsr_inference.photo.paste import (
 
 
 def placed(side: float, angle: float, corner: tuple[float, float]) -> np.ndarray:
-    """The template's landmarks in a picture, a face of `side` pixels turned by `angle` radians about its middle."""
+    """The template's landmarks in an image, a face of `side` pixels turned by `angle` radians about its middle."""
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return (TEMPLATE - 0.5) @ turn.T * side + side / 2 + np.array(corner)
 
 
-def smooth_picture(height: int, width: int, dtype: type = np.uint8) -> np.ndarray:
+def smooth_image(height: int, width: int, dtype: type = np.uint8) -> np.ndarray:
     y, x = np.mgrid[:height, :width]
     planes = [np.sin(x / 37) + np.cos(y / 29), np.sin((x + y) / 41), np.cos(x / 31)]
     unit = np.clip(0.5 + 0.2 * np.stack(planes, axis=2), 0, 1)
@@ -95,7 +95,7 @@ def test_a_large_face_is_shrunk_without_aliasing() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize(("side", "tolerance"), [(50.0, 0.012), (128.0, 0.012), (900.0, 0.0)])
 def test_pasting_what_was_cut_changes_next_to_nothing(side: float, tolerance: float, dtype: type) -> None:
-    image = smooth_picture(1200, 1300, dtype)
+    image = smooth_image(1200, 1300, dtype)
     points = placed(side, 0.4, (150, 100))
     matrix = align(points, 128)
     crop = crop_face(image, matrix, 128)
@@ -120,7 +120,7 @@ def test_detail_above_the_networks_resolution_stays_or_goes() -> None:
 
 @pytest.mark.parametrize("side", [70.0, 400.0])
 def test_the_seam_is_soft(side: float) -> None:
-    """A face brighter by 100 in a flat picture: no step between neighbours beyond the mask's own slope."""
+    """A face brighter by 100 in a flat image: no step between neighbours beyond the mask's own slope."""
     image = np.full((600, 600, 3), 100, np.uint8)
     matrix = align(placed(side, 0.5, (80, 90)), 128)
     crop = crop_face(image, matrix, 128)
@@ -149,7 +149,7 @@ def test_bands_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_16_bits_are_used() -> None:
     """The same face in 16 bits gives the 8-bit result to within rounding, and values between the 8-bit steps."""
-    small, deep = smooth_picture(300, 300), smooth_picture(300, 300, np.uint16)
+    small, deep = smooth_image(300, 300), smooth_image(300, 300, np.uint16)
     matrix = align(placed(180, 0.1, (60, 50)), 64)
     for image in (small, deep):
         crop = crop_face(image, matrix, 64)
@@ -158,20 +158,20 @@ def test_16_bits_are_used() -> None:
     assert (deep % 257 != 0).any()
 
 
-def test_the_alignment_of_an_enlarged_picture() -> None:
+def test_the_alignment_of_an_enlarged_image() -> None:
     points = placed(100, 0.3, (40, 30))
     enlarged = (points + 0.5) * 2.5 - 0.5
     moved = scale_matrix(align(points, 128), np.array([2.5, 2.5]))
     np.testing.assert_allclose(moved, align(enlarged, 128), atol=1e-9)
 
 
-def test_a_face_outside_the_picture() -> None:
+def test_a_face_outside_the_image() -> None:
     with pytest.raises(GCFSRError, match="outside the image"):
         crop_face(np.zeros((100, 100, 3), np.uint8), align(placed(50, 0, (400, 400)), 64), 64)
 
 
 def test_a_face_half_outside_is_pasted_inside() -> None:
-    image = smooth_picture(200, 200)
+    image = smooth_image(200, 200)
     matrix = align(placed(150, 0, (-70, -60)), 64)
     crop = crop_face(image, matrix, 64)
     assert crop.std() > 0
@@ -248,7 +248,7 @@ def test_a_denoised_face_has_no_halo_in_a_grainy_image(grain: float) -> None:
 
 
 def test_no_grain_is_added_where_there_is_none() -> None:
-    plain = smooth_picture(300, 300)
+    plain = smooth_image(300, 300)
     matrix = align(placed(100, 0.3, (90, 90)), 128)
     crop = crop_face(plain, matrix, 128)
     results = []

@@ -118,7 +118,7 @@ def test_a_face_that_is_not_confirmed_is_left_and_reported(monkeypatch: pytest.M
     seen = [Detection(np.array([20.0, 20, 120, 120]), TEMPLATE * 100 + 20, 0.9, confirmed=False)]
     monkeypatch.setattr("gcfsr_inference.photo.photograph.find", lambda *_: seen)
     result = restore_photo(gray(), Brighten(), OneFace())
-    assert result.faces[0].status.startswith("left as it was: once aligned")
+    assert result.faces[0].status.startswith("left unchanged: once aligned")
     np.testing.assert_array_equal(result.image, gray())
 
 
@@ -129,7 +129,7 @@ def test_a_face_that_cannot_be_aligned_is_left_and_reported(tmp_path: Path) -> N
     seen: list[Face] = []
     restorer = Brighten()
     result = restore_photo(gray(), restorer, LandmarkFile(path), PhotoOptions(match_color=False, batch=3), seen.append)
-    assert [face.status.split(":")[0] for face in result.faces] == ["restored", "left as it was", "left as it was"]
+    assert [face.status.split(":")[0] for face in result.faces] == ["restored", "left unchanged", "left unchanged"]
     assert "coincide" in result.faces[1].status
     assert restorer.batches == [1]
     assert [face.number for face in seen] == [0, 1, 2]
@@ -175,7 +175,7 @@ def test_thousands_of_detections(tmp_path: Path) -> None:
     result = restore_photo(gray(600, 600), restorer, detector, PhotoOptions(match_color=False, max_faces=500, batch=8))
     assert sum(face.status == "restored" for face in result.faces) == 500
     assert all(face.status == "restored" for face in result.faces[2500:])
-    assert result.faces[0].status == "left as it was: more than 500 faces"
+    assert result.faces[0].status == "left unchanged: more than 500 faces"
     assert max(restorer.batches) == 8
 
 
@@ -189,7 +189,7 @@ class OneFace:
         return []
 
 
-def test_memory_is_the_picture_and_one_batch(tmp_path: Path) -> None:
+def test_memory_is_the_image_and_one_batch(tmp_path: Path) -> None:
     """30 megapixels, 12 faces of up to 2,500 pixels: the peak stays at the result, one batch and a band."""
     image = np.zeros((5000, 6000, 3), np.uint8)
     faces = [(100.0 * n, 50.0 * n, 300.0 + 200 * n) for n in range(12)]

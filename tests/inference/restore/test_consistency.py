@@ -16,7 +16,7 @@ def shrunk(image: np.ndarray, side: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8, 16])
-def test_the_truth_agrees_with_its_own_input_to_half_a_step(astronaut, factor):
+def test_the_ground_truth_agrees_with_its_input_to_half_a_step(astronaut, factor):
     truth = shrunk(astronaut, 128)
     found = consistency(truth, shrunk(truth, round(128 / factor)), factor)
     assert found.size == round(128 / factor)
@@ -33,7 +33,7 @@ def test_against_plain_numpy(astronaut):
     assert found.psnr == pytest.approx(10 * np.log10(255**2 / np.mean(difference**2)), abs=1e-3)
 
 
-def test_equal_pictures_have_a_finite_psnr(astronaut):
+def test_equal_images_have_a_finite_psnr(astronaut):
     assert consistency(astronaut, astronaut, 1).psnr == EQUAL
 
 

@@ -32,15 +32,15 @@ def nano() -> GCFSR:
 
 
 def enlarged(face: np.ndarray, factor: int) -> np.ndarray:
-    """Down and up by BasicSR's bicubic, the small picture as a file holds it."""
+    """Down and up by BasicSR's bicubic, the small image as a file holds it."""
     from basicsr.utils.matlab_functions import imresize
 
     small = np.round(np.clip(imresize(face, 1 / factor), 0, 1) * 255) / 255
     return np.clip(imresize(small, factor), 0, 1)
 
 
-def restored(net: GCFSR, picture: np.ndarray, s: float | None) -> np.ndarray:
-    x = torch.from_numpy(picture * 2 - 1).permute(2, 0, 1)[None].float()
+def restored(net: GCFSR, image: np.ndarray, s: float | None) -> np.ndarray:
+    x = torch.from_numpy(image * 2 - 1).permute(2, 0, 1)[None].float()
     with torch.no_grad():
         y = net(x, s, noise="fixed")
     return (y[0].permute(1, 2, 0).double().numpy().clip(-1, 1) + 1) / 2
@@ -54,9 +54,9 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
     return structural_similarity(a, b, channel_axis=2, data_range=1)
 
 
-def fine_energy(picture: np.ndarray) -> float:
+def fine_energy(image: np.ndarray) -> float:
     """Energy above a blur of 1.5 pixels, of the luminance."""
-    gray = picture @ np.array([0.299, 0.587, 0.114])
+    gray = image @ np.array([0.299, 0.587, 0.114])
     return float(np.square(gray - cv2.GaussianBlur(gray, (0, 0), 1.5)).mean())
 
 
@@ -86,7 +86,7 @@ def test_the_licence_stands_beside_the_weights() -> None:
 
 
 @pytest.mark.parametrize(("factor", "gain", "likeness"), [(4, 0.2, 0.02), (8, 1.0, 0.08), (16, 0.8, 0.07)])
-def test_nano_is_closer_to_the_truth_than_bicubic(
+def test_nano_is_closer_to_the_ground_truth_than_bicubic(
     nano: GCFSR, astronaut_face: np.ndarray, factor: int, gain: float, likeness: float
 ) -> None:
     x = enlarged(astronaut_face, factor)
@@ -100,11 +100,11 @@ def test_nano_is_closer_to_the_truth_than_bicubic(
 def test_turning_the_dial_adds_detail_and_keeps_the_input(nano: GCFSR, astronaut_face: np.ndarray, factor: int) -> None:
     x = enlarged(astronaut_face, factor)
     results = [restored(nano, x, s) for s in np.linspace(1 / 8, 1, 9)]
-    steps = np.diff([fine_energy(picture) for picture in results])
+    steps = np.diff([fine_energy(image) for image in results])
     assert (steps > 0).all()
     assert steps.max() <= 3 * steps.mean()
-    for picture in results:
-        assert psnr(enlarged(picture, factor), x) > 30
+    for image in results:
+        assert psnr(enlarged(image, factor), x) > 30
 
 
 def test_the_model_card_names_every_bundled_file(root: Path) -> None:

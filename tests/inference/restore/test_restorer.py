@@ -1,4 +1,4 @@
-"""`Restorer` against the network called directly, and the kinds of picture it takes."""
+"""`Restorer` against the network called directly, and the kinds of image it takes."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_auto_is_the_estimate_in_the_networks_range(restorer, astronaut):
         assert np.array_equal(restorer.restore(image), restorer.restore(image, factor=factor))
 
 
-def test_a_batch_equals_singles_whatever_is_beside(restorer):
+def test_a_batch_equals_singles(restorer):
     others = [FACE, FACE[:13, :13], np.rot90(FACE).copy()]
     for noise in ("fixed", "random", "zero"):
         batch = restorer.restore_batch(others, factor=8, noise=noise, seed=5)
@@ -68,20 +68,20 @@ def test_a_batch_equals_singles_whatever_is_beside(restorer):
     assert restorer.restore_batch([]) == []
 
 
-def test_random_noise_depends_on_seed_and_picture(restorer):
+def test_random_noise_depends_on_seed_and_image(restorer):
     same = [restorer.restore(FACE, factor=4, noise="random", seed=seed) for seed in (1, 1, 2)]
     assert np.array_equal(same[0], same[1])
     assert not np.array_equal(same[0], same[2])
     assert not np.array_equal(restorer.noise("random", [1])[0], restorer.noise("random", [2])[0])
 
 
-def test_pictures_of_one_seed_get_noise_of_their_own_only_where_it_is_random():
+def test_images_of_one_seed_share_the_noise_unless_it_is_random():
     other = np.rot90(FACE).copy()
     assert image_seed(FACE, 1, "random") == image_seed(FACE.copy(), 1, "random") != image_seed(other, 1, "random")
     assert image_seed(FACE, 1, "fixed") == image_seed(other, 1, "fixed") == 1
 
 
-def test_encodes_a_picture_once(restorer, monkeypatch):
+def test_encodes_an_image_once(restorer, monkeypatch):
     calls = []
     plain = TorchBackend.encode
     monkeypatch.setattr(TorchBackend, "encode", lambda self, x: calls.append(1) or plain(self, x))
@@ -94,7 +94,7 @@ def test_encodes_a_picture_once(restorer, monkeypatch):
     assert np.array_equal(restorer.restore(image, factor=2), first)
 
 
-def test_the_kind_of_picture_is_kept(restorer):
+def test_the_kind_of_image_is_kept(restorer):
     deep = FACE.astype(np.uint16) * 257
     gray = FACE[..., 0].copy()
     alpha = np.dstack([FACE, gray])

@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,15 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_environment() -> Iterator[None]:
+    """Removes the user's settings of gcfsr from the environment, so that tests do not depend on them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("GCFSR_") and name != "GCFSR_SHARED"]:
+            patch.delenv(name)
+        yield
 
 
 @pytest.fixture(scope="session")

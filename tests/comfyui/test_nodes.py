@@ -4,6 +4,7 @@ import importlib.util
 import inspect
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -19,15 +20,16 @@ TYPES = {"IMAGE", "MASK", "INT", "FLOAT", "STRING", "BOOLEAN", "GCFSR"}
 
 
 @pytest.fixture(scope="module")
-def nodes() -> ModuleType:
+def nodes() -> Iterator[ModuleType]:
     """A stub of ComfyUI's loader: it imports the folder's `__init__.py` under a module name of its own."""
     spec = importlib.util.spec_from_file_location("custom_nodes_gcfsr", ROOT / "comfyui" / "__init__.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+        yield module
 
 
 def run(nodes: ModuleType, name: str, **values: object) -> tuple:

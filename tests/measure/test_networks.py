@@ -273,6 +273,7 @@ def test_missing_weights_are_reported_and_downloaded_only_on_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # no weights of the user
     asked = []
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda url, to, progress: asked.append((url, to)))
     entry = catalogue.entry_of("lpips")

@@ -58,8 +58,9 @@ def test_photographs_of_several_sizes(tiny: Path, astronaut: np.ndarray) -> None
 def ray() -> Iterator:
     ray = pytest.importorskip("ray")
     pytest.importorskip("pyarrow")
-    os.environ["RAY_raylet_start_wait_time_s"] = "600"  # noqa: SIM112 - a loaded machine
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_raylet_start_wait_time_s", "600")  # a loaded machine
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield ray
     ray.shutdown()

@@ -60,9 +60,6 @@ def _restore_share(args: Namespace, threads: int, job: int) -> int:
 
     from gcfsr_inference.commands.restore_run import restore
 
-    console.set_level(quiet=True)  # the process that started it has told of skipped files, and tells of the progress
-    todo = plan(args)
-    console.set_level(args.quiet, args.verbose)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
@@ -71,4 +68,7 @@ def _restore_share(args: Namespace, threads: int, job: int) -> int:
     cv2.setNumThreads(threads)
     if args.device in ("auto", "cuda") and args.backend == "torch" and torch.cuda.is_available():
         args.device = f"cuda:{job % torch.cuda.device_count()}"
+    console.set_level(quiet=True)  # the process that started it has told of skipped files, and tells of the progress
+    todo = plan(args)
+    console.set_level(args.quiet, args.verbose)
     return restore(todo)

@@ -9,6 +9,7 @@ from typing import Any
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import check_file
 from gcfsr_datasets.image_io import MAX_FACE_PIXELS, MAX_PIXELS
+from gcfsr_inference.commands.manifest import share
 from gcfsr_inference.commands.restore_files import Outputs, Source, gather
 from gcfsr_inference.console import note
 from gcfsr_inference.restore.weights import resolve_checkpoint
@@ -51,6 +52,9 @@ def plan(args: Namespace) -> Plan:
     for line in skipped:
         note(line, error=True)
     outputs = Outputs(args.output, args.suffix, args.ext, sources)
+    several = args.skip_existing or args.jobs > 1 or share(args)
+    if several and (outputs.single or outputs.to_stdout):
+        raise GCFSRError(f"-o {args.output}: --skip-existing, --jobs and --shard want a folder")
     for path in (args.s_map, args.landmarks):
         if path is not None:
             check_file(path)

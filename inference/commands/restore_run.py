@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
-from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.commands import sidecar
 from gcfsr_inference.commands.manifest import Manifest, settings_hash, share, share_of
 from gcfsr_inference.commands.restore_aligned import load_aligned, restore_together, write_aligned
@@ -46,13 +45,11 @@ def open_manifest(run: RestoreRun, part: tuple[int, int] | None, total: int) -> 
     """The manifest of a run that may be resumed or is one of several; None for others.
 
     Raises:
-        GCFSRError: the output is not a folder, or a manifest cannot be read or written.
+        GCFSRError: a manifest cannot be read or written.
     """
     args, outputs = run.args, run.outputs
     if not (args.skip_existing or part):
         return None
-    if outputs.single or outputs.to_stdout:
-        raise GCFSRError(f"-o {args.output}: --skip-existing, --jobs and --shard want a folder")
     outputs.prepare(outputs.root)
     settings = settings_hash(args, run.runner.restorer.checkpoint_hash)
     return Manifest(outputs.root, part, settings, args.skip_existing, total, announce=args.jobs == 1)

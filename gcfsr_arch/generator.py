@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, overload
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gcfsr_arch import fast, ops
@@ -207,6 +208,13 @@ class GCFSR(nn.Module):
             GCFSRError: the network has no estimator.
         """
         return from_head_scale(self._head()(features.skips))
+
+    def at_factor(self, features: Features, s: float) -> Tensor:
+        """(N, k): the factor's dial at s, and the others at what the estimator reads, 0 without one."""
+        told = features.top.new_full((len(features.top), 1), s)
+        if self.estimator is None:
+            return F.pad(told, (0, len(self.conditions) - 1))
+        return torch.cat([told, self.estimate(features).mean[:, 1:].to(told)], dim=1)
 
     def _head(self) -> ConditionEstimator:
         if self.estimator is None:

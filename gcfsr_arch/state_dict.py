@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gcfsr_arch.conditions import CONDITIONS
 from gcfsr_arch.config import GCFSRConfig
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.released_names import released_name
@@ -38,6 +39,11 @@ def infer_config(state: State) -> GCFSRConfig | None:
         "feature_modulation": released or any(key.startswith("modulation.") for key in state),
         "variant": "released" if released or "encoder.top.weight" in state else "paper",
     }
+    told = state.get("modulation.hidden.0.weight")
+    if told is not None and told.shape[1:] == (len(CONDITIONS),):  # the only ones of that number
+        config["conditions"] = CONDITIONS
+    if "estimator.out.weight" in state:
+        config["estimator"] = True
     if style in state and state[style].ndim == 2:
         config["num_style_feat"] = state[style].shape[1]
     if config["variant"] == "released" and down2 is not None and down2.ndim > 1 and down2.shape[0] == down2.shape[1]:

@@ -58,7 +58,8 @@ class GCFSRArch(Architecture[GCFSR]):
         batch, channels, height, _ = image.shape
         size = model.out_size
         tiles = image.unfold(2, size, size).unfold(3, size, size).permute(0, 2, 3, 1, 4, 5)  # (N, k, k, 3, S, S)
-        out = model(tiles.reshape(-1, channels, size, size) * 2 - 1, None if model.blind else self.s, "fixed")
+        features = model.encode(tiles.reshape(-1, channels, size, size) * 2 - 1)
+        out = model.decode(features, None if model.blind else model.at_factor(features, self.s), "fixed")
         rows = out.view(batch, height // size, -1, channels, size, size).permute(0, 3, 1, 4, 2, 5)
         return (rows.reshape(image.shape) + 1) / 2
 

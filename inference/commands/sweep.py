@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--factors",
         help="separated by commas, or FIRST:LAST:COUNT, equal in octaves [the checkpoint's range, doubling]",
     )
+    for name, what in (("--deblur", "blur"), ("--denoise", "noise"), ("--dejpeg", "compression")):
+        add(name, metavar="A,B,...", help=f"a row for each: how much {what} is removed, in [0, 1] [auto]")
     add("-v", "--version", "--checkpoint", dest="checkpoint", metavar="CHECKPOINT", help="as for restore [gcfsr-256]")
     add("--noise", choices=["fixed", "random", "zero"], default="fixed", help="[fixed]")
     add("--seed", type=int, default=0, help="of the noise [0]")
@@ -68,11 +70,13 @@ def run(args: argparse.Namespace) -> int:
 
     restorer = open_restorer(checkpoint, args.device, backend=args.backend)
     factors = served(wanted or doublings(restorer.min_factor, restorer.max_factor), restorer)
+    rows = settings(args, restorer.conditions)
     found = []
     for source in sources:
         image, _ = source.read(max_pixels)
         check_face(image.bgr, source.name)
-        found.append(sweep(restorer, image.bgr, factors, source.stem.name, args.noise, args.seed))
+        name = source.stem.name
+        found += [sweep(restorer, image.bgr, factors, name, args.noise, args.seed, dials) for dials in rows]
     largest = restorer.max_factor
     if kind == ".html":
         outputs.write_bytes(Path(args.output), page(found, largest))
@@ -105,6 +109,28 @@ def parse_factors(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except (ValueError, ZeroDivisionError):
         raise GCFSRError(f"--factors {text!r}: numbers separated by commas, or FIRST:LAST:COUNT") from None
+
+
+def settings(args: argparse.Namespace, conditions: tuple[str, ...]) -> list[dict[str, float]]:
+    """The rows of a sheet: every setting of the dial that is given, or one row where none is.
+
+    Raises:
+        GCFSRError: two dials are given, the checkpoint has no such dial, or a value is not a number in [0, 1].
+    """
+    from gcfsr_arch.errors import GCFSRError
+    from gcfsr_inference.restore.dial import DIALS, parse_dial
+
+    given = [option for option in DIALS if getattr(args, option) is not None]
+    if len(given) > 1:
+        raise GCFSRError(f"--{given[0]} and --{given[1]}: a sheet has rows for one of them")
+    for option in given:
+        if DIALS[option] not in conditions:
+            raise GCFSRError(f"--{option}: this checkpoint has no dial for it; it has {', '.join(conditions)}")
+        values = [parse_dial(f"--{option}", part) for part in getattr(args, option).split(",")]
+        if any(not isinstance(value, float) for value in values):
+            raise GCFSRError(f"--{option} {getattr(args, option)}: numbers in [0, 1] separated by commas")
+        return [{DIALS[option]: value} for value in values if isinstance(value, float)]
+    return [{}]
 
 
 def doublings(low: float, high: float) -> list[float]:

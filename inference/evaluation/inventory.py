@@ -65,7 +65,7 @@ def take_inventory(config: dict[str, Any]) -> Inventory:
     with torch.device("meta"), torch.no_grad():
         net = GCFSR(**config).eval()
         x = torch.empty(1, 3, net.out_size, net.out_size)
-        s = torch.empty(1)
+        s = torch.empty(1, len(net.conditions))
         noise = [torch.empty(shape) for shape in net.noise_shapes(1)]
         with FlopCounterMode(display=False) as encoding:
             features = net.encode(x)

@@ -3,8 +3,8 @@
 import base64
 import html
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from io import BytesIO
 
 import cv2
@@ -31,6 +31,7 @@ class Sweep:
         faces: one (S, S, 3) BGR uint8 per factor.
         factors: in the order of `faces`.
         estimate: the factor estimated from the image, not clipped.
+        dials: where the other conditions of the network were set, by name.
     """
 
     name: str
@@ -38,10 +39,22 @@ class Sweep:
     faces: list[np.ndarray]
     factors: list[float]
     estimate: float
+    dials: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def setting(self) -> str:
+        """The other dials for a caption: "  noise 0.5", or nothing."""
+        return "".join(f"  {name} {value:g}" for name, value in self.dials.items())
 
 
 def sweep(
-    restorer: Restorer, image: np.ndarray, factors: Sequence[float], name: str = "", noise: str = "fixed", seed: int = 0
+    restorer: Restorer,
+    image: np.ndarray,
+    factors: Sequence[float],
+    name: str = "",
+    noise: str = "fixed",
+    seed: int = 0,
+    dials: Mapping[str, float] | None = None,
 ) -> Sweep:
     """Restores one aligned face at every factor (`Restorer.restore_at`), with its captions.
 
@@ -52,20 +65,21 @@ def sweep(
         name: shown in the captions.
         noise: as in `Restorer.restore`.
         seed: as in `Restorer.restore`.
+        dials: settings of other conditions by name.
 
     Raises:
         GCFSRError: a factor out of range, a blind network, or an image that is not an aligned face.
     """
-    images = [network_view(image, restorer.out_size), *restorer.restore_at(image, factors, noise, seed)]
+    images = [network_view(image, restorer.out_size), *restorer.restore_at(image, factors, noise, seed, dials)]
     view, *faces = (to_depth(unit_bgr(one), np.uint8) for one in images)
-    return Sweep(name, view, faces, list(factors), estimate_factor(image, restorer.out_size))
+    return Sweep(name, view, faces, list(factors), estimate_factor(image, restorer.out_size), dials or {})
 
 
 def sheet(sweeps: Sequence[Sweep], max_factor: float) -> np.ndarray:
     """All faces as rows: input, then each factor, with captions. (H, W, 3) BGR uint8."""
     rows = []
     for found in sweeps:
-        cells = [caption(found.view, f"input (~{found.estimate:.3g}x)")]
+        cells = [caption(found.view, f"input (~{found.estimate:.3g}x){found.setting}")]
         pairs = zip(found.faces, found.factors, strict=True)
         cells += [caption(face, f"{factor:g}x  s={factor / max_factor:.3g}") for face, factor in pairs]
         rows.append(np.hstack(cells))
@@ -88,7 +102,7 @@ def animation(sweeps: Sequence[Sweep], max_factor: float, kind: str) -> bytes:
     frames = []
     for k, factor in enumerate(sweeps[0].factors):
         text = f"{factor:g}x  s={factor / max_factor:.3g}"
-        rows = [np.hstack([caption(one.view, "input"), caption(one.faces[k], text)]) for one in sweeps]
+        rows = [np.hstack([caption(one.view, f"input{one.setting}"), caption(one.faces[k], text)]) for one in sweeps]
         frames.append(Image.fromarray(np.ascontiguousarray(np.vstack(rows)[..., ::-1])))
     loop = frames + frames[-2:0:-1]
     durations = [STILL_MS if frame in (frames[0], frames[-1]) else FRAME_MS for frame in loop]
@@ -113,8 +127,8 @@ def _figure(found: Sweep) -> str:
     name = html.escape(found.name)
     return (
         f'<section><figure><img src="{_uri(found.view)}" alt="input"><figcaption>{name} input, estimated '
-        f"{found.estimate:.3g}x</figcaption></figure><figure>{faces}<figcaption class='state'></figcaption></figure>"
-        "</section>"
+        f"{found.estimate:.3g}x{found.setting}</figcaption></figure><figure>{faces}"
+        "<figcaption class='state'></figcaption></figure></section>"
     )
 
 

@@ -23,6 +23,7 @@ from gcfsr_inference.page.hosts import LOOPBACK, OwnHostOnly
 from gcfsr_inference.page.private import private_folder
 from gcfsr_inference.page.session import DemoSession, Result
 from gcfsr_inference.photo.detect import Detector
+from gcfsr_inference.restore.dial import DIALS
 from gcfsr_inference.restore.restorer import Restorer
 
 WHOLE = "whole photograph"
@@ -39,9 +40,9 @@ STYLE = """
 }
 """
 # A number that was typed is brought into the dial's range; Gradio would show its own error.
-CLAMP = """(session, faces, auto, factor, view) => {
+CLAMP = """(session, faces, auto, factor, view, ...dials) => {
   const range = document.querySelector('#dial input[type=range]');
-  return [session, faces, auto, range ? Math.min(Math.max(factor, +range.min), +range.max) : factor, view];
+  return [session, faces, auto, range ? Math.min(Math.max(factor, +range.min), +range.max) : factor, view, ...dials];
 }"""
 SAVE = """(file) => {
   if (!file) return;
@@ -86,6 +87,11 @@ class Page:
                         restorer.min_factor, restorer.max_factor, value=restorer.min_factor, step=0.25, label="factor",
                         elem_id="dial", visible=not restorer.blind,
                     )  # fmt: skip
+                    dials = [
+                        gr.Slider(0, 1, value=0, step=0.05, label=option, elem_id=option,
+                                  visible=name in restorer.conditions)
+                        for option, name in DIALS.items()
+                    ]  # fmt: skip
                     auto = gr.Checkbox(True, label="auto: each face at its own estimate", elem_id="auto")
                     faces = gr.CheckboxGroup([], type="index", label="faces to restore", elem_id="faces")
                     view = gr.Radio([WHOLE], value=WHOLE, type="index", label="show", elem_id="view")
@@ -102,16 +108,17 @@ class Page:
                 with gr.Column(scale=3, min_width=340, elem_id="output"):
                     shown = compare.build()
                     report = gr.Markdown(elem_id="report")
-            opening = [session, faces, auto, dial, view, gallery, shown, report, download]
+            opening = [session, faces, auto, dial, view, gallery, shown, report, download, *dials]
             gr.on(
                 [photo.change, network.input], self.open, [photo, network], opening, show_progress="minimal",
                 api_visibility="private",
             )  # fmt: skip
-            setting = [session, faces, auto, dial, view]
-            dial.input(None, None, auto, js="() => false", api_visibility="private")  # at once, in the browser
+            setting = [session, faces, auto, dial, view, *dials]
+            turned = [slider.input for slider in (dial, *dials)]
+            gr.on(turned, None, None, auto, js="() => false", api_visibility="private")  # at once, in the browser
             # One event for every control, one at a time, of which the newest state always runs last.
             gr.on(
-                [faces.input, auto.input, dial.input, view.input], self.turn, setting, [auto, shown, report],
+                [faces.input, auto.input, view.input, *turned], self.turn, setting, [auto, shown, report],
                 js=CLAMP, trigger_mode="always_last", concurrency_limit=1, show_progress="hidden",
                 api_visibility="private",
             )  # fmt: skip
@@ -140,14 +147,16 @@ class Page:
             [],
             gr.update(value="", before=""),
         )
+        shown = [name in restorer.conditions for name in DIALS.values()]
+        hidden = [gr.update(value=0, label=option, visible=one) for option, one in zip(DIALS, shown, strict=True)]
         if path is None:
-            return *nothing, "", off
+            return *nothing, "", off, *hidden
         try:
             session = DemoSession(restorer, self.detector, path, self.max_pixels)
             result = session.restore(range(len(session.subjects)), None)
         except GCFSRError as error:
             message = str(error).replace(str(Path(path).parent) + os.sep, "")
-            return *nothing, f"**This cannot be restored.** {message}", off
+            return *nothing, f"**This cannot be restored.** {message}", off, *hidden
         labels, first = session.labels(), session.first_view()
         choices = [WHOLE, *(f"face {face.number}" for face in session.subjects)]
         before, after = (compare.encode(image) for image in session.views(result, first))
@@ -161,16 +170,35 @@ class Page:
             gr.update(value=after, before=before),
             describe(result),
             gr.update(interactive=True),
+            *self._estimates(session, first or 0),
         )
 
+    def _estimates(self, session: DemoSession, face: int) -> list[Any]:
+        """The other dials at what the network reads of a face, and what that is."""
+        one, updates = session.subjects[face], []
+        for option, name in DIALS.items():
+            value = one.dials.get(name, 0.0)
+            label = f"{option}: face {one.number} has {value:.2f}" if name in one.dials else option
+            updates.append(gr.update(value=round(value, 2), label=label, visible=name in one.dials))
+        return updates
+
     def turn(
-        self, session: DemoSession | None, chosen: list[int], auto: bool, factor: float, view: int, event: gr.EventData
+        self,
+        session: DemoSession | None,
+        chosen: list[int],
+        auto: bool,
+        factor: float,
+        view: int,
+        blur: float,
+        noise: float,
+        jpeg: float,
+        event: gr.EventData,
     ) -> tuple[Any, ...]:
         """A control was moved: restores the chosen faces at the dial, or at their own estimates, and shows them."""
-        auto = auto and not isinstance(event.target, gr.Slider)  # who turns the dial wants its factor
+        auto = auto and not isinstance(event.target, gr.Slider)  # who turns a dial wants it there
         if session is None:
             return auto, gr.update(), ""
-        result = session.restore(chosen, None if auto else factor)
+        result = session.set_to(chosen, None if auto else (factor, blur, noise, jpeg))
         return auto, self.show(session, result, view, isinstance(event.target, gr.Radio)), describe(result)
 
     def zoom(
@@ -180,12 +208,15 @@ class Page:
         auto: bool,
         factor: float,
         view: int,
+        blur: float,
+        noise: float,
+        jpeg: float,
         event: gr.SelectData,
     ) -> tuple[Any, ...]:
         """A thumbnail was selected: shows that face."""
         if session is None:
             return gr.update(), gr.update(), ""
-        result = session.restore(chosen, None if auto else factor)
+        result = session.set_to(chosen, None if auto else (factor, blur, noise, jpeg))
         name = f"face {session.subjects[event.index].number}"
         return name, self.show(session, result, event.index + 1, True), describe(result)
 
@@ -195,11 +226,13 @@ class Page:
         changes: dict[str, Any] = {"before": compare.encode(before)} if moved else {}
         return gr.update(value=compare.encode(after), **changes)
 
-    def write(self, session: DemoSession | None, chosen: list[int], auto: bool, factor: float, view: int) -> str | None:
+    def write(
+        self, session: DemoSession | None, chosen: list[int], auto: bool, factor: float, view: int, *dials: float
+    ) -> str | None:
         """Writes the result of the controls' present state; returns the file."""
         if session is None:
             return None
-        result = session.restore(chosen, None if auto else factor)
+        result = session.set_to(chosen, None if auto else (factor, *dials))
         return str(session.write(result, Path(mkdtemp(dir=self.folder))))
 
     def restore_file(self, image: gr.FileData, factor: float = 0.0) -> gr.FileData:

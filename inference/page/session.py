@@ -1,12 +1,14 @@
 """What the page does, without the page: one open photograph, its faces encoded once, decoded at every setting."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
+from gcfsr_arch.conditions import CONDITIONS
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import MAX_PIXELS, ImageData, encode_image, read_image, write_bytes_atomic
 from gcfsr_inference.photo.detect import Detector
@@ -14,7 +16,7 @@ from gcfsr_inference.photo.paste import neighbours
 from gcfsr_inference.photo.photograph import LEFT, Cut, PhotoOptions, cut_face, find_faces, restore_cuts
 from gcfsr_inference.restore.consistency import Consistency, consistency
 from gcfsr_inference.restore.restorer import Restorer
-from gcfsr_inference.restore.runner import FaceRunner
+from gcfsr_inference.restore.runner import FaceRunner, Settings
 
 VIEW = 1280  # long side in pixels of the images that the page shows
 THUMBNAIL = 96  # pixels
@@ -30,6 +32,7 @@ class Subject:
         crop: the aligned face.
         factor: where `auto` sets the dial.
         cut: the face as it is restored.
+        dials: where `auto` sets the network's other conditions, by name.
     """
 
     number: int
@@ -37,6 +40,7 @@ class Subject:
     crop: np.ndarray
     factor: float
     cut: Cut
+    dials: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,9 +88,19 @@ class DemoSession:
         if not cuts:
             raise GCFSRError("no face found in this image")
         return [
-            Subject(cut.face.number, float(cut.face.box[2] - cut.face.box[0]), cut.input.crop, cut.input.factor, cut)
+            Subject(
+                cut.face.number, float(cut.face.box[2] - cut.face.box[0]), cut.input.crop, cut.input.factor, cut,
+                self._read(cut.input.crop),
+            )
             for cut in cuts
-        ]
+        ]  # fmt: skip
+
+    def _read(self, crop: np.ndarray) -> dict[str, float]:
+        """What the network reads of its other conditions from a face."""
+        if len(self.restorer.conditions) == 1:
+            return {}
+        found: Any = self.restorer.settled([self.restorer.strength(crop)], self.restorer.encode(crop))[0]
+        return {name: value for name, value in found.items() if name != "factor"}
 
     def labels(self) -> list[str]:
         """One line per face, in order."""
@@ -103,12 +117,13 @@ class DemoSession:
         small = self.subjects[largest].width < 0.3 * self.image.bgr.shape[1]
         return largest if small else None
 
-    def restore(self, chosen: Sequence[int], factor: float | None) -> Result:
+    def restore(self, chosen: Sequence[int], factor: float | None, dials: Mapping[str, float] | None = None) -> Result:
         """Restores the chosen faces as `gcfsr restore` does; decodes only what was encoded before.
 
         Args:
             chosen: indices of `subjects`.
             factor: for all of them; None: each at its own estimate, and faces that do not gain are left as they are.
+            dials: settings of other conditions by name; those left out are read from each face.
         """
         before = self.image.bgr
         image = before.copy()
@@ -116,7 +131,8 @@ class DemoSession:
         cuts = [_at(one.cut, factor) for one in subjects]
         near = neighbours([cut.matrix for cut in cuts], self.restorer.out_size)
         others = dict(zip((one.number for one in subjects), near, strict=True))
-        restore_cuts(image, before, cuts, self.runner, PhotoOptions(), others, np.ones(2))
+        runner = FaceRunner(self.restorer, Settings(dials=dials), remember=True) if dials else self.runner
+        restore_cuts(image, before, cuts, runner, PhotoOptions(), others, np.ones(2))
         faces, left = [], {}
         for one, (face, _, _) in zip(subjects, cuts, strict=True):
             if face.restored is None or face.record is None:
@@ -125,6 +141,14 @@ class DemoSession:
                 agreement = consistency(face.restored, one.crop, one.factor)
                 faces.append(Restored(one, face.record.factor, face.restored, agreement))
         return Result(image, tuple(faces), left)
+
+    def set_to(self, chosen: Sequence[int], dials: Sequence[float] | None) -> Result:
+        """`restore` at the page's dials: the factor, then `CONDITIONS` after it; None: all at their estimates."""
+        if dials is None:
+            return self.restore(chosen, None)
+        used = dict(zip(CONDITIONS, dials, strict=True))
+        factor = used.pop("factor")
+        return self.restore(chosen, factor, {n: v for n, v in used.items() if n in self.restorer.conditions})
 
     def views(self, result: Result, index: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Before and after as RGB uint8 of one size: the whole photograph (None), or one aligned face."""

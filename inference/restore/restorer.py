@@ -133,10 +133,18 @@ class Restorer:
         return self.run_batch(images, strengths, noise, [image_seed(image, seed, noise) for image in images])
 
     def restore_at(
-        self, image: np.ndarray, factors: Sequence[float], noise: str = "fixed", seed: int = 0
+        self,
+        image: np.ndarray,
+        factors: Sequence[float],
+        noise: str = "fixed",
+        seed: int = 0,
+        dials: Mapping[str, float | str] | None = None,
     ) -> list[np.ndarray]:
-        """`restore` of one image at several factors; the encoder runs once. Arguments as there."""
-        strengths = [self.strength(image, factor) for factor in factors]
+        """`restore` of one image at several factors; the encoder runs once. Arguments as there.
+
+        `dials` sets other conditions by name, for a network that has them.
+        """
+        strengths = [self.strength(image, factor, dials or None) for factor in factors]
         features, seed = self.encode(image), image_seed(image, seed, noise)
         used = [self.settled([s], features)[0] for s in strengths]
         return [self.decode(features, s, noise=noise, seed=seed, like=image) for s in used]
@@ -153,23 +161,24 @@ class Restorer:
         """`run_batch`, and the strengths with what was read from the images in place of "auto"."""
         if not images:
             return [], []
-        x, used = torch.cat([self.input(image) for image in images]), list(strengths)
-        if any(to_be_read(s) for s in strengths):
+        x, used = torch.cat([self.input(image) for image in images]), [self._complete(s) for s in strengths]
+        if any(to_be_read(s) for s in used):
             features = self.backend.encode(x)
-            used = self.settled(strengths, features)
+            used = self.settled(used, features)
             out = self.backend.decode(features, self.stack(used), self.noise(noise, seeds), seeds[0])
         else:
             out = self.backend.restore(x, self.stack(used), self.noise(noise, seeds), seeds[0])
         return [network_output(face, image) for face, image in zip(out, images, strict=True)], used
 
     def settled(self, strengths: Sequence[Strength | None], features: Any) -> list[Strength | None]:
-        """The strengths of N images with what the estimator reads from their features in place of "auto".
+        """The strengths of N images with every condition, and what the estimator reads in place of "auto".
 
         Raises:
             GCFSRError: the network has no estimator, or its backend does not run it.
         """
+        strengths = [self._complete(s) for s in strengths]
         if not any(to_be_read(s) for s in strengths):
-            return list(strengths)
+            return strengths
         found = self.backend.estimate(features).mean.cpu().tolist()
         return [
             {n: found[i][self.conditions.index(n)] if v == "auto" else v for n, v in s.items()} if to_be_read(s) else s
@@ -227,7 +236,8 @@ class Restorer:
 
     def decode_tensor(self, features: Any, s: Strength | None, noise: str, seed: int) -> Tensor:
         """`decode` before it becomes an image: (3, out_size, out_size) RGB in [-1, 1] but for overshoot."""
-        return self.backend.decode(features, self.stack([s]), self.noise(noise, [seed]), seed)[0]
+        used = self.settled([s], features)
+        return self.backend.decode(features, self.stack(used), self.noise(noise, [seed]), seed)[0]
 
     def strength(
         self, image: np.ndarray, factor: float | str = "auto", s: Strength | str | None = None
@@ -248,21 +258,34 @@ class Restorer:
         by_name = s if isinstance(s, Mapping) else {} if s is None or isinstance(s, str) else {"factor": s}
         if isinstance(s, str) and s != "auto":
             raise GCFSRError(f"s: {s!r}; pass 'auto', numbers in [0, 1], or a dictionary by condition")
+        own = by_name.get("factor", "auto")
+        if isinstance(own, str) and own == "auto":
+            if factor == "auto":
+                factor = clip_factor(estimate_factor(image, self.out_size), self)
+            own = strength_of_factor(float(factor), self)
+        return self._complete({**by_name, "factor": own})
+
+    def _complete(self, s: Strength | None) -> Strength | None:
+        """With several conditions a dictionary of all: those left out are read where that works, otherwise 0.
+
+        Raises:
+            GCFSRError: an unknown condition, no factor, or a word that is not "auto".
+        """
+        if s is None or self.blind:
+            return s
+        by_name = s if isinstance(s, Mapping) else {"factor": s}
         for name, value in by_name.items():
             if name not in self.conditions:
                 names = ", ".join(self.conditions)
                 raise GCFSRError(f"{name}: this checkpoint has no dial for it; it has {names}")
-            if isinstance(value, str) and value != "auto":
-                raise GCFSRError(f"{name}: {value!r}; a number in [0, 1] or 'auto'")
-        own = by_name.get("factor", "auto")
-        if isinstance(own, str):
-            if factor == "auto":
-                factor = clip_factor(estimate_factor(image, self.out_size), self)
-            own = strength_of_factor(float(factor), self)
+            if isinstance(value, str) and (value != "auto" or name == "factor"):
+                raise GCFSRError(f"{name}: {value!r}; a number in [0, 1]{'' if name == 'factor' else ' or auto'}")
+        if "factor" not in by_name:
+            raise GCFSRError("s: 'factor' is missing; pass it as factor / max_factor")
         if len(self.conditions) == 1:
-            return own
+            return by_name["factor"]
         rest = "auto" if self.backend.estimates else 0.0
-        return {"factor": own} | {name: by_name.get(name, rest) for name in self.conditions[1:]}
+        return {"factor": by_name["factor"]} | {name: by_name.get(name, rest) for name in self.conditions[1:]}
 
     def stack(self, strengths: Sequence[Strength | None]) -> Tensor | None:
         """Strengths -> (N, 1), (N, levels) or (N, 1, H, W) float32; with k conditions (N, levels, k) or (N, k, H, W).
@@ -290,10 +313,9 @@ class Restorer:
         """`stack` for several conditions: (N, levels, k), or (N, k, H, W) where one is a map."""
         rows = []
         for strength in strengths:
-            if strength is None:
-                raise GCFSRError("s: this checkpoint has a dial; pass a strength")
-            row = strength if isinstance(strength, Mapping) else {"factor": strength}
-            values = {name: np.asarray(np.nan if isinstance(v, str) else v, np.float32) for name, v in row.items()}
+            if not isinstance(strength, Mapping):
+                raise GCFSRError(f"s: pass a dictionary of {', '.join(self.conditions)}")
+            values = {n: np.asarray(np.nan if isinstance(v, str) else v, np.float32) for n, v in strength.items()}
             for value in values.values():
                 check_strength(float(value.max() if np.isfinite(value).all() else np.nan))
                 check_strength(float(value.min()))

@@ -103,6 +103,24 @@ def test_a_checkpoint_carries_its_conditions(tmp_path):
     assert load_generator(tmp_path / "two.safetensors").conditions == ("factor", "noise")
 
 
+def test_all_conditions_and_the_estimator_are_known_by_the_weights_alone(tmp_path):
+    net = network(estimator=True)
+    torch.save({"params": net.state_dict()}, tmp_path / "bare.pth")
+    loaded = load_generator(tmp_path / "bare.pth")
+    assert (loaded.conditions, loaded.config.estimator) == (CONDITIONS, True)
+
+
+@torch.no_grad()
+def test_a_factor_alone_leaves_the_rest_to_the_estimator():
+    net, x = network(estimator=True), images()
+    torch.nn.init.normal_(net.estimator.out.weight)
+    features = net.encode(x)
+    told, read = net.at_factor(features, 0.5), net.estimate(features).mean
+    assert torch.equal(told[:, 1:], read[:, 1:])
+    assert (told[:, 0] == 0.5).all()
+    assert network().at_factor(features, 0.5).tolist() == [[0.5, 0, 0, 0]] * 2
+
+
 def test_a_checkpoint_of_one_condition_does_not_name_it(tmp_path):
     """So that it is, byte for byte, what it was before there were several."""
     save_generator(network(("factor",)), tmp_path / "one.safetensors")

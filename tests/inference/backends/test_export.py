@@ -14,6 +14,7 @@ from torch import Tensor
 from gcfsr_arch import GCFSR, load_generator
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.backends.export import dial_names, export_onnx, feature_names
+from gcfsr_inference.backends.exported import ExportedBackend
 
 Draw = Callable[[GCFSR, int], tuple[Tensor, Tensor, list[Tensor]]]
 
@@ -58,6 +59,21 @@ def test_one_part_with_constant_noise_equals_pytorch(
         with torch.no_grad():
             expected = net(x, None if net.blind else s, noise, 3)
         assert np.abs(image - expected.numpy()).max() < 1e-4
+
+
+@pytest.mark.slow
+def test_a_network_of_several_conditions_takes_the_vector(tmp_path: Path, network: Callable[..., GCFSR]) -> None:
+    """By the graph itself, and by the backend of `Restorer`, where one condition differs from image to image."""
+    pytest.importorskip("onnxscript")
+    net = network(conditions=("factor", "noise", "jpeg"))
+    (path,) = export_onnx(net, tmp_path / "one.onnx", "one", "zero")
+    x, s = torch.rand(3, 3, net.out_size, net.out_size) * 2 - 1, torch.rand(3, len(net.sizes), 3)
+    (image,) = run_onnx(path, {"x": x.numpy(), "s": s.numpy()})
+    with torch.no_grad():
+        assert np.abs(image - net(x, s, "zero").numpy()).max() < 1e-4
+    backend = ExportedBackend(net.config.to_dict(), lambda _: [], lambda _: [], "onnx")
+    assert backend._levels(s[:, 0]).shape == (3, len(net.sizes), 3)
+    np.testing.assert_array_equal(backend._levels(s), s.numpy())
 
 
 def test_the_file_says_what_it_is(two_parts: list[Path], network: Callable[..., GCFSR]) -> None:

@@ -57,6 +57,22 @@ def test_fig6_has_the_networks_own_means(folder: Path, tmp_path: Path) -> None:
         assert cv2.imread(str(tmp_path / name)) is not None
 
 
+def test_fig6_turns_every_condition_of_a_network_of_several(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = GCFSR(32, num_style_feat=16, narrow=1 / 32, min_factor=2, conditions=("factor", "noise", "jpeg")).eval()
+    save_generator(net, tmp_path / "three.safetensors")
+    assert figures("fig6", "--checkpoint", str(tmp_path / "three.safetensors"), "-o", str(tmp_path)) == 0
+    data = json.loads((tmp_path / "fig6.json").read_text())
+    jpeg = data["conditions"]["jpeg"]["16"]["gen"]
+    for index in (0, 16, 32):
+        with torch.no_grad():
+            gen = net.sigmas({"factor": 0.25, "jpeg": data["conditions"]["settings"][index]})[16].gen
+        assert jpeg[index] == pytest.approx(gen.mean().item(), abs=1e-6)
+    assert jpeg[0] != pytest.approx(jpeg[-1], abs=1e-4)
+    for name in ("fig6_noise.png", "fig6_jpeg.png"):
+        assert cv2.imread(str(tmp_path / name)) is not None
+
+
 def test_fig5_frames_the_best_setting(folder: Path, tmp_path: Path) -> None:
     line = ["-i", str(folder / "faces" / "one.png"), "--factors", "8", "--dials", "4,8,16", "-o", str(tmp_path)]
     figures("fig5", "--checkpoint", str(folder / "a.safetensors"), *line)

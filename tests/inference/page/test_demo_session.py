@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gcfsr_arch import GCFSR
+from gcfsr_arch.conditions import CONDITIONS
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import read_image, write_image
 from gcfsr_inference.backends.backend import TorchBackend
@@ -141,3 +142,21 @@ def test_what_cannot_be_opened(restorer: Restorer, tmp_path: Path) -> None:
     path = photograph(tmp_path / "p.png")
     with pytest.raises(GCFSRError, match="no face found"):
         DemoSession(restorer, build_detector("yunet"), path)
+
+
+def test_four_dials_start_at_what_the_network_reads_and_only_decode(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = GCFSR(32, num_style_feat=32, narrow=1 / 16, conditions=CONDITIONS, estimator=True)
+    torch.nn.init.normal_(net.estimator.out.weight)
+    restorer = Restorer(Counting(net), kept=4)
+    session = DemoSession(restorer, two_faces(tmp_path), photograph(tmp_path / "p.png"))
+    for one in session.subjects:
+        read = restorer.backend.estimate(restorer.encode(one.crop)).mean[0].tolist()
+        assert dict(one.dials) == pytest.approx(dict(zip(CONDITIONS[1:], read[1:], strict=True)))
+    first = session.subjects[0]
+    images = [session.set_to([0], (8.0, *first.dials.values())).image, session.restore([0], 8.0).image]
+    np.testing.assert_array_equal(*images)
+    turned = [session.set_to([0], (8.0, 0.3, noise, 0.0)).image for noise in (0.0, 0.5, 1.0)]
+    assert (turned[0] != turned[1]).any()
+    assert (turned[1] != turned[2]).any()
+    assert restorer.backend.encoded == 2

@@ -12,6 +12,7 @@ from gcfsr_arch import GCFSR, GCFSRError, save_generator
 from gcfsr_arch.conditions import CONDITIONS
 from gcfsr_inference.backends.backend import TorchBackend
 from gcfsr_inference.cli import main
+from gcfsr_inference.figures.sweep import LABEL, WIDEST
 from gcfsr_inference.restore.restorer import Restorer
 from gcfsr_inference.restore.runner import FaceRunner, Settings
 
@@ -61,6 +62,18 @@ def test_auto_is_what_the_estimator_reads(restorer):
     assert_near(part, by_hand(restorer, FACE, [0.5, 0, read[2], 1]))
 
 
+def test_a_number_is_the_factors_and_the_rest_is_read_wherever_it_is_passed(restorer):
+    read = restorer.backend.net.estimate(restorer.encode(FACE)).mean[0].tolist()
+    expected = by_hand(restorer, FACE, [0.5, *read[1:]])
+    features = restorer.encode(FACE)
+    for image in (
+        restorer.restore(FACE, s=0.5), restorer.restore(FACE, factor=16), restorer.restore_at(FACE, [16])[0],
+        restorer.decode(features, 0.5), restorer.decode(features, factor=16),
+        restorer.run_batch([FACE], [0.5], "fixed", [0])[0],
+    ):  # fmt: skip
+        assert_near(image, expected)
+
+
 def test_a_batch_reads_each_image_for_itself(restorer):
     other = np.full_like(FACE, 90)
     together = restorer.restore_batch([FACE, other], factor=8)
@@ -106,6 +119,13 @@ def test_wrong_settings_end_in_one_line(restorer, s, words):
         restorer.restore(FACE, s=s)
 
 
+@pytest.mark.parametrize(("s", "words"), [({"noise": 0.5}, "'factor' is missing"), ({"factor": 0.5, "haze": 1}, "haze"),
+                                          ({"factor": "auto"}, "factor: 'auto'")])  # fmt: skip
+def test_decode_takes_what_needs_no_image(restorer, s, words):
+    with pytest.raises(GCFSRError, match=words):
+        restorer.decode(restorer.encode(FACE), s)
+
+
 def test_the_command_takes_a_dial_for_each(tmp_path: Path, restorer, capsys):
     save_generator(restorer.backend.net, tmp_path / "dials.safetensors")
     cv2.imwrite(str(tmp_path / "face.png"), FACE)
@@ -128,3 +148,23 @@ def test_the_command_takes_a_dial_for_each(tmp_path: Path, restorer, capsys):
     assert capsys.readouterr().err.strip().endswith("--denoise 2: a number in [0, 1] or 'auto'")
     assert main([*start[:-1], "gcfsr-nano", "--denoise", "0.5"]) == 2
     assert "--denoise: this checkpoint has no dial for it; it has factor" in capsys.readouterr().err
+
+
+def test_a_sheet_has_a_row_for_every_setting_of_a_dial(tmp_path: Path, restorer, capsys):
+    save_generator(restorer.backend.net, tmp_path / "dials.safetensors")
+    cv2.imwrite(str(tmp_path / "face.png"), FACE)
+    start = ["sweep", "-i", str(tmp_path / "face.png"), "-v", str(tmp_path / "dials.safetensors"), "-o"]
+    target = str(tmp_path / "sheet.png")
+    assert main([*start, target, "--factors", "4,16", "--denoise", "0,0.5,1"]) == 0
+    sheet = cv2.imread(target)
+    assert sheet.shape == (3 * (WIDEST + LABEL), 3 * WIDEST, 3)
+    read = restorer.backend.net.estimate(restorer.encode(FACE)).mean[0].tolist()
+    for row, noise in enumerate((0.0, 0.5, 1.0)):
+        face = restorer.restore(FACE, s={"factor": 16 / 32, "blur": read[1], "noise": noise, "jpeg": read[3]})
+        shown = sheet[row * (WIDEST + LABEL) :][:WIDEST, 2 * WIDEST :]
+        assert_near(shown, cv2.resize(face, (WIDEST, WIDEST), interpolation=cv2.INTER_NEAREST))
+    capsys.readouterr()
+    two, word, auto = ["--denoise", "0", "--deblur", "1"], ["--denoise", "a"], ["--denoise", "auto"]
+    for wrong, words in ((two, "--deblur and --denoise"), (word, "'auto'"), (auto, "separated by commas")):
+        assert main([*start, target, *wrong]) == 2
+        assert words in capsys.readouterr().err

@@ -273,7 +273,7 @@ class Restorer:
         """
         if s is None or self.blind:
             return s
-        by_name = s if isinstance(s, Mapping) else {"factor": s}
+        by_name: Mapping[str, Any] = s if isinstance(s, Mapping) else {"factor": s}
         for name, value in by_name.items():
             if name not in self.conditions:
                 names = ", ".join(self.conditions)

@@ -1,4 +1,4 @@
-"""What a degradation was, on the scale on which a network is told: conditions in [0, 1] (`gcfsr_arch.conditions`)."""
+"""The strengths of a degradation on the scale of a network's dials: conditions in [0, 1] (`gcfsr_arch.conditions`)."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""What a network can be told about its input: the strength s of Eq. 4, as a vector with one entry per condition.
+"""The dials of a network: the strength s of Eq. 4, as a vector with one entry per condition.
 
 Every condition is a dial in [0, 1]. `factor` is factor / max_factor; for the others 0 means that the input has no such
 degradation, and 1 is the worst one that the training data had (its options give the ranges).

@@ -141,7 +141,7 @@ def _open_at_once(path: str, flags: int) -> int:
 
 
 def _lock(file: BinaryIO) -> None:
-    """Until the file is closed. Raises OSError where another process holds it; Windows locks an open file by itself."""
+    """Until the file is closed. Raises OSError where another process holds it; Windows locks an open file anyway."""
     if os.name != "nt":
         import fcntl
 

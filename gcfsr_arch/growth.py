@@ -52,7 +52,7 @@ def grow(small: GCFSR, large: GCFSR) -> GCFSR:
     doubled = large.out_size > small.out_size
     old, new = small.state_dict(), large.state_dict()  # views of the live parameters
     for key, given in old.items():
-        if key.startswith("estimator."):  # of other features or conditions it starts anew
+        if key.startswith("estimator."):  # an estimator of other features or conditions starts from random weights
             if key in new and new[key].shape == given.shape:
                 new[key].copy_(given)
         elif key.startswith("modulation.out."):

@@ -42,7 +42,7 @@ def resolve_option_file(argv: list[str]) -> list[str]:
     """The same command line with the path of a bundled option file where only its name is given.
 
     Raises:
-        GCFSRError: for an option file that is neither there nor bundled.
+        GCFSRError: the option file does not exist and is not bundled.
     """
     argv = list(argv)
     if "-opt" not in argv[:-1]:

@@ -133,7 +133,7 @@ def newest_valid(states: Path | str) -> tuple[Path | None, dict[str, Any], list[
 
 
 def prune(states: Path | str, keep_last: int) -> None:
-    """Removes all but the newest `keep_last` checkpoints, a state before its networks, so none is ever half there."""
+    """Removes all but the newest `keep_last` checkpoints, a state before its networks, so that none is incomplete."""
     for iteration in iterations(states)[:-keep_last]:
         state = Path(states) / f"{iteration}.state"
         state.unlink(missing_ok=True)

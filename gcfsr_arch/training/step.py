@@ -110,7 +110,7 @@ class TrainingStep:
         nets: the networks.
         device: where they are.
         world_size: number of ranks.
-        warn: told of every step that was skipped.
+        warn: called with a line for every skipped step.
 
     Raises:
         GCFSRError: a discriminator without an optimiser, or losses that cannot be built.

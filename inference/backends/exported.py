@@ -118,7 +118,7 @@ def cached(path: Path, form: str, write: Callable[[GCFSR, Path], None], made: Se
     folder = Path(CACHE).expanduser()
     stem, note = folder / f"{digest.hexdigest()[:24]}.{form}", folder / f"{digest.hexdigest()[:24]}.{form}.json"
     if all(file.is_file() for file in (note, *(stem.with_name(stem.name + suffix) for suffix in made))):
-        with suppress(GCFSRError):  # a note that is damaged is written anew
+        with suppress(GCFSRError):  # a damaged note is rewritten
             found = read_document(note, TypeAdapter(dict[str, Any]), "the arguments of a network")
             return GCFSRConfig.from_dict(found).to_dict(), stem
     net = load_generator(path)

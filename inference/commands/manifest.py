@@ -131,7 +131,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         except (ValueError, KeyError, TypeError, RecursionError):
             valid = False
         if not valid:
-            raise GCFSRError(f"{path}: line {number} is not one of a manifest; remove the file to begin anew")
+            raise GCFSRError(f"{path}: line {number} is not one of a manifest; remove the file to start again")
         yield line
 
 

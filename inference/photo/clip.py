@@ -290,7 +290,7 @@ class ClipWriter:
         self._mux(self.video.encode_lazy(frame))
 
     def take(self, packet: Packet) -> None:
-        """Copies, encodes anew or drops a packet of another stream."""
+        """Copies, re-encodes or drops a packet of another stream."""
         index = packet.stream.index
         if index in self.copied and packet.size:
             shift = round(self.clip.start / packet.time_base)

@@ -9,7 +9,7 @@ import numpy as np
 from gcfsr_inference.photo.detection import Detection, Detector
 
 COARSEST = 640  # long side of the smallest level in pixels: a face that fills the image is found there
-TILE = 1280  # side of a tile in pixels: bounds the memory whatever the image's size
+TILE = 1280  # side of a tile in pixels: bounds the memory for any image size
 OVERLAP = 256  # of neighbouring tiles; a face larger than this is found one level further up
 SMALLEST = 16  # pixels a face needs at some level to be found
 BEST = (32.0, 320.0)  # face sizes in a level's pixels whose landmarks are the most exact

@@ -193,13 +193,13 @@ class FaceRunner:
         restorer, noise = self.restorer, self.settings.noise
         if not self.remember:
             return restorer.run_told(crops, strengths, noise, seeds)
-        images, told = [], []
+        images, used = [], []
         for crop, strength, seed in zip(crops, strengths, seeds, strict=True):
             features = restorer.encode(crop)
             (s,) = restorer.settled([strength], features)
             images.append(restorer.decode(features, s, noise=noise, seed=seed, like=crop))
-            told.append(s)
-        return images, told
+            used.append(s)
+        return images, used
 
     def _strength(self, face: FaceInput) -> Strength | None:
         if self.restorer.blind:

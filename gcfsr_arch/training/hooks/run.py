@@ -150,7 +150,7 @@ def newest_checkpoint(opt: Options) -> tuple[Path | None, Options]:
     if found is not None:
         lines.append(f"gcfsr: --auto_resume resumes from {found}")
     elif faults:
-        raise GCFSRError(f"{folder}: --auto_resume finds no valid checkpoint; move the folder away to start anew")
+        raise GCFSRError(f"{folder}: --auto_resume finds no valid checkpoint; move the folder away to start a new run")
     elif not opt["path"].get("resume_state"):
         lines.append(f"gcfsr: --auto_resume finds no checkpoint in {folder}: a new run begins")
     if opt["rank"] == 0:

@@ -230,7 +230,7 @@ def test_thousands_of_faces(restore, photo, tmp_path, monkeypatch):
     assert out.count(": factor") == 2
     assert "3 further faces left unchanged: more than 2 faces" in out
     side = json.loads((tmp_path / "out/restored_imgs/astro naut.json").read_text())
-    assert [face["status"][:8] for face in side["faces"]] == ["left as "] * 3 + ["restored"] * 2
+    assert [face["status"][:8] for face in side["faces"]] == ["left unc"] * 3 + ["restored"] * 2
 
 
 @pytest.mark.parametrize("turned", [False, True])

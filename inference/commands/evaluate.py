@@ -20,7 +20,7 @@ METHODS = """methods ([LABEL=]SPEC, any number):
 EXAMPLES = """
 gcfsr evaluate --gt celeba/ --protocol celeba-1024-x64 --method bicubic --method gcfsr-1024.pth \\
     --method GPEN=folder:results/gpen --out report/
-gcfsr evaluate --gt faces/ --out-size 128 --factors 2,4,8,16 --method bicubic --method gcfsr --out report/
+gcfsr evaluate --gt faces/ --out-size 256 --factors 4,8,16,32 --method bicubic --method gcfsr --out report/
 gcfsr evaluate --compare a/report.json b/report.json
 """
 

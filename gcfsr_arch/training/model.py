@@ -13,7 +13,6 @@ from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gcfsr_arch.allocator import keep_freed_memory
 from gcfsr_arch.checkpoint import read_state
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.generator import GCFSR
@@ -49,8 +48,6 @@ class GCFSRModel(SRModel):
         torch.backends.cudnn.benchmark = True  # every batch has the same size
         if remark:
             get_root_logger().info(remark)
-        if device.type == "cpu":
-            keep_freed_memory()
         self.net_d: nn.Module | None = None
         self.net_g_ema: nn.Module | None = None
         self.saver = Saver(opt, self.content)

@@ -27,6 +27,7 @@ import torch.distributed as dist
 from basicsr.utils import set_random_seed
 from basicsr.utils.registry import MODEL_REGISTRY
 
+from gcfsr_arch.allocator import keep_freed_memory
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import make_folder
 from gcfsr_arch.training.hooks import table
@@ -98,6 +99,8 @@ def parse_options(
     opt = run_options(our_options(report.options), args, is_train)
     if opt["num_gpu"] and not torch.cuda.is_available():
         raise GCFSRError(f"{args.opt}: num_gpu: is {opt['num_gpu']}, but there is no CUDA device; set 0 or auto")
+    if not opt["num_gpu"]:
+        keep_freed_memory()
     place_run(opt)
     if is_train:
         hook(sys._getframe(1).f_globals)

@@ -27,7 +27,8 @@ class Protocol:
         title: the table.
         data: a description of its images and inputs.
         images: the number of images, None if the paper does not say.
-        input: metrics of the input itself (condition -> metric -> value), if known.
+        input: metrics of the input itself (condition -> metric -> value), if known. Unconfirmed: quoted from memory of
+            GFPGAN's paper (Wang et al., CVPR 2021) and found in no source; used for a warning, never shown as a result.
     """
 
     title: str
@@ -38,7 +39,6 @@ class Protocol:
 
 PUBLISHED_PROTOCOLS = {
     "table2": Protocol("Table 2", "100 images of CelebA-HQ, 1024x1024", 100),
-    # of the input: GFPGAN's paper (Wang et al., CVPR 2021), from memory, not checked against its text
     "table3": Protocol("Table 3", "CelebA-Test, 512x512", 3000, {"blind": {"psnr": 25.35, "ssim": 0.6848}}),
     "table4": Protocol("Table 4", "CelebA-HQ, 512x512"),
 }

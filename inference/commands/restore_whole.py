@@ -25,8 +25,8 @@ class KnownFaces:
     confidence = 0.0
 
     def __init__(self, faces: list[dict[str, Any]]) -> None:
-        if any(face["box"] is None or face["landmarks"] is None for face in faces):
-            raise GCFSRError("--from-sidecar: a face in it has no box or no landmarks, so it cannot be found again")
+        if any(face[key] is None for face in faces for key in ("box", "landmarks", "score")):
+            raise GCFSRError("--from-sidecar: a face in it has no box, landmarks or score, so it cannot be found again")
         self.faces = faces
 
     def detect(self, image: np.ndarray) -> list[Detection]:

@@ -192,6 +192,7 @@ def photo_options(args: Namespace) -> PhotoOptions:
         faces="center" if args.only_center_face else args.faces,
         min_face=args.min_face,
         match_color=args.match_color,
+        agreement=args.agreement,
         only_gains=not args.always,
         grain=args.grain,
         blend=args.blend,

@@ -41,6 +41,7 @@ class Options(Part):
     only_center_face: bool | None = None
     min_face: Number | None = None
     match_color: bool | None = None
+    agreement: Number | None = None
     always: bool | None = None
     grain: Number | None = None
     blend: Number | None = None

@@ -17,8 +17,8 @@ from gcfsr_inference.photo.paste import align, crop_face, neighbours, paste_face
 from gcfsr_inference.photo.tone import match_color
 from gcfsr_inference.photo.turned import find
 from gcfsr_inference.restore.arrays import blended
-from gcfsr_inference.restore.consistency import consistency
-from gcfsr_inference.restore.dial import check_blend
+from gcfsr_inference.restore.consistency import agreed, consistency
+from gcfsr_inference.restore.dial import check_agreement, check_blend
 from gcfsr_inference.restore.restorer import Restorer
 from gcfsr_inference.restore.runner import Draws, FaceInput, FaceRecord, FaceResult, FaceRunner
 
@@ -48,6 +48,7 @@ class PhotoOptions:
         min_face: least longer side of a face's box in pixels.
         max_faces: the largest ones are restored, the others are left and reported.
         match_color: give each restored face its input's low frequencies, and its tone if that is monochrome or sepia.
+        agreement: how far each restored face is brought back to what its input shows, 0 to 1 (`consistency.agreed`).
         only_gains: leave faces unchanged that gain nothing (see `gain.reason_to_leave`); a dial that is given by hand
             is obeyed all the same.
         grain: how much of a photograph's grain stays in the middle of a restored face, 0 to 1; it always fades out
@@ -69,6 +70,7 @@ class PhotoOptions:
     min_face: float = 20.0
     max_faces: int = 1000
     match_color: bool = True
+    agreement: float = 0.5
     only_gains: bool = True
     grain: float = 0.0
     blend: float = 1.0
@@ -87,6 +89,7 @@ class PhotoOptions:
             raise GCFSRError(f"min-face {self.min_face:g}: pixels, 0 or more")
         if not 0 <= self.grain <= 1:
             raise GCFSRError(f"grain {self.grain:g}: between 0 (none) and 1 (all of it)")
+        check_agreement(self.agreement)
         check_blend(self.blend)
         if self.batch < 1:
             raise GCFSRError(f"batch {self.batch}: at least 1")
@@ -244,7 +247,8 @@ def restore_cuts(
     results = restorer.restore_faces([cut.input for cut in cuts]) if cuts else []
     for cut, (output, record, draws) in zip(cuts, results, strict=True):
         face, crop, matrix = cut.face, cut.input.crop, scale_matrix(cut.matrix, ratio)
-        restored = match_color(output, crop) if options.match_color else output
+        restored = agreed(output, crop, record.shrink, options.agreement) if options.agreement else output
+        restored = match_color(restored, crop) if options.match_color else restored
         if not _gains(cut, options, restored):
             continue
         others, grain, blend = near[face.number], options.grain, options.blend

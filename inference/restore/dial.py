@@ -65,6 +65,13 @@ def check_blend(blend: float) -> float:
     return float(blend)
 
 
+def check_agreement(agreement: float) -> float:
+    """agreement itself, if it is a number in [0, 1]."""
+    if not math.isfinite(agreement) or not 0 <= agreement <= 1:
+        raise GCFSRError(f"--agreement {agreement:g}: must be in [0, 1]; 0 leaves the network's result")
+    return float(agreement)
+
+
 def clip_factor(factor: float, network: Range) -> float:
     """The nearest factor that the network serves."""
     return min(max(factor, network.min_factor), network.max_factor)

@@ -61,7 +61,10 @@ def test_faces_change_and_the_rest_does_not(dtype: type, tmp_path: Path) -> None
     image, restorer = gray(dtype=dtype), Brighten()
     before = image.copy()
     result = restore_photo(
-        image, restorer, landmark_file(tmp_path / "f.json", FACES), PhotoOptions(match_color=False, batch=2)
+        image,
+        restorer,
+        landmark_file(tmp_path / "f.json", FACES),
+        PhotoOptions(match_color=False, agreement=0, batch=2),
     )
     np.testing.assert_array_equal(image, before)
     assert result.image.dtype == dtype
@@ -84,7 +87,7 @@ def test_faces_change_and_the_rest_does_not(dtype: type, tmp_path: Path) -> None
 )
 def test_choosing_faces(faces: str, expected: list[int], tmp_path: Path) -> None:
     detector = landmark_file(tmp_path / "f.json", FACES)
-    result = restore_photo(gray(), Brighten(), detector, PhotoOptions(match_color=False, faces=faces))
+    result = restore_photo(gray(), Brighten(), detector, PhotoOptions(match_color=False, agreement=0, faces=faces))
     assert [face.number for face in result.faces if face.status == "restored"] == expected
     assert all(face.factor is None for face in result.faces if face.status == "not chosen")
 
@@ -93,7 +96,10 @@ def test_choosing_faces(faces: str, expected: list[int], tmp_path: Path) -> None
 def test_faces_that_do_not_exist(faces: str, tmp_path: Path) -> None:
     with pytest.raises(GCFSRError, match=f"faces {faces}: "):
         restore_photo(
-            gray(), Brighten(), landmark_file(tmp_path / "f.json", FACES), PhotoOptions(match_color=False, faces=faces)
+            gray(),
+            Brighten(),
+            landmark_file(tmp_path / "f.json", FACES),
+            PhotoOptions(match_color=False, agreement=0, faces=faces),
         )
 
 
@@ -106,7 +112,9 @@ def test_overlapping_faces_are_corrected_once(upscale: int, tmp_path: Path) -> N
     """Nowhere is more added than one face's correction, whatever the batch."""
     detector = landmark_file(tmp_path / "f.json", [(20, 30, 150), (90, 60, 140), (60, 110, 60)])
     results = [
-        restore_photo(gray(), Brighten(), detector, PhotoOptions(match_color=False, batch=batch, upscale=upscale)).image
+        restore_photo(
+            gray(), Brighten(), detector, PhotoOptions(match_color=False, agreement=0, batch=batch, upscale=upscale)
+        ).image
         for batch in (1, 3)
     ]
     np.testing.assert_array_equal(*results)
@@ -128,12 +136,16 @@ def test_a_face_that_cannot_be_aligned_is_left_and_reported(tmp_path: Path) -> N
     path.write_text(json.dumps([good, [[5, 5]] * 5, (TEMPLATE * [-80, 80] + [500, 90]).tolist()]))
     seen: list[Face] = []
     restorer = Brighten()
-    result = restore_photo(gray(), restorer, LandmarkFile(path), PhotoOptions(match_color=False, batch=3), seen.append)
+    result = restore_photo(
+        gray(), restorer, LandmarkFile(path), PhotoOptions(match_color=False, agreement=0, batch=3), seen.append
+    )
     assert [face.status.split(":")[0] for face in result.faces] == ["restored", "left unchanged", "left unchanged"]
     assert "coincide" in result.faces[1].status
     assert restorer.batches == [1]
     assert [face.number for face in seen] == [0, 1, 2]
-    only_bad = restore_photo(gray(), Brighten(), LandmarkFile(path), PhotoOptions(match_color=False, faces="1"))
+    only_bad = restore_photo(
+        gray(), Brighten(), LandmarkFile(path), PhotoOptions(match_color=False, agreement=0, faces="1")
+    )
     np.testing.assert_array_equal(only_bad.image, gray())
 
 
@@ -143,7 +155,7 @@ def test_crops_pass_through_on_face_and_stay_by_option(tmp_path: Path) -> None:
     result = restore_photo(gray(), Brighten(), detector, on_face=lambda face: shapes.append(face.crop.shape))
     assert shapes == [(64, 64, 3)] * 3
     assert all(face.crop is None and face.restored is None for face in result.faces)
-    kept = restore_photo(gray(), Brighten(), detector, PhotoOptions(match_color=False, keep_crops=True))
+    kept = restore_photo(gray(), Brighten(), detector, PhotoOptions(match_color=False, agreement=0, keep_crops=True))
     assert all((face.restored > face.crop).all() for face in kept.faces)
 
 
@@ -157,10 +169,10 @@ def test_matched_colours_undo_a_change_of_brightness(tmp_path: Path) -> None:
 def test_an_enlarged_photograph(upscale: float, background: str, tmp_path: Path) -> None:
     """The faces land where they belong: at the same place as in the small result, enlarged."""
     detector = landmark_file(tmp_path / "f.json", FACES)
-    options = PhotoOptions(match_color=False, upscale=upscale, background=background)
+    options = PhotoOptions(match_color=False, agreement=0, upscale=upscale, background=background)
     result = restore_photo(gray(), Brighten(128), detector, options).image
     assert result.shape == (400 * upscale, 600 * upscale, 3)
-    small = restore_photo(gray(), Brighten(128), detector, PhotoOptions(match_color=False)).image
+    small = restore_photo(gray(), Brighten(128), detector, PhotoOptions(match_color=False, agreement=0)).image
     expected = cv2.resize(small, result.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     assert np.abs(result.astype(int) - expected).mean() < 0.3
     assert np.abs(result.astype(int) - expected).max() < 20
@@ -172,7 +184,9 @@ def test_thousands_of_detections(tmp_path: Path) -> None:
     faces = [(float(x), float(y), 24.0 + n / 1000) for n, (x, y) in enumerate(rng.uniform(0, 550, (3000, 2)))]
     detector = landmark_file(tmp_path / "f.json", faces)
     restorer = Brighten(32)
-    result = restore_photo(gray(600, 600), restorer, detector, PhotoOptions(match_color=False, max_faces=500, batch=8))
+    result = restore_photo(
+        gray(600, 600), restorer, detector, PhotoOptions(match_color=False, agreement=0, max_faces=500, batch=8)
+    )
     assert sum(face.status == "restored" for face in result.faces) == 500
     assert all(face.status == "restored" for face in result.faces[2500:])
     assert result.faces[0].status == "left unchanged: more than 500 faces"
@@ -195,7 +209,7 @@ def test_memory_is_the_image_and_one_batch(tmp_path: Path) -> None:
     faces = [(100.0 * n, 50.0 * n, 300.0 + 200 * n) for n in range(12)]
     detector = landmark_file(tmp_path / "f.json", faces)
     tracemalloc.start()
-    result = restore_photo(image, Brighten(256), detector, PhotoOptions(match_color=False, batch=4))
+    result = restore_photo(image, Brighten(256), detector, PhotoOptions(match_color=False, agreement=0, batch=4))
     restore_photo(image, Brighten(256), OneFace())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -208,7 +222,7 @@ def test_real_photographs(shared: Path) -> None:
     detector = build_detector("yunet", shared / "weights")
     for path in sorted(shared.glob("photos/*face*")):
         image = cv2.imread(str(path))
-        result = restore_photo(image, Brighten(128), detector, PhotoOptions(match_color=False))
+        result = restore_photo(image, Brighten(128), detector, PhotoOptions(match_color=False, agreement=0))
         count = int(path.stem.split("face")[0][-1])
         assert [face.status for face in result.faces] == ["restored"] * count, path.name
         far = np.ones(image.shape[:2], bool)

@@ -89,7 +89,7 @@ def test_a_clip_is_restored_with_its_audio(write_clip, read_clip, packets, tmp_p
     target, restorer = tmp_path / "out.mp4", Brighten()
     seen: list[tuple[int, int]] = []
     report = restore_video(
-        source, target, restorer, Scripted(missed=(5, 6)), PhotoOptions(match_color=False),
+        source, target, restorer, Scripted(missed=(5, 6)), PhotoOptions(match_color=False, agreement=0),
         on_frame=lambda n, total, faces: seen.append((n, total)),
     )  # fmt: skip
     assert (report.frames, report.frames_with_faces, report.faces, report.notes) == (18, 18, 1, ())

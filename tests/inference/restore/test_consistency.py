@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gcfsr_datasets.resize import resize
-from gcfsr_inference.restore.consistency import EQUAL, consistency, lock
+from gcfsr_inference.restore.consistency import EQUAL, agreed, consistency, lock
 
 
 def shrunk(image: np.ndarray, side: int) -> np.ndarray:
@@ -81,3 +81,17 @@ def test_the_cost_is_what_it_says(astronaut):
     assert cost.psnr_change == pytest.approx(10 * np.log10(255**2 / mse), abs=1e-6)
     assert cost.sharpness_after > cost.sharpness_before
     assert cost.as_dict()["after"]["mean"] < 0.5
+
+
+@pytest.mark.parametrize("share", [0, 0.25, 0.5, 1])
+def test_one_back_projection_takes_away_its_share_of_the_difference(astronaut, share):
+    gt, other = shrunk(astronaut, 128), shrunk(np.ascontiguousarray(astronaut[:, ::-1]), 128)
+    other = (gt // 2 + other // 2).astype(np.uint8)
+    given = shrunk(gt, 32)
+    result = agreed(other, given, 4, share)
+    before, after = (resize(image / 255, (32, 32)) - given / 255 for image in (other, result))
+    inner = np.s_[4:-4, 4:-4]  # enlarging mirrors at the border
+    remaining = float((after[inner] * before[inner]).sum() / np.square(before[inner]).sum())
+    assert remaining == pytest.approx(1 - share, abs=0.12)
+    if share == 0:
+        np.testing.assert_array_equal(result, other)

@@ -10,6 +10,7 @@ from gcfsr_datasets.degradation import degrade_multi_factor
 from gcfsr_datasets.photograph import Photograph, Wear, apply_photograph
 from gcfsr_datasets.resize import resize
 from gcfsr_inference import Restorer
+from gcfsr_inference.restore.consistency import agreed
 
 FACES = sorted((Path(__file__).parents[2] / "data" / "faces").glob("*.jpg"))
 SIDE = 256
@@ -69,6 +70,19 @@ def test_worn_photographs_come_closer_and_keep_their_colour(
         skin = np.s_[100:170, 90:166]
         assert np.abs(result[skin].mean((0, 1)) - given[skin].mean((0, 1))).max() < 3
     assert np.mean(gains) > 0.3
+
+
+@pytest.mark.parametrize(("factor", "gain"), [(2, 0.3), (3, 0.1)])
+def test_half_a_back_projection_brings_clean_photographs_closer(
+    restorer: Restorer, faces: list[np.ndarray], factor: int, gain: float
+) -> None:
+    draw = Photograph(6.0, (0.3, 0.7), "area", "bicubic", 1.0, Wear())
+    gains = []
+    for face in faces:
+        given = to_uint8(apply_photograph(face, factor, draw, np.random.default_rng(0)))
+        result = restorer.restore(given, factor=factor)
+        gains.append(psnr(agreed(result, given, factor, 0.5), face) - psnr(result, face))
+    assert np.mean(gains) > gain
 
 
 def test_the_dial_adds_detail_and_keeps_the_input(restorer: Restorer, faces: list[np.ndarray]) -> None:

@@ -187,6 +187,7 @@ def command(stage: Stage, paths: Paths, ranks: int, iters: int) -> list[str]:
         force += [f"train:total_iter={iters}"]
         schedule = yaml.safe_load((OPTIONS / stage.options).read_text(encoding="utf-8"))["train"]["scheduler"]
         force += [f"train:scheduler:periods=[{iters}]"] if "periods" in schedule else []
+        force += [f"train:scheduler:decay={-(-iters // 2)}"] if "decay" in schedule else []
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
     program = [*launch, "-m"] if ranks > 1 else [sys.executable, "-m"]
     spread = ["--launcher", "pytorch"] if ranks > 1 else []

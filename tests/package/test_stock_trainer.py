@@ -76,6 +76,7 @@ def shrunk(option_file: Path, faces: Path, iterations: int, features: Path | Non
         force["val:grid_factors"] = "[2,4,8]"
     if "train" in opt:
         force |= {"train:total_iter": iterations, "train:perceptual_opt": "~"}
+        force |= {"train:scheduler:decay": 0} if "decay" in opt["train"].get("scheduler", {}) else {}
         force |= {"train:feature_opt:weights": features} if opt["train"].get("feature_opt") else {}
         force |= {"logger:print_freq": iterations, "logger:save_checkpoint_freq": iterations}
         force |= {"val:val_freq": iterations} if opt.get("val") else {}

@@ -47,19 +47,21 @@ def run(args: argparse.Namespace) -> None:
     if (kind == "html") != bool(args.ort):
         from gcfsr_inference.page.one_file import ORT
 
-        raise GCFSRError(f"--ort: HTML needs it, and nothing else takes it; `npm pack {ORT}` writes the file")
+        raise GCFSRError(f"--ort: HTML needs it, no other format takes it; `npm pack {ORT}` writes the file")
     check_folder(target.parent, "-o")
     source = resolve_checkpoint(args.checkpoint or (SMALL if kind == "html" else None))
     if kind == "safetensors":
         target = target.with_suffix(".safetensors")
         if target.resolve() == source.resolve():
             raise GCFSRError(f"{target}: the output is the input; choose another name")
-    note(f"reading {source}", error=True)
 
     from gcfsr_arch import load_generator, save_generator
     from gcfsr_inference.backends.export import export_onnx
-    from gcfsr_inference.page.one_file import export_html
+    from gcfsr_inference.page.one_file import export_html, read_ort
 
+    if kind == "html":
+        read_ort(Path(args.ort))  # raises before anything else is read
+    note(f"reading {source}", error=True)
     net = load_generator(source)
     if kind == "safetensors":
         make_folder(target.parent, "-o")

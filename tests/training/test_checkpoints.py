@@ -98,7 +98,7 @@ def test_a_missing_state_and_a_plain_pth_are_refused(tmp_path: Path) -> None:
     with pytest.raises(GCFSRError, match="no such training state"):
         cp.load_state(tmp_path / "5.state")
     torch.save({"params": {}}, tmp_path / "5.state")
-    with pytest.raises(GCFSRError, match="no training state"):
+    with pytest.raises(GCFSRError, match="is not a training state"):
         cp.load_state(tmp_path / "5.state")
 
 

@@ -12,6 +12,12 @@ from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVa
 from gcfsr_arch import fast, ops
 
 
+def unit_normal(*shape: int) -> Tensor:
+    """A weight at the start of training. On the meta device nothing is drawn, which would import torch._dynamo."""
+    weight = torch.empty(shape)
+    return weight if weight.is_meta else weight.normal_()
+
+
 class EqualConv2d(nn.Module):
     """Convolution with an equalised learning rate, optionally halving the size, with bias and activation.
 
@@ -32,7 +38,7 @@ class EqualConv2d(nn.Module):
         down_kernel: Sequence[float] | None = None,
     ):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.weight = nn.Parameter(unit_normal(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.gain = 1 / math.sqrt(in_channels * kernel_size**2)
         self.activate = activate
@@ -54,7 +60,7 @@ class EqualLinear(nn.Module):
 
     def __init__(self, in_features: int, out_features: int, bias_init: float = 0.0, activate: bool = False):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_features, in_features))
+        self.weight = nn.Parameter(unit_normal(out_features, in_features))
         self.bias = nn.Parameter(torch.full((out_features,), bias_init))
         self.gain = 1 / math.sqrt(in_features)
         self.activate = activate
@@ -83,7 +89,7 @@ class ModulatedConv2d(nn.Module):
         up_kernel: Sequence[float] | None = None,
     ):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.weight = nn.Parameter(unit_normal(out_channels, in_channels, kernel_size, kernel_size))
         self.gain = 1 / math.sqrt(in_channels * kernel_size**2)
         self.style = EqualLinear(num_style_feat, in_channels, bias_init=1.0) if style else None
         self.demodulate = demodulate

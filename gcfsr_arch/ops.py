@@ -13,9 +13,8 @@ SQRT2 = math.sqrt(2.0)
 
 def fir_kernel(taps: Sequence[float], gain: float = 1.0) -> Tensor:
     """Separable low-pass filter as a (k, k) kernel that sums to `gain`."""
-    line = torch.tensor(taps, dtype=torch.float32)
-    kernel = torch.outer(line, line)
-    return kernel * (gain / kernel.sum())
+    scale = gain / sum(taps) ** 2
+    return torch.tensor([[row * column * scale for column in taps] for row in taps], dtype=torch.float32)
 
 
 def upfirdn2d(x: Tensor, kernel: Tensor, up: int = 1, down: int = 1, pad: tuple[int, int] = (0, 0)) -> Tensor:

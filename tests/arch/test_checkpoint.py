@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 
@@ -12,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from gcfsr_arch import GCFSR, GCFSRDiscriminator, GCFSRError, load_generator, save_generator
+from gcfsr_arch import GCFSR, GCFSRDiscriminator, GCFSRError, layers, load_generator, save_generator
 from gcfsr_arch.checkpoint import load_discriminator
 from gcfsr_arch.released_names import released_name
 from gcfsr_arch.state_dict import fit, infer_config
@@ -214,10 +216,14 @@ def test_damaged_states_end_in_one_line(tmp_path, kind, wrapped):
 
 def test_no_memory_is_taken_for_a_network_that_the_file_does_not_hold(tmp_path, monkeypatch):
     """The shapes are compared with a network on the meta device; none is built."""
-    built = []
-    monkeypatch.setattr(
-        torch, "randn", lambda *shape, real=torch.randn: (built.append(real(1).device.type), real(*shape))[1]
-    )
+    built, draw = [], layers.unit_normal
+
+    def recorded(*shape):
+        weight = draw(*shape)
+        built.append(weight.device.type)
+        return weight
+
+    monkeypatch.setattr(layers, "unit_normal", recorded)
     state = tiny().state_dict()
     built.clear()
     save_file(state, tmp_path / "net.safetensors", {"config": json.dumps({"out_size": 4096, "narrow": 8})})
@@ -295,3 +301,16 @@ def test_an_unwritable_target_leaves_nothing_behind(tmp_path):
     with pytest.raises(GCFSRError, match="cannot be written"):
         save_generator(tiny(), tmp_path / "absent" / "net.safetensors")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_loading_and_a_pass_do_not_import_the_compiler(tmp_path):
+    """torch._dynamo takes a second to import, which every command would wait for."""
+    save_generator(GCFSR(32, num_style_feat=32, narrow=1 / 16), tmp_path / "tiny.safetensors")
+    code = (
+        "import sys, torch; from gcfsr_arch import load_generator\n"
+        f"net = load_generator({str(tmp_path / 'tiny.safetensors')!r})\n"
+        "with torch.inference_mode():\n    net(torch.zeros(1, 3, 32, 32), 0.5, noise='fixed')\n"
+        "assert not {'torch._dynamo', 'torch.fx.experimental.symbolic_shapes'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]

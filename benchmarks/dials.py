@@ -64,13 +64,13 @@ def turned(restorer: Restorer, gt: Image, factor: float, wear: Wear, options: Ph
     """Every measure at every setting of every dial, the others at their true place: (k, SETTINGS, 4)."""
     lq = apply_photograph(gt.astype(np.float32) / 255, factor, Photograph(wear=wear), np.random.default_rng(seed))
     true = conditions_of(factor, restorer.max_factor, wear, options).tolist()
-    told = {name: true[CONDITIONS.index(name)] for name in restorer.conditions}
+    known = {name: true[CONDITIONS.index(name)] for name in restorer.conditions}
     measured, features = measures_of(gt, round(len(gt) / factor)), restorer.encode(to_uint8(lq))
     lowest = restorer.min_factor / restorer.max_factor
     found = []
     for name in restorer.conditions:
         settings = np.geomspace(lowest, 1, SETTINGS) if name == "factor" else np.linspace(0, 1, SETTINGS)
-        images = [restorer.decode(features, {**told, name: min(float(s), 1.0)}) for s in settings]
+        images = [restorer.decode(features, {**known, name: min(float(s), 1.0)}) for s in settings]
         found.append([measured(image) for image in images])
     return np.array(found)
 
@@ -122,7 +122,7 @@ def reading(restorer: Restorer, faces: Sequence[Image], options: PhotographOptio
         none = {**dict.fromkeys(own, 0.0), "factor": own["factor"]}
         dials = {"read": {**found, "factor": by_spectrum}, "true": own, "none": none}
         given = psnr(lq, gt)
-        gains.append([psnr(restorer.decode(features, told, like=lq), gt) - given for told in dials.values()])
+        gains.append([psnr(restorer.decode(features, dial, like=lq), gt) - given for dial in dials.values()])
         true.append(list(own.values()))
         read.append(estimate)
         spectral.append(by_spectrum)

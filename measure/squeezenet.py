@@ -27,6 +27,21 @@ def fill(network: nn.Module, state: dict[str, Tensor], path: str | Path) -> nn.M
     return network.eval().requires_grad_(False)
 
 
+class ImageNetNormalize(nn.Module):
+    """(N, 3, H, W) RGB in [-1, 1] -> the same, normalised as ImageNet's networks expect it."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x + 1) / 2 - self.mean) / self.std
+
+
 class FrozenFeatures(nn.Module):
     """SqueezeNet 1.1's activations at several depths; its parameters never train.
 
@@ -58,11 +73,8 @@ class FrozenFeatures(nn.Module):
         for module in self.layers:
             if isinstance(module, nn.ReLU):
                 module.inplace = False  # a tapped activation must not be overwritten
+        self.normalize = ImageNetNormalize()
         self.eval()
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
     def train(self, mode: bool = True) -> "FrozenFeatures":
         """Stays in eval mode: SqueezeNet's dropout comes after the features, but the network is frozen anyway."""
@@ -70,12 +82,13 @@ class FrozenFeatures(nn.Module):
 
     def channels(self) -> list[int]:
         """The number of channels of each tapped activation."""
+        blank = self.normalize.mean.new_zeros(1, 3, 64, 64)
         with torch.no_grad():
-            return [f.shape[1] for f in self(torch.zeros(1, 3, 64, 64, dtype=self.mean.dtype, device=self.mean.device))]
+            return [f.shape[1] for f in self(blank)]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, 3, H, W) RGB in [-1, 1] -> one (N, C, h, w) per tap."""
-        x = ((x + 1) / 2 - self.mean) / self.std
+        x = self.normalize(x)
         found = []
         for index, layer in enumerate(self.layers):
             x = layer(x)

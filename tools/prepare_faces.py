@@ -41,7 +41,7 @@ def faces(folder: Path, size: int, names: Sequence[str] | None) -> Iterator[tupl
             raise GCFSRError(f"{path}: {found[path.stem]} has the same name; rename one of them")
     for name in names or sorted(found):
         if name not in found:
-            raise GCFSRError(f"{folder}: there is no image {name}; the list names it")
+            raise GCFSRError(f"{folder}: has no image {name}, which the list names")
         image = read_image(found[name]).bgr
         height, width = image.shape[:2]
         if height != width or width < size:

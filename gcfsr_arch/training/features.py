@@ -12,7 +12,7 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_measure.faceapi import DLIB_SIZE, dlib_network, normalised
 from gcfsr_measure.faces import DLIB_BOX
 from gcfsr_measure.lite0 import EfficientNetLite0
-from gcfsr_measure.squeezenet import IMAGENET_MEAN, IMAGENET_STD, SQUEEZENET_TAPS, FrozenFeatures, fill, unit_channels
+from gcfsr_measure.squeezenet import SQUEEZENET_TAPS, FrozenFeatures, ImageNetNormalize, fill, unit_channels
 
 
 class FeatureLoss(nn.Module):
@@ -97,8 +97,7 @@ class ProjectedPyramid(nn.Module):
         self.along = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in self.across)
         for conv in (*self.across, *self.along):
             nn.init.kaiming_normal_(conv.weight, nonlinearity="linear")
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.normalize = ImageNetNormalize()
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "ProjectedPyramid":
@@ -107,7 +106,7 @@ class ProjectedPyramid(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, 3, H, W) RGB in [-1, 1] -> (N, channels, H / stride, W / stride) at strides 32, 16, 8, 4."""
-        scales = self.network.pyramid(((x + 1) / 2 - self.mean) / self.std)
+        scales = self.network.pyramid(self.normalize(x))
         mixed: list[Tensor] = []
         for feature, across, along in reversed(list(zip(scales, self.across, self.along, strict=True))):
             feature = across(feature)

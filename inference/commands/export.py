@@ -59,8 +59,7 @@ def run(args: argparse.Namespace) -> None:
     from gcfsr_inference.backends.export import export_onnx
     from gcfsr_inference.page.one_file import export_html, read_ort
 
-    if kind == "html":
-        read_ort(Path(args.ort))  # raises before anything else is read
+    runtime = read_ort(Path(args.ort)) if kind == "html" else {}  # raises before the network is read
     note(f"reading {source}", error=True)
     net = load_generator(source)
     if kind == "safetensors":
@@ -70,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
     elif kind == "html":
         page = target.with_suffix(".html")
         make_folder(target.parent, "-o")
-        written = [export_html(net, page, Path(args.ort), licence_of(source) or "", args.seed)]
+        written = [export_html(net, page, runtime, licence_of(source) or "", args.seed)]
     else:
         written = export_onnx(net, target, args.parts, args.noise, args.seed, lambda line: note(line, error=True))
     for path in written:

@@ -25,13 +25,13 @@ ORT_FILES = {  # asset's name in the page: file in the npm package
 LARGEST = 64 * 2**20  # bytes of one of these files; the largest has 14 MB
 
 
-def export_html(net: GCFSR, target: Path, ort: Path, licence: str = "", seed: int = 0) -> Path:
+def export_html(net: GCFSR, target: Path, runtime: dict[str, bytes], licence: str = "", seed: int = 0) -> Path:
     """Writes the page: drop a face, move the dial, save.
 
     Args:
         net: the network; its weights are stored as 16-bit floats and computed with in float32.
         target: the file to write.
-        ort: ONNX Runtime Web: the archive that `npm pack` writes, or the package's folder.
+        runtime: ONNX Runtime Web, as `read_ort` reads it.
         licence: of the weights, shown on the page.
         seed: of the fixed noise.
 
@@ -39,14 +39,12 @@ def export_html(net: GCFSR, target: Path, ort: Path, licence: str = "", seed: in
         The file written.
 
     Raises:
-        GCFSRError: a network with several dials, `ort` is not that package, the extra `onnx` is missing, or the file
-            cannot be written.
+        GCFSRError: a network with several dials, the extra `onnx` is missing, or the file cannot be written.
     """
     if len(net.conditions) > 1:
         raise GCFSRError(f"export: the page has one dial, the network has {len(net.conditions)}; choose another one")
-    assets = read_ort(ort)
     graphs = onnx_graphs(net, "two", "fixed", seed)
-    assets |= {name: half_weights(graphs[name]) for name in ("encoder", "decoder")}
+    assets = runtime | {name: half_weights(graphs[name]) for name in ("encoder", "decoder")}
     config = {
         "size": net.out_size,
         "levels": 0 if net.blind else len(net.sizes),

@@ -60,16 +60,18 @@ def check_strength(s: float) -> float:
 
 def check_blend(blend: float) -> float:
     """blend itself, if it is a number in [0, 1]."""
-    if not math.isfinite(blend) or not 0 <= blend <= 1:
-        raise GCFSRError(f"--blend {blend:g}: must be in [0, 1]; 0 is the input, 1 the result")
-    return float(blend)
+    return _share("blend", blend, "0 is the input, 1 the result")
 
 
 def check_agreement(agreement: float) -> float:
     """agreement itself, if it is a number in [0, 1]."""
-    if not math.isfinite(agreement) or not 0 <= agreement <= 1:
-        raise GCFSRError(f"--agreement {agreement:g}: must be in [0, 1]; 0 leaves the network's result")
-    return float(agreement)
+    return _share("agreement", agreement, "0 leaves the network's result")
+
+
+def _share(option: str, value: float, meaning: str) -> float:
+    if not math.isfinite(value) or not 0 <= value <= 1:
+        raise GCFSRError(f"--{option} {value:g}: must be in [0, 1]; {meaning}")
+    return float(value)
 
 
 def clip_factor(factor: float, network: Range) -> float:

@@ -156,10 +156,10 @@ def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for fails, told in ((full, pytest.raises(GCFSRError, match=r"a\.bin: .*No space left")),
+    for fails, outcome in ((full, pytest.raises(GCFSRError, match=r"a\.bin: .*No space left")),
                         (interrupted, pytest.raises(KeyboardInterrupt))):  # fmt: skip
         monkeypatch.setattr("os.fsync", fails)
-        with told:
+        with outcome:
             write_bytes_atomic(target, b"new")
         assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
         assert target.read_bytes() == b"old"

@@ -55,7 +55,7 @@ def restore(tiny, tmp_path, capsys):
 
 @pytest.fixture
 def no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A home without weights and no GCFSR_WEIGHTS, whatever the machine has."""
+    """A home without weights and no GCFSR_WEIGHTS, independent of the machine."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("GCFSR_WEIGHTS", raising=False)
 

@@ -1,4 +1,4 @@
-"""JSON that others wrote: whatever is changed in it, the command works or says in one line what is wrong."""
+"""JSON from others with any change: the command works or prints one line that names the fault."""
 
 import copy
 import json

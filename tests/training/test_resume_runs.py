@@ -99,7 +99,7 @@ def test_tensorboard_and_metrics_resume_without_duplicates(runs: Any) -> None:
     runs.start(file)
     runs.until("tiny 8/12")
     runs.kill()
-    time.sleep(1.1)  # event files are told apart by their second
+    time.sleep(1.1)  # the names of event files differ by the second
     assert runs.run(file, "--auto_resume") == 0
     run = runs.folder / "experiments/tiny"
     rows = [json.loads(line) for line in (run / curves.NAME).read_text().splitlines()]

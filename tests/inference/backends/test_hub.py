@@ -44,7 +44,7 @@ def test_from_a_network() -> None:
 
 
 def test_push_uploads_the_saved_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The upload itself is the hub's; here stands in a copy of what would be sent."""
+    """The upload itself is the hub's; the test compares a copy of what would be sent."""
     sent: dict[str, object] = {}
 
     class Hub:

@@ -207,12 +207,12 @@ def test_restoring_loads_no_more_than_it_needs(tiny, face, tmp_path):
     assert done.stdout.splitlines()[-1] == "set()", done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(("flags", "told"), [("avx512_bf16", ""), ("avx2", "no bf16 arithmetic and emulates it")])
-def test_bf16_on_a_processor_without_it_is_reported(restore, face, monkeypatch, tmp_path, flags, told):
+@pytest.mark.parametrize(("flags", "message"), [("avx512_bf16", ""), ("avx2", "no bf16 arithmetic and emulates it")])
+def test_bf16_on_a_processor_without_it_is_reported(restore, face, monkeypatch, tmp_path, flags, message):
     (tmp_path / "cpuinfo").write_text(f"flags : fma {flags}\n")
     monkeypatch.setattr("gcfsr_arch.precision.CPUINFO", tmp_path / "cpuinfo")
     status, _, err = restore("-i", face, "--aligned", "--factor", 8, "--dtype", "bf16")
-    assert (status, told in err, bool(err)) == (0, True, bool(told))
+    assert (status, message in err, bool(err)) == (0, True, bool(message))
 
 
 def test_help_names_what_the_issue_names(capsys):

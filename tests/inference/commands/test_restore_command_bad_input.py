@@ -1,4 +1,4 @@
-"""Whatever a person may pass by mistake: one line, status 2, no traceback, no half-written file."""
+"""Invalid input to the command: one line, status 2, no traceback, no half-written file."""
 
 import os
 import pickle

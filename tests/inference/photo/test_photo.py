@@ -109,7 +109,7 @@ def test_no_face_is_no_error() -> None:
 
 @pytest.mark.parametrize("upscale", [1, 2])
 def test_overlapping_faces_are_corrected_once(upscale: int, tmp_path: Path) -> None:
-    """Nowhere is more added than one face's correction, whatever the batch."""
+    """No pixel gets more than one face's correction, at any batch size."""
     detector = landmark_file(tmp_path / "f.json", [(20, 30, 150), (90, 60, 140), (60, 110, 60)])
     results = [
         restore_photo(

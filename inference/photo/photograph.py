@@ -254,7 +254,7 @@ def restore_cuts(
         others, grain, blend = near[face.number], options.grain, options.blend
         paste_face(canvas, restored, crop, matrix, options.keep_detail, others, before, grain, blend)
         restored = blended(restored, crop, blend)
-        if record.consistency is not None and blend < 1:
+        if record.consistency is not None:  # of the face that is pasted
             record.consistency = consistency(restored, crop, record.shrink)
         face.restored, face.record, face.draws, face.status = restored, record, draws, "restored"
 

@@ -247,8 +247,10 @@ def restore_cuts(
     results = restorer.restore_faces([cut.input for cut in cuts]) if cuts else []
     for cut, (output, record, draws) in zip(cuts, results, strict=True):
         face, crop, matrix = cut.face, cut.input.crop, scale_matrix(cut.matrix, ratio)
-        restored = agreed(output, crop, record.shrink, options.agreement) if options.agreement else output
-        restored = match_color(restored, crop) if options.match_color else restored
+        restored = output
+        if record.cost is None:  # a locked face agrees with its input, colours included
+            restored = agreed(output, crop, record.shrink, options.agreement) if options.agreement else output
+            restored = match_color(restored, crop) if options.match_color else restored
         if not _gains(cut, options, restored):
             continue
         others, grain, blend = near[face.number], options.grain, options.blend

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Joins them; returns 2 where an input failed."""
-    from gcfsr_inference.commands.manifest import NAME, merge
+    from gcfsr_inference.commands.restore.manifest import NAME, merge
 
     folder = Path(args.folder)
     if not folder.is_dir():

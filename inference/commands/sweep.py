@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
 
     from gcfsr_arch.errors import GCFSRError
     from gcfsr_datasets.image_io import MAX_FACE_PIXELS
-    from gcfsr_inference.commands.restore_files import Outputs, gather
-    from gcfsr_inference.commands.restore_plan import check_inputs
+    from gcfsr_inference.commands.restore.files import Outputs, gather
+    from gcfsr_inference.commands.restore.plan import check_inputs
     from gcfsr_inference.restore.dial import check_seed
     from gcfsr_inference.restore.weights import resolve_checkpoint
 

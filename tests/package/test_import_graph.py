@@ -105,8 +105,9 @@ def test_nothing_imports_the_python_interface(root: Path) -> None:
 
 def test_autoload_and_commands_import_nothing_heavy(root: Path) -> None:
     assert not foreign(root / "gcfsr_autoload.py", {"gcfsr_arch.register"})
-    commands = root / "inference" / "commands"
-    for path in [root / "inference" / "cli.py", *(commands / f"{name.replace('-', '_')}.py" for name in COMMANDS)]:
+    modules = dict(named_modules(root))
+    commands = [modules[f"gcfsr_inference.commands.{name.replace('-', '_')}"] for name in COMMANDS]
+    for path in [root / "inference" / "cli.py", *commands]:
         assert not foreign(
             path, {"gcfsr_arch.errors", "gcfsr_inference.commands", "gcfsr_inference.console"}, everywhere=False
         ), path

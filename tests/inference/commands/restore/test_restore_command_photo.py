@@ -220,9 +220,9 @@ def test_a_format_that_cannot_hold_the_image_is_refused_before_the_work(restore,
 
 def test_thousands_of_faces(restore, photo, tmp_path, monkeypatch):
     """The largest are restored, up to a number, and the others counted in one line."""
-    from gcfsr_inference.commands import restore_context
+    from gcfsr_inference.commands.restore import context
 
-    monkeypatch.setattr(restore_context, "PhotoOptions", partial(PhotoOptions, max_faces=2))
+    monkeypatch.setattr(context, "PhotoOptions", partial(PhotoOptions, max_faces=2))
     faces = [(TEMPLATE * side + [side, 10]).tolist() for side in range(24, 29)]
     (tmp_path / "faces.json").write_text(json.dumps(faces))
     status, out, err = restore("-i", photo, "--sidecar")

@@ -9,8 +9,8 @@ from typing import Any
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import check_file
 from gcfsr_datasets.image_io import MAX_FACE_PIXELS, MAX_PIXELS
-from gcfsr_inference.commands.manifest import share
-from gcfsr_inference.commands.restore_files import Outputs, Source, gather
+from gcfsr_inference.commands.restore.files import Outputs, Source, gather
+from gcfsr_inference.commands.restore.manifest import share
 from gcfsr_inference.console import note
 from gcfsr_inference.restore.weights import resolve_checkpoint
 
@@ -20,7 +20,7 @@ class Plan:
     """What is to be done.
 
     Attributes:
-        args: the options of `commands.restore`, those of a sidecar taken over.
+        args: the options of `gcfsr restore`, those of a sidecar taken over.
         past: the sidecar to repeat, or None.
         sources: the inputs.
         outputs: where results go.
@@ -42,7 +42,7 @@ def plan(args: Namespace) -> Plan:
     """
     past = None
     if args.from_sidecar:
-        from gcfsr_inference.commands import sidecar
+        from gcfsr_inference.commands.restore import sidecar
 
         past = sidecar.read(args.from_sidecar)
         args = sidecar.adopt(args, past)

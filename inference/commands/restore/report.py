@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.commands import sidecar
+from gcfsr_inference.commands.restore import sidecar
 from gcfsr_inference.console import StreamError, say, unexpected_error
 
 EVERY = 5.0  # seconds

@@ -17,7 +17,7 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import cut_name, remove_stale, written_beside
 from gcfsr_datasets.image_io import write_image
 from gcfsr_inference import console
-from gcfsr_inference.commands import restore_run
+from gcfsr_inference.commands.restore import loop
 from gcfsr_inference.evaluation.report.text import cell
 from gcfsr_inference.restore.runner import FaceRunner
 
@@ -58,14 +58,14 @@ def results(folder: Path) -> list[str]:
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("debug", [False, True])
 def test_an_unexpected_error_is_one_inputs_failure(restore, folder, tmp_path, monkeypatch, batch, debug):
-    write = restore_run.write_aligned
+    write = loop.write_aligned
 
     def spoiled(run, loaded, *args):
         if loaded.source.stem.name == "b":
             raise ZeroDivisionError("an error that nobody expected")
         return write(run, loaded, *args)
 
-    monkeypatch.setattr(restore_run, "write_aligned", spoiled)
+    monkeypatch.setattr(loop, "write_aligned", spoiled)
     options = ["--aligned", "--batch", batch, "--report", *(["--debug"] if debug else [])]
     status, _, err = restore("-i", folder, *options)
     assert status == 2
@@ -94,7 +94,7 @@ def test_an_input_that_spoils_a_pass_fails_alone(restore, folder, tmp_path, monk
 
 
 def test_the_report_exists_during_the_run(restore, folder, tmp_path, monkeypatch):
-    write, seen = restore_run.write_aligned, []
+    write, seen = loop.write_aligned, []
 
     def watched(run, loaded, *args):
         path = tmp_path / "out" / "report.json"
@@ -103,8 +103,8 @@ def test_the_report_exists_during_the_run(restore, folder, tmp_path, monkeypatch
             raise KeyboardInterrupt
         return write(run, loaded, *args)
 
-    monkeypatch.setattr(restore_run, "write_aligned", watched)
-    monkeypatch.setattr("gcfsr_inference.commands.restore_report.EVERY", 0)
+    monkeypatch.setattr(loop, "write_aligned", watched)
+    monkeypatch.setattr("gcfsr_inference.commands.restore.report.EVERY", 0)
     assert restore("-i", folder, "--aligned", "--report")[0] == 130
     assert seen == [0, 1, 2]
     assert len(json.loads((tmp_path / "out" / "report.json").read_text())) == 2

@@ -12,7 +12,7 @@ import pytest
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.cli import main
-from gcfsr_inference.commands.manifest import share
+from gcfsr_inference.commands.restore.manifest import share
 
 pytestmark = pytest.mark.usefixtures("no_weights")
 

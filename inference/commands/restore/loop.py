@@ -4,15 +4,15 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
-from gcfsr_inference.commands import sidecar
-from gcfsr_inference.commands.manifest import Manifest, settings_hash, share, share_of
-from gcfsr_inference.commands.restore_aligned import load_aligned, restore_together, write_aligned
-from gcfsr_inference.commands.restore_context import Restored, RestoreRun, load, open_run
-from gcfsr_inference.commands.restore_files import Source
-from gcfsr_inference.commands.restore_messages import progress
-from gcfsr_inference.commands.restore_plan import Plan
-from gcfsr_inference.commands.restore_report import Report
-from gcfsr_inference.commands.restore_whole import restore_whole
+from gcfsr_inference.commands.restore import sidecar
+from gcfsr_inference.commands.restore.aligned import load_aligned, restore_together, write_aligned
+from gcfsr_inference.commands.restore.context import Restored, RestoreRun, load, open_run
+from gcfsr_inference.commands.restore.files import Source
+from gcfsr_inference.commands.restore.manifest import Manifest, settings_hash, share, share_of
+from gcfsr_inference.commands.restore.messages import progress
+from gcfsr_inference.commands.restore.plan import Plan
+from gcfsr_inference.commands.restore.report import Report
+from gcfsr_inference.commands.restore.whole import restore_whole
 
 
 def restore(plan: Plan) -> int:
@@ -65,7 +65,7 @@ def restore_each(run: RestoreRun, sources: Sequence[Source], report: Report) -> 
 def restore_source(run: RestoreRun, source: Source) -> Restored:
     """Restores one photograph or video."""
     if source.path is not None and source.is_video:
-        from gcfsr_inference.commands.restore_clip import restore_clip
+        from gcfsr_inference.commands.restore.clip import restore_clip
 
         return restore_clip(run, source, source.path)
     return restore_whole(run, load(run, source))

@@ -13,9 +13,9 @@ from pathlib import Path
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import make_folder
 from gcfsr_inference import console
-from gcfsr_inference.commands import manifest
-from gcfsr_inference.commands.restore_files import Source
-from gcfsr_inference.commands.restore_plan import plan
+from gcfsr_inference.commands.restore import manifest
+from gcfsr_inference.commands.restore.files import Source
+from gcfsr_inference.commands.restore.plan import plan
 
 
 def restore_jobs(args: Namespace, sources: Sequence[Source]) -> int:
@@ -58,7 +58,7 @@ def _restore_share(args: Namespace, threads: int, job: int) -> int:
     import cv2
     import torch
 
-    from gcfsr_inference.commands.restore_run import restore
+    from gcfsr_inference.commands.restore.loop import restore
 
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -12,9 +12,9 @@ from typing import Any, BinaryIO
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import write_atomic
-from gcfsr_inference.commands import sidecar
 from gcfsr_inference.commands.common import counted
-from gcfsr_inference.commands.restore_files import Source
+from gcfsr_inference.commands.restore import sidecar
+from gcfsr_inference.commands.restore.files import Source
 from gcfsr_inference.console import note
 from gcfsr_inference.restore.hashes import file_hash
 

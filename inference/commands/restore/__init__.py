@@ -107,7 +107,7 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int:
     """Checks the options that exclude each other, then restores."""
     from gcfsr_arch.errors import GCFSRError
-    from gcfsr_inference.commands.restore_plan import plan
+    from gcfsr_inference.commands.restore.plan import plan
     from gcfsr_inference.restore.dial import DIALS, check_blend, check_seed, parse_dial, parse_factor
 
     args.factor = parse_factor(str(args.factor))
@@ -127,10 +127,10 @@ def run(args: argparse.Namespace) -> int:
         at_least(f"--{name.replace('_', '-')}", getattr(args, name), least)
     todo = plan(args)
     if args.jobs > 1:
-        from gcfsr_inference.commands.restore_jobs import restore_jobs
+        from gcfsr_inference.commands.restore.jobs import restore_jobs
 
         return restore_jobs(args, todo.sources)
 
-    from gcfsr_inference.commands.restore_run import restore
+    from gcfsr_inference.commands.restore.loop import restore
 
     return restore(todo)

@@ -11,10 +11,10 @@ from gcfsr_arch.devices import choose_device
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import ImageData, read_image
 from gcfsr_datasets.metadata import NO_METADATA, Metadata
-from gcfsr_inference.commands import sidecar
 from gcfsr_inference.commands.network import open_restorer
-from gcfsr_inference.commands.restore_files import Outputs, Source
-from gcfsr_inference.commands.restore_plan import Plan, most_pixels
+from gcfsr_inference.commands.restore import sidecar
+from gcfsr_inference.commands.restore.files import Outputs, Source
+from gcfsr_inference.commands.restore.plan import Plan, most_pixels
 from gcfsr_inference.console import note
 from gcfsr_inference.evaluation.metric_weights import availability
 from gcfsr_inference.photo.background import TILE
@@ -43,7 +43,7 @@ class RestoreRun:
     """What one call of the command works with.
 
     Attributes:
-        args: the options of `commands.restore`, those of a sidecar taken over.
+        args: the options of `gcfsr restore`, those of a sidecar taken over.
         past: the sidecar to repeat, or None.
         sources: the inputs.
         outputs: where results go.

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from gcfsr_datasets.degradation import small_size
+from gcfsr_datasets.degradation.photograph import Photograph, Wear, apply_photograph
 from gcfsr_datasets.image_io import list_images, read_image
-from gcfsr_datasets.photograph import Photograph, Wear, apply_photograph
 from gcfsr_datasets.resize import resize
 from gcfsr_inference.restore.autofactor import estimate_factor
 

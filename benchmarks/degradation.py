@@ -28,8 +28,8 @@ from basicsr.data import degradations  # noqa: E402
 from basicsr.utils.matlab_functions import imresize  # noqa: E402
 
 from gcfsr_datasets.blind_face_dataset import BlindFaceDegradationDataset  # noqa: E402
-from gcfsr_datasets.blind_parameters import BlindDraw, BlindRanges, draw_blind  # noqa: E402
 from gcfsr_datasets.degradation import apply_blind, degrade_batch, degrade_planes  # noqa: E402
+from gcfsr_datasets.degradation.blind_parameters import BlindDraw, BlindRanges, draw_blind  # noqa: E402
 from gcfsr_datasets.face_dataset import FaceDataset, to_planes  # noqa: E402
 from gcfsr_datasets.multi_factor_dataset import MultiFactorDegradationDataset  # noqa: E402
 from gcfsr_datasets.resize import resize  # noqa: E402

@@ -22,11 +22,11 @@ from gcfsr import Restorer
 from gcfsr_arch.conditions import CONDITIONS
 from gcfsr_arch.files import write_atomic
 from gcfsr_arch.training.options import read_options
-from gcfsr_datasets.conditions import conditions_of
 from gcfsr_datasets.dataset_options import PhotographOptions
 from gcfsr_datasets.degradation import draw_factor, to_uint8
+from gcfsr_datasets.degradation.conditions import conditions_of
+from gcfsr_datasets.degradation.photograph import Photograph, Wear, apply_photograph, draw_photograph
 from gcfsr_datasets.image_io import list_images, read_image
-from gcfsr_datasets.photograph import Photograph, Wear, apply_photograph, draw_photograph
 from gcfsr_datasets.resize import resize
 from gcfsr_measure.degradations import blocking, edge_sharpness, flat_area, residual_noise, strong_edges
 from gcfsr_measure.pixels import psnr, sharpness

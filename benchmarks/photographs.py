@@ -19,8 +19,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from gcfsr_datasets.degradation.photograph import Wear, wear_out
 from gcfsr_datasets.image_io import list_images, read_image
-from gcfsr_datasets.photograph import Wear, wear_out
 from gcfsr_inference.cli import main as gcfsr
 from gcfsr_inference.photo.detect import build_detector
 from gcfsr_inference.photo.paste import align, crop_face, soft_mask

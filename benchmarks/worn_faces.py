@@ -15,8 +15,8 @@ import numpy as np
 
 from gcfsr import Restorer
 from gcfsr_datasets.degradation import to_uint8
+from gcfsr_datasets.degradation.photograph import Photograph, Wear, apply_photograph
 from gcfsr_datasets.image_io import list_images, read_image
-from gcfsr_datasets.photograph import Photograph, Wear, apply_photograph
 from gcfsr_datasets.resize import resize
 from gcfsr_inference.restore.dial import clip_factor
 from gcfsr_measure.catalogue import measure_of

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_datasets.color import luminance
+from gcfsr_datasets.degradation.color import luminance
 from gcfsr_datasets.image_io import decode_bgr, read_bytes, write_bytes_atomic
 from gcfsr_datasets.image_source import ImageSource
 

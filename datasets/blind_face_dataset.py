@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gcfsr_datasets.blind_parameters import draw_blind
-from gcfsr_datasets.conditions import conditions_of
 from gcfsr_datasets.dataset_options import BlindOptions
 from gcfsr_datasets.degradation import apply_blind
+from gcfsr_datasets.degradation.blind_parameters import draw_blind
+from gcfsr_datasets.degradation.conditions import conditions_of
 from gcfsr_datasets.face_dataset import FaceDataset, to_planes
 
 

@@ -9,11 +9,11 @@ from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_datasets.blind_parameters import BlindRanges
-from gcfsr_datasets.color import ToneRanges
 from gcfsr_datasets.degradation import Quantize
-from gcfsr_datasets.photograph import PhotographRanges
-from gcfsr_datasets.placement import PlacementRanges
+from gcfsr_datasets.degradation.blind_parameters import BlindRanges
+from gcfsr_datasets.degradation.color import ToneRanges
+from gcfsr_datasets.degradation.photograph import PhotographRanges
+from gcfsr_datasets.degradation.placement import PlacementRanges
 
 Pair = tuple[float, float]
 Options = TypeVar("Options", bound="FaceOptions")

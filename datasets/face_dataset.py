@@ -11,12 +11,12 @@ from torch.utils.data import Dataset
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets import balance
-from gcfsr_datasets.color import augment_tone
 from gcfsr_datasets.dataset_options import FaceOptions
 from gcfsr_datasets.degradation import to_uint8
+from gcfsr_datasets.degradation.color import augment_tone
+from gcfsr_datasets.degradation.placement import misplace
 from gcfsr_datasets.image_io import decode_bgr
 from gcfsr_datasets.image_source import JoinedSource, open_source
-from gcfsr_datasets.placement import misplace
 from gcfsr_datasets.resize import resize
 from gcfsr_datasets.valid_area import ValidAreas
 

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gcfsr_datasets.conditions import conditions_of
 from gcfsr_datasets.dataset_options import PhotographOptions
 from gcfsr_datasets.degradation import degrade_planes, draw_factor
+from gcfsr_datasets.degradation.conditions import conditions_of
+from gcfsr_datasets.degradation.photograph import apply_photograph, contributions, draw_photograph
 from gcfsr_datasets.face_dataset import FaceDataset, to_planes
-from gcfsr_datasets.photograph import apply_photograph, contributions, draw_photograph
 
 
 class PhotographDegradationDataset(FaceDataset):

@@ -8,8 +8,8 @@ import numpy as np
 
 from gcfsr import Restorer
 from gcfsr_datasets.degradation import degrade_multi_factor, to_uint8
+from gcfsr_datasets.degradation.photograph import Photograph, Wear, apply_photograph
 from gcfsr_datasets.image_io import list_images, read_image, write_image
-from gcfsr_datasets.photograph import Photograph, Wear, apply_photograph
 from gcfsr_datasets.resize import resize
 
 WORN = Photograph(6.0, (0.3, 0.7), "area", "bicubic", 1.0, Wear(noise=6 / 255, quality=60))

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from gcfsr_datasets.degradation import small_size
+from gcfsr_datasets.degradation.photograph import PhotographRanges, Wear, degrade_photograph, draw_wear, wear_out
 from gcfsr_datasets.image_io import list_images, read_image
-from gcfsr_datasets.photograph import PhotographRanges, Wear, degrade_photograph, draw_wear, wear_out
 from gcfsr_datasets.resize import resize
 from gcfsr_inference.restore.autofactor import SIZE, band_levels
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_datasets.blind_parameters import BlindRanges
+from gcfsr_datasets.degradation.blind_parameters import BlindRanges
 
 # The blind degradation of CelebA-Test (Table 3): the ranges of GFPGAN's paper for 512 pixels. Unlike in training,
 # colours are not changed.

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_datasets.blind_parameters import BlindRanges
 from gcfsr_datasets.dataset_options import read_block
 from gcfsr_datasets.degradation import degrade_blind, small_size, to_uint8
+from gcfsr_datasets.degradation.blind_parameters import BlindRanges
 from gcfsr_datasets.resize import resize
 from gcfsr_inference.evaluation.conditions import CELEBA_TEST, Condition
 from gcfsr_inference.evaluation.workspace import Workspace, read_bgr, save_png

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gcfsr_datasets.blind_parameters import BlindRanges
+from gcfsr_datasets.degradation.blind_parameters import BlindRanges
 from gcfsr_datasets.image_io import MAX_PIXELS
 from gcfsr_inference.evaluation.conditions import CELEBA_TEST, Protocol
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gcfsr_datasets.blind_parameters import BlindRanges, draw_blind
+from gcfsr_datasets.degradation.blind_parameters import BlindRanges, draw_blind
 
 DRAWS = 6000
 

@@ -8,10 +8,9 @@ import torch
 from gcfsr_arch.conditions import CONDITIONS
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.blind_face_dataset import BlindFaceDegradationDataset
-from gcfsr_datasets.blind_parameters import BlindRanges, draw_blind
-from gcfsr_datasets.conditions import conditions_of
-from gcfsr_datasets.multi_factor_dataset import MultiFactorDegradationDataset
-from gcfsr_datasets.photograph import (
+from gcfsr_datasets.degradation.blind_parameters import BlindRanges, draw_blind
+from gcfsr_datasets.degradation.conditions import conditions_of
+from gcfsr_datasets.degradation.photograph import (
     Photograph,
     PhotographRanges,
     Wear,
@@ -19,6 +18,7 @@ from gcfsr_datasets.photograph import (
     contributions,
     draw_photograph,
 )
+from gcfsr_datasets.multi_factor_dataset import MultiFactorDegradationDataset
 from gcfsr_datasets.photograph_dataset import PhotographDegradationDataset
 
 RANGES = PhotographRanges(blur_sigma=(0.2, 2.0), noise_range=(0, 20), jpeg_range=(50, 95))

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from gcfsr_datasets.blind_face_dataset import BlindFaceDegradationDataset
-from gcfsr_datasets.color import ToneRanges
+from gcfsr_datasets.degradation.color import ToneRanges
+from gcfsr_datasets.degradation.placement import PlacementRanges
 from gcfsr_datasets.multi_factor_dataset import MultiFactorDegradationDataset
 from gcfsr_datasets.photograph_dataset import PhotographDegradationDataset
-from gcfsr_datasets.placement import PlacementRanges
 
 
 @pytest.fixture

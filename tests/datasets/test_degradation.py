@@ -10,11 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import functional as tv
 
-from gcfsr_datasets import color
-from gcfsr_datasets.blind_parameters import BlindDraw, BlindRanges, draw_blind
-from gcfsr_datasets.blur import blur_and_shrink, gaussian_kernel
 from gcfsr_datasets.degradation import (
     apply_blind,
+    color,
     degrade_batch,
     degrade_blind,
     degrade_multi_factor,
@@ -22,8 +20,10 @@ from gcfsr_datasets.degradation import (
     draw_factor,
     small_size,
 )
+from gcfsr_datasets.degradation.blind_parameters import BlindDraw, BlindRanges, draw_blind
+from gcfsr_datasets.degradation.blur import blur_and_shrink, gaussian_kernel
+from gcfsr_datasets.degradation.placement import PlacementRanges, misplace
 from gcfsr_datasets.face_dataset import to_planes
-from gcfsr_datasets.placement import PlacementRanges, misplace
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4, 16, 32])

@@ -16,11 +16,11 @@ import pytest
 from PIL import Image, ImageCms
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_datasets import deep
 from gcfsr_datasets.image_io import (
     IMAGE_SUFFIXES,
     decode_bgr,
     decode_image,
+    deep,
     encode_image,
     read_bytes,
     read_image,

@@ -12,7 +12,7 @@ from skimage.registration import phase_cross_correlation
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.degradation import degrade_multi_factor, degrade_planes
-from gcfsr_datasets.photograph import (
+from gcfsr_datasets.degradation.photograph import (
     RESAMPLING,
     Photograph,
     PhotographRanges,

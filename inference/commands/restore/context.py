@@ -10,7 +10,7 @@ import numpy as np
 from gcfsr_arch.devices import choose_device
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import ImageData, read_image
-from gcfsr_datasets.metadata import NO_METADATA, Metadata
+from gcfsr_datasets.image_io.metadata import NO_METADATA, Metadata
 from gcfsr_inference.commands.network import open_restorer
 from gcfsr_inference.commands.restore import sidecar
 from gcfsr_inference.commands.restore.files import Outputs, Source

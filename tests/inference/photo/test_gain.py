@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gcfsr_datasets.photograph import Photograph, Wear, apply_photograph
+from gcfsr_datasets.degradation.photograph import Photograph, Wear, apply_photograph
 from gcfsr_datasets.resize import resize
 from gcfsr_inference import Restorer
 from gcfsr_inference.photo.gain import reason_to_leave

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gcfsr_arch import GCFSRError
-from gcfsr_datasets.photograph import Photograph, Wear, apply_photograph
+from gcfsr_datasets.degradation.photograph import Photograph, Wear, apply_photograph
 from gcfsr_datasets.resize import resize
 from gcfsr_inference.restore.autofactor import effective_size, estimate_factor
 

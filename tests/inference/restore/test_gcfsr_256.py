@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gcfsr_datasets.degradation import degrade_multi_factor
-from gcfsr_datasets.photograph import Photograph, Wear, apply_photograph
+from gcfsr_datasets.degradation.photograph import Photograph, Wear, apply_photograph
 from gcfsr_datasets.resize import resize
 from gcfsr_inference import Restorer
 from gcfsr_inference.restore.consistency import agreed

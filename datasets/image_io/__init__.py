@@ -24,9 +24,9 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from gcfsr_arch.errors import GCFSRError, first_line
 from gcfsr_arch.files import check_size, read_bytes
 from gcfsr_arch.files import write_atomic as write_bytes_atomic
-from gcfsr_datasets import deep, tiff
-from gcfsr_datasets import metadata as meta
-from gcfsr_datasets.metadata import NO_METADATA, Metadata
+from gcfsr_datasets.image_io import deep, tiff
+from gcfsr_datasets.image_io import metadata as meta
+from gcfsr_datasets.image_io.metadata import NO_METADATA, Metadata
 
 # Pillow's names; nothing else is opened
 FORMATS = (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from gcfsr_datasets.color import Pair, check_ranges
+from gcfsr_datasets.degradation.color import Pair, check_ranges
 
 
 @dataclass(frozen=True)

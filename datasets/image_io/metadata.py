@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from PIL import ExifTags, Image
 
-from gcfsr_datasets import tiff
+from gcfsr_datasets.image_io import tiff
 
 # Tags of a photograph's first directory that describe it; the others describe how the file stores its pixels.
 _DESCRIPTIVE = (

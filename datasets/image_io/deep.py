@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from gcfsr_datasets.tiff import UnsupportedPixels
+from gcfsr_datasets.image_io.tiff import UnsupportedPixels
 
 CODESTREAM = b"\xff\x4f\xff\x51"  # how JPEG 2000 starts inside its container
 _END = b"\xff\xd9"

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gcfsr_datasets import color
-from gcfsr_datasets.blind_parameters import BlindDraw, BlindRanges, draw_blind
-from gcfsr_datasets.blur import blur_and_shrink, gaussian_kernel
+from gcfsr_datasets.degradation import color
+from gcfsr_datasets.degradation.blind_parameters import BlindDraw, BlindRanges, draw_blind
+from gcfsr_datasets.degradation.blur import blur_and_shrink, gaussian_kernel
 from gcfsr_datasets.resize import resize, resize_planes, resize_tensor
 
 Quantize = bool | Literal["enlarged"]

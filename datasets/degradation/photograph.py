@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_datasets.blur import gaussian_kernel
-from gcfsr_datasets.color import Pair, check_ranges
 from gcfsr_datasets.degradation import compress, small_size, to_8bit, to_uint8
+from gcfsr_datasets.degradation.blur import gaussian_kernel
+from gcfsr_datasets.degradation.color import Pair, check_ranges
 from gcfsr_datasets.resize import resize
 
 RESAMPLING = {

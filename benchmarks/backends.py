@@ -16,7 +16,7 @@ import torch
 from timing import interleaved, machine, table
 
 from gcfsr_arch import GCFSR, save_generator
-from gcfsr_arch.precision import has_bf16
+from gcfsr_arch.devices import has_bf16
 from gcfsr_arch.reference import generate
 from gcfsr_inference import Restorer
 from gcfsr_inference.backends import exported

@@ -12,7 +12,7 @@ from timing import interleaved, machine, peak_memory, table
 from torch.utils.flop_counter import FlopCounterMode
 
 from gcfsr_arch import GCFSR
-from gcfsr_arch.allocator import keep_freed_memory
+from gcfsr_arch.devices import keep_freed_memory
 from gcfsr_inference import Restorer
 
 PASS = """

@@ -2,7 +2,7 @@
 
 The reference (`gcfsr_arch.reference`) and the network hold the same parameters and take turns in one process. The
 roofline is the time that the network's multiply-adds alone take at the convolution peak measured in the same process.
-The reference allocates as any process does; ours keeps freed memory, as `gcfsr restore` does (gcfsr_arch/allocator.py).
+The reference allocates as any process does; ours keeps freed memory, as `gcfsr restore` does (gcfsr_arch/devices.py).
 """
 
 import argparse
@@ -15,7 +15,7 @@ from timing import convolution_peak, interleaved, machine, peak_memory, table
 from torch.utils.flop_counter import FlopCounterMode
 
 from gcfsr_arch import GCFSR
-from gcfsr_arch.allocator import M_MMAP_MAX, M_TRIM_THRESHOLD, keep_freed_memory
+from gcfsr_arch.devices import M_MMAP_MAX, M_TRIM_THRESHOLD, keep_freed_memory
 from gcfsr_arch.reference import generate
 
 MEMORY = """

@@ -11,7 +11,7 @@ import torch
 from timing import interleaved, machine, peak_memory, table
 
 from gcfsr_arch import GCFSR, load_generator
-from gcfsr_arch.allocator import keep_freed_memory
+from gcfsr_arch.devices import keep_freed_memory
 from gcfsr_inference import Restorer
 from gcfsr_inference.backends.backend import TorchBackend
 from gcfsr_inference.restore.weights import bundled

@@ -12,7 +12,7 @@ from timing import interleaved, machine, table
 from training import measure
 
 from gcfsr_arch import GCFSR
-from gcfsr_arch.allocator import keep_freed_memory
+from gcfsr_arch.devices import keep_freed_memory
 from gcfsr_arch.reference import generate
 from gcfsr_datasets.resize import resize
 

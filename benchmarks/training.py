@@ -15,7 +15,7 @@ from timing import interleaved, machine, table
 from torch import Tensor
 
 from gcfsr_arch import GCFSR, GCFSRDiscriminator
-from gcfsr_arch.allocator import keep_freed_memory
+from gcfsr_arch.devices import keep_freed_memory
 from gcfsr_arch.reference import discriminate, generate
 
 BATCH, R1_EVERY = 4, 16

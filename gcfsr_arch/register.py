@@ -10,7 +10,7 @@ from typing import Any
 from gcfsr_arch.discriminator import GCFSRDiscriminator
 from gcfsr_arch.generator import GCFSR
 from gcfsr_arch.training import hooks, metrics, released
-from gcfsr_arch.training.features import FeatureDiscriminator
+from gcfsr_arch.training.losses.features import FeatureDiscriminator
 from gcfsr_arch.training.model import GCFSRModel
 from gcfsr_datasets.blind_face_dataset import BlindFaceDegradationDataset
 from gcfsr_datasets.multi_factor_dataset import MultiFactorDegradationDataset

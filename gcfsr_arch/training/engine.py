@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from gcfsr_arch.devices import has_bf16
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.precision import has_bf16
 from gcfsr_arch.training.options.schema import EngineOptions, Optimizer, Train
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

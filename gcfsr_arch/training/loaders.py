@@ -24,8 +24,8 @@ from basicsr.utils import tensor2img
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.training.loading import Batch, kill_workers, read_ahead, start_worker
 from gcfsr_arch.training.randomness import seeded
+from gcfsr_arch.training.workers import Batch, kill_workers, read_ahead, start_worker
 from gcfsr_datasets.check import check_data
 from gcfsr_datasets.face_dataset import FaceDataset
 from gcfsr_datasets.image_io import write_bytes_atomic

@@ -13,7 +13,6 @@ from gcfsr_arch.conditions import CONDITIONS
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.estimator import Estimate
 from gcfsr_arch.training import engine as eng
-from gcfsr_arch.training.criteria import Criteria
 from gcfsr_arch.training.losses import (
     accuracy,
     dial_gain,
@@ -25,6 +24,7 @@ from gcfsr_arch.training.losses import (
     remainder,
     undo_dial,
 )
+from gcfsr_arch.training.losses.criteria import Criteria
 from gcfsr_arch.training.options.schema import Optimizer, Train
 
 Logs = dict[str, Tensor]

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from gcfsr_arch import GCFSR, load_generator
-from gcfsr_arch.devices import choose_device
+from gcfsr_arch.devices import choose_device, has_bf16
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.estimator import Estimate
-from gcfsr_arch.precision import has_bf16
 
 # name: module with a function open_backend(path, device, dtype, compiled) -> Backend
 BACKENDS = {

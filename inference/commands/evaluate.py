@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     if args.protocol is None and args.factors is None:
         raise GCFSRError("--protocol or --factors: one of them is needed, for example --factors 4,8,16")
 
-    from gcfsr_arch.allocator import keep_freed_memory
+    from gcfsr_arch.devices import keep_freed_memory
     from gcfsr_inference.evaluation.evaluate import evaluate
     from gcfsr_inference.evaluation.report.tables import warnings
     from gcfsr_inference.evaluation.report.text import not_computed

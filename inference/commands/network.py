@@ -2,8 +2,7 @@
 
 import os
 
-from gcfsr_arch.allocator import keep_freed_memory
-from gcfsr_arch.devices import choose_device
+from gcfsr_arch.devices import choose_device, keep_freed_memory
 from gcfsr_inference.backends.backend import precision_note
 from gcfsr_inference.console import detail, note
 from gcfsr_inference.restore.restorer import Restorer

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import gcfsr_arch.register  # noqa: F401  (BasicSR's imports come in the right order)
-from gcfsr_arch.training.criteria import Criteria
 from gcfsr_arch.training.engine import Engine
-from gcfsr_arch.training.features import FeatureDiscriminator
 from gcfsr_arch.training.losses import dial_gain, undo_dial
+from gcfsr_arch.training.losses.criteria import Criteria
+from gcfsr_arch.training.losses.features import FeatureDiscriminator
 from gcfsr_arch.training.options.schema import Losses
 from gcfsr_arch.training.step import Batch
 from gcfsr_datasets.degradation import draw_factor

@@ -138,7 +138,7 @@ def test_only_programs_change_their_process(root: Path) -> None:
     """Commands and the trainer keep freed memory; importing a module or loading a network does not."""
     programs = [root / "inference" / "commands", root / "gcfsr_arch" / "training"]
     for path in (path for _, path in named_modules(root) if not set(programs) & set(path.parents)):
-        assert not [name for name in imports(path) if name.startswith("gcfsr_arch.allocator")], path
+        assert not [name for name in imports(path) if name == "gcfsr_arch.devices.keep_freed_memory"], path
 
 
 def test_no_import_circle(root: Path) -> None:

@@ -84,7 +84,7 @@ def test_auto_is_bf16_where_the_processor_has_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str, amp: str | None
 ) -> None:
     (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
-    monkeypatch.setattr("gcfsr_arch.precision.CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr("gcfsr_arch.devices.CPUINFO", tmp_path / "cpuinfo")
     engine, told = Engine(amp="auto").on(torch.device("cpu"))
     assert engine.amp == amp
     assert ("bf16 on" if amp else "float32") in told

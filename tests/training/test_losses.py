@@ -16,7 +16,7 @@ from torchvision.models import squeezenet1_1
 
 from gcfsr_arch import GCFSRError
 from gcfsr_arch.training import losses
-from gcfsr_arch.training.features import FeatureDiscriminator, FeatureLoss, FrozenFeatures, IdentityLoss
+from gcfsr_arch.training.losses.features import FeatureDiscriminator, FeatureLoss, FrozenFeatures, IdentityLoss
 from gcfsr_datasets.resize import resize
 from gcfsr_measure.faceapi import DLIB_SIZE, DlibFace, dlib_embedding
 from gcfsr_measure.faces import DLIB_BOX, face_crop

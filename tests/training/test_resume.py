@@ -22,9 +22,9 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.training import curves, loaders
 from gcfsr_arch.training.checkpoints import save_atomic
 from gcfsr_arch.training.loaders import Keyed, Sampler, Schedule, TrainLoader
-from gcfsr_arch.training.loading import read_ahead, worker_death
 from gcfsr_arch.training.randomness import random_state, seeded, set_random_state
 from gcfsr_arch.training.resume import Content, Saver, plain
+from gcfsr_arch.training.workers import read_ahead, worker_death
 
 # ---------------------------------------------------------------- where in the data
 

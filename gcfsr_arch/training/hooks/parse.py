@@ -27,16 +27,16 @@ import torch.distributed as dist
 from basicsr.utils import set_random_seed
 from basicsr.utils.registry import MODEL_REGISTRY
 
-from gcfsr_arch.allocator import keep_freed_memory
+from gcfsr_arch.devices import keep_freed_memory
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import make_folder
 from gcfsr_arch.training.hooks import table
 from gcfsr_arch.training.hooks.run import TrainRun
-from gcfsr_arch.training.loading import worker_death
 from gcfsr_arch.training.options import Report, apply_force, check, read_options
 from gcfsr_arch.training.options.data import DATASETS
 from gcfsr_arch.training.options.released import our_options
 from gcfsr_arch.training.ranks import from_first_rank
+from gcfsr_arch.training.workers import worker_death
 
 Options = dict[str, Any]
 

@@ -210,7 +210,7 @@ def test_restoring_loads_no_more_than_it_needs(tiny, face, tmp_path):
 @pytest.mark.parametrize(("flags", "message"), [("avx512_bf16", ""), ("avx2", "no bf16 arithmetic and emulates it")])
 def test_bf16_on_a_processor_without_it_is_reported(restore, face, monkeypatch, tmp_path, flags, message):
     (tmp_path / "cpuinfo").write_text(f"flags : fma {flags}\n")
-    monkeypatch.setattr("gcfsr_arch.precision.CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr("gcfsr_arch.devices.CPUINFO", tmp_path / "cpuinfo")
     status, _, err = restore("-i", face, "--aligned", "--factor", 8, "--dtype", "bf16")
     assert (status, message in err, bool(err)) == (0, True, bool(message))
 

@@ -7,7 +7,7 @@ import pytest
 
 FAULTS = """
 import ctypes, resource
-from gcfsr_arch.allocator import keep_freed_memory
+from gcfsr_arch.devices import keep_freed_memory
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]

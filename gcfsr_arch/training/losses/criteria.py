@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from gcfsr_arch.errors import GCFSRError, first_line
 from gcfsr_arch.estimator import Estimate, estimate_loss
 from gcfsr_arch.training.engine import Engine
-from gcfsr_arch.training.features import SQUEEZENET_TAPS, FeatureDiscriminator, FeatureLoss, IdentityLoss
 from gcfsr_arch.training.hooks.table import replaced
 from gcfsr_arch.training.losses import AdversarialLoss, ConsistencyLoss, Logits, RegionLoss, SSIMLoss
+from gcfsr_arch.training.losses.features import SQUEEZENET_TAPS, FeatureDiscriminator, FeatureLoss, IdentityLoss
 from gcfsr_arch.training.options.networks import PerceptualLoss
 from gcfsr_arch.training.options.schema import Losses
 

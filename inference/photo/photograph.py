@@ -12,7 +12,7 @@ from gcfsr_inference.photo.background import TILE, check_enlargement, enlarge
 from gcfsr_inference.photo.detect import build_detector, find_detector
 from gcfsr_inference.photo.detection import Detector
 from gcfsr_inference.photo.face_choice import choose, parse_numbers
-from gcfsr_inference.photo.gain import reason_to_leave
+from gcfsr_inference.photo.gain import reason_to_leave, share_to_keep
 from gcfsr_inference.photo.paste import align, crop_face, neighbours, paste_face, scale_matrix, scale_of
 from gcfsr_inference.photo.tone import match_color
 from gcfsr_inference.photo.turned import find
@@ -48,7 +48,8 @@ class PhotoOptions:
         min_face: least longer side of a face's box in pixels.
         max_faces: the largest ones are restored, the others are left and reported.
         match_color: give each restored face its input's low frequencies, and its tone if that is monochrome or sepia.
-        agreement: how far each restored face is brought back to what its input shows, 0 to 1 (`consistency.agreed`).
+        agreement: how far each restored face is brought back to what its input shows, 0 to 1 (`consistency.agreed`);
+            None lets `gain.share_to_keep` decide.
         only_gains: leave faces unchanged that gain nothing (see `gain.reason_to_leave`); a dial that is given by hand
             is obeyed all the same.
         grain: how much of a photograph's grain stays in the middle of a restored face, 0 to 1; it always fades out
@@ -70,7 +71,7 @@ class PhotoOptions:
     min_face: float = 20.0
     max_faces: int = 1000
     match_color: bool = True
-    agreement: float = 0.5
+    agreement: float | None = None
     only_gains: bool = True
     grain: float = 0.0
     blend: float = 1.0
@@ -89,7 +90,8 @@ class PhotoOptions:
             raise GCFSRError(f"min-face {self.min_face:g}: pixels, 0 or more")
         if not 0 <= self.grain <= 1:
             raise GCFSRError(f"grain {self.grain:g}: between 0 (none) and 1 (all of it)")
-        check_agreement(self.agreement)
+        if self.agreement is not None:
+            check_agreement(self.agreement)
         check_blend(self.blend)
         if self.batch < 1:
             raise GCFSRError(f"batch {self.batch}: at least 1")
@@ -247,11 +249,13 @@ def restore_cuts(
     results = restorer.restore_faces([cut.input for cut in cuts]) if cuts else []
     for cut, (output, record, draws) in zip(cuts, results, strict=True):
         face, crop, matrix = cut.face, cut.input.crop, scale_matrix(cut.matrix, ratio)
+        difference = consistency(output, crop, record.shrink).mean
         restored = output
         if record.cost is None:  # a locked face agrees with its input, colours included
-            restored = agreed(output, crop, record.shrink, options.agreement) if options.agreement else output
+            own = share_to_keep(cut.input.input_factor, difference)
+            restored = agreed(output, crop, record.shrink, own if options.agreement is None else options.agreement)
             restored = match_color(restored, crop) if options.match_color else restored
-        if not _gains(cut, options, restored):
+        if not _gains(cut, options, restored, difference):
             continue
         others, grain, blend = near[face.number], options.grain, options.blend
         paste_face(canvas, restored, crop, matrix, options.keep_detail, others, before, grain, blend)
@@ -261,12 +265,14 @@ def restore_cuts(
         face.restored, face.record, face.draws, face.status = restored, record, draws, "restored"
 
 
-def _gains(cut: "Cut", options: PhotoOptions, restored: np.ndarray | None = None) -> bool:
+def _gains(
+    cut: "Cut", options: PhotoOptions, restored: np.ndarray | None = None, difference: float = np.inf
+) -> bool:
     """Whether a face may gain by being restored, or gained; otherwise it is marked as left."""
     face, given = cut.face, cut.input
     if not options.only_gains or given.least_factor is None:
         return True
-    reason = reason_to_leave(given.crop, given.input_factor, given.least_factor, restored)
+    reason = reason_to_leave(given.crop, given.input_factor, given.least_factor, restored, difference)
     if reason is not None:
         face.status, face.factor = f"{LEFT}{reason}", None
     return reason is None

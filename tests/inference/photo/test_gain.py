@@ -9,11 +9,12 @@ import pytest
 from gcfsr_datasets.degradation.photograph import Photograph, Wear, apply_photograph
 from gcfsr_datasets.resize import resize
 from gcfsr_inference import Restorer
-from gcfsr_inference.photo.gain import reason_to_leave
+from gcfsr_inference.photo.gain import reason_to_leave, share_to_keep
 from gcfsr_inference.photo.paste import TEMPLATE
 from gcfsr_inference.photo.photograph import PhotoOptions, restore_photo
 from gcfsr_inference.photo.tone import match_color
 from gcfsr_inference.restore.autofactor import estimate_factor
+from gcfsr_inference.restore.consistency import consistency
 from gcfsr_inference.restore.runner import FaceRunner, Settings
 
 FACES = sorted((Path(__file__).parents[2] / "data" / "faces").glob("*.jpg"))
@@ -76,3 +77,21 @@ def test_in_a_photograph(restorer: Restorer, tmp_path: Path) -> None:
         assert done.faces[0].status == "restored"
         assert not np.array_equal(done.image, image)
     assert TEMPLATE.shape == five.shape
+
+
+@pytest.mark.parametrize("path", FACES, ids=lambda path: path.stem)
+def test_a_large_clean_face_keeps_what_it_shows(restorer: Restorer, path: Path) -> None:
+    """Clean, it goes back to its input all the way; with noise on it, or small, half of the way."""
+    for wear, share in ((Wear(), 1.0), (Wear(noise=8 / 255), 0.5)):
+        crop = reduced(path, 3, wear)
+        difference = consistency(restorer.restore(crop, factor=3), crop, 3).mean
+        assert share_to_keep(3, difference) == share
+        assert share_to_keep(6, difference) == 0.5
+
+
+def test_a_large_clean_face_without_a_gain_is_left(restorer: Restorer) -> None:
+    crop = reduced(FACES[0], 4, Wear())
+    result = restorer.restore(crop, factor=4)
+    assert "clean" in (reason_to_leave(crop, 1.8, 1.25, result, difference=1.0) or "")
+    assert reason_to_leave(crop, 1.8, 1.25, result, difference=3.0) is None
+    assert reason_to_leave(crop, 2.5, 1.25, result, difference=1.0) is None

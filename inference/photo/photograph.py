@@ -265,9 +265,7 @@ def restore_cuts(
         face.restored, face.record, face.draws, face.status = restored, record, draws, "restored"
 
 
-def _gains(
-    cut: "Cut", options: PhotoOptions, restored: np.ndarray | None = None, difference: float = np.inf
-) -> bool:
+def _gains(cut: "Cut", options: PhotoOptions, restored: np.ndarray | None = None, difference: float = np.inf) -> bool:
     """Whether a face may gain by being restored, or gained; otherwise it is marked as left."""
     face, given = cut.face, cut.input
     if not options.only_gains or given.least_factor is None:

@@ -84,7 +84,7 @@ def _add_photo(group: argparse._ArgumentGroup) -> None:
     add("--match-color", action=argparse.BooleanOptionalAction, default=True,
         help="give each restored face the colours of its input, and its tone [on]")  # fmt: skip
     add("--agreement", type=float,
-        help="how far a face is brought back to what its input shows, 0 to 1 [large and clean 1, else 0.5]")  # fmt: skip
+        help="how far a face is brought back to what its input shows, 0 to 1 [large clean 1, else 0.5]")  # fmt: skip
     add("--always", action="store_true", help="paste restored faces also where they gain nothing")
     add("--grain", type=float, default=0.0, help="how much grain stays in restored faces, 0 to 1 [0]")
 

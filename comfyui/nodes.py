@@ -15,6 +15,8 @@ from gcfsr_inference.restore.runner import FaceRunner, Settings
 from gcfsr_inference.restore.weights import SUFFIXES, bundled, user_folders
 
 CATEGORY = "image/GCFSR"
+FACES = {"restorer": ("GCFSR",), "image": ("IMAGE",)}  # inputs of two nodes
+SEED = {"seed": ("INT", {"default": 0, "min": 0, "max": 2**63 - 1})}
 
 
 def to_array(image: Tensor) -> np.ndarray:
@@ -64,12 +66,11 @@ class RestoreFaces:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "restorer": ("GCFSR",),
-                "image": ("IMAGE",),
+                **FACES,
                 "auto_factor": ("BOOLEAN", {"default": True, "tooltip": "Estimate the factor of each face."}),
                 "factor": ("FLOAT", {"default": 8.0, "min": 1.0, "max": 64.0, "step": 0.1}),
                 "aligned": ("BOOLEAN", {"default": False, "tooltip": "Each image is one aligned face."}),
-                "seed": ("INT", {"default": 0, "min": 0, "max": 2**63 - 1}),
+                **SEED,
             },
             "optional": {"s_map": ("MASK", {"tooltip": "Strength s in [0, 1] at every pixel, instead of a factor."})},
         }
@@ -115,14 +116,7 @@ class SweepFace:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {
-                "restorer": ("GCFSR",),
-                "image": ("IMAGE",),
-                "factors": ("STRING", {"default": "2, 4, 8, 16"}),
-                "seed": ("INT", {"default": 0, "min": 0, "max": 2**63 - 1}),
-            }
-        }
+        return {"required": {**FACES, "factors": ("STRING", {"default": "2, 4, 8, 16"}), **SEED}}
 
     def sweep(self, restorer: Restorer, image: Tensor, factors: str, seed: int) -> tuple[Tensor]:
         """Returns a batch with one image per factor.

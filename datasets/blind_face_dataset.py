@@ -1,7 +1,5 @@
 """Pairs of a face and its blind degradation (GFPGAN's), for a network with a fixed dial."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,18 +16,10 @@ class BlindFaceDegradationDataset(FaceDataset):
 
     `conditions` (4,) are those of `conditions_of`; their factor is the ratio of the downsampling, at least 1, over the
     largest one of its range.
-
-    Args:
-        opt: a block of BasicSR's `datasets:`; its keys are those of `BlindOptions`.
-
-    Raises:
-        GCFSRError: a key is unknown or out of range, or the images cannot be found.
     """
 
+    schema = BlindOptions
     options: BlindOptions
-
-    def __init__(self, opt: dict[str, Any]):
-        super().__init__(BlindOptions.from_opt(opt), opt)
 
     def sample(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
         gt = image if image.dtype == np.float32 else image.astype(np.float32) / 255

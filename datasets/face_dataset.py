@@ -1,7 +1,7 @@
 """The base of the data sets: the order of the images, random numbers, and images that cannot be decoded."""
 
 import logging
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -24,17 +24,23 @@ logger = logging.getLogger("basicsr.gcfsr_datasets")  # below BasicSR's logger, 
 
 
 class FaceDataset(Dataset):
-    """Ground truth faces in the order of their names; a subclass degrades them in `sample`.
+    """Ground truth faces in the order of their names; a subclass names its options and degrades in `sample`.
 
     A sample is a function of (seed, epoch, index) alone: each has a random generator of its own, so neither the number
     of workers nor their state matters. Epoch and failures live in shared memory, so running workers see them at once.
 
+    Args:
+        opt: a block of BasicSR's `datasets:`; its keys are those of `schema`.
+
     Raises:
-        GCFSRError: the folder, list or LMDB is missing, empty or malformed.
+        GCFSRError: a key is unknown or out of range, or the folder, list or LMDB is missing, empty or malformed.
     """
 
-    def __init__(self, options: FaceOptions, opt: dict[str, Any]):
-        self.options = options
+    schema: ClassVar[type[FaceOptions]]
+    options: FaceOptions
+
+    def __init__(self, opt: dict[str, Any]):
+        self.options = options = self.schema.from_opt(opt)
         self.opt = opt  # BasicSR's models read the name from here
         self.source = open_source(options)
         self.training = options.phase == "train"

@@ -1,7 +1,5 @@
 """Pairs of a face and its bicubic degradation by a factor that is drawn per sample (the paper's training data)."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,18 +13,10 @@ class MultiFactorDegradationDataset(FaceDataset):
     """Samples: lq, gt (3, S, S) RGB in [-1, 1]; s = factor / max_factor and factor, scalars; lq_path, gt_path.
 
     `conditions` (4,) are those of `conditions_of`: s, and no other degradation.
-
-    Args:
-        opt: a block of BasicSR's `datasets:`; its keys are those of `MultiFactorOptions`.
-
-    Raises:
-        GCFSRError: a key is unknown or out of range, or the images cannot be found.
     """
 
+    schema = MultiFactorOptions
     options: MultiFactorOptions
-
-    def __init__(self, opt: dict[str, Any]):
-        super().__init__(MultiFactorOptions.from_opt(opt), opt)
 
     def sample(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
         factor = self._draw_factor(rng)

@@ -1,7 +1,6 @@
 """Pairs of a face and its image in a photograph, at a factor drawn per sample, clean and worn together."""
 
 import copy
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,18 +20,10 @@ class PhotographDegradationDataset(FaceDataset):
     scale of lq: what blur, noise and JPEG each did to it. `valid` comes with `valid_corners`.
     `base` is the clean bicubic reduction of gt by the same factor. The detail of the dial is what gt has beyond it: a
     worn lq differs from gt by its noise as well, which no setting of the dial should bring back.
-
-    Args:
-        opt: a block of BasicSR's `datasets:`; its keys are those of `PhotographOptions`.
-
-    Raises:
-        GCFSRError: a key is unknown or out of range, or the images cannot be found.
     """
 
+    schema = PhotographOptions
     options: PhotographOptions
-
-    def __init__(self, opt: dict[str, Any]):
-        super().__init__(PhotographOptions.from_opt(opt), opt)
 
     def sample(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
         options = self.options

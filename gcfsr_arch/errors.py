@@ -1,11 +1,23 @@
 """The exception for all user errors; stdlib only, so every module may import it."""
 
+import sys
+from collections.abc import Callable
+
 
 class GCFSRError(ValueError):
     """A fault in what the user passed: one line naming the file, key or shape and what to do.
 
     The `gcfsr` commands print it without a traceback and exit with status 2.
     """
+
+
+def exit_status(program: Callable[[], int | None]) -> int:
+    """Runs a program: prints a GCFSRError on one line of standard error and returns 2."""
+    try:
+        return program() or 0
+    except GCFSRError as error:
+        print(f"gcfsr: error: {error}", file=sys.stderr)
+        return 2
 
 
 def first_line(error: BaseException) -> str:

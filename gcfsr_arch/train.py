@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import gcfsr_autoload
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, exit_status
 
 WITHOUT_BASICSR = (
     "training needs BasicSR, which is not installed: `pip install --no-build-isolation 'gcfsr[train]'`; on Python 3.13 "
@@ -65,15 +65,5 @@ def bundled_options() -> dict[str, Path]:
     return {path.name: path for folder in reversed(folders) for path in sorted(folder.glob("*.yml"))}
 
 
-def main() -> int:
-    """`python -m gcfsr_arch.train`. Returns the exit status: 2 where something that the user passed is wrong."""
-    try:
-        run_pipeline(sys.argv[1:])
-    except GCFSRError as error:
-        print(f"gcfsr: error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(lambda: run_pipeline(sys.argv[1:])))

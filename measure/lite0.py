@@ -72,9 +72,7 @@ class EfficientNetLite0(nn.Module):
         self._fc = nn.Linear(1280, 1000)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu6(self._bn0(self._conv_stem(x)))
-        x = F.relu6(self._bn1(self._conv_head(self._blocks(x))))
-        return x.mean((2, 3))
+        return F.relu6(self._bn1(self._conv_head(self.pyramid(x)[-1]))).mean((2, 3))
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
         """(N, 3, H, W) normalised RGB -> (N, CHANNELS[i], H / stride, W / stride) at strides 4, 8, 16, 32."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, exit_status
 from gcfsr_datasets.image_io import decode_bgr, list_images, read_bytes, write_bytes_atomic
 from gcfsr_datasets.resize import resize
 from gcfsr_inference.restore.weights import bundled
@@ -179,8 +179,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except GCFSRError as error:
-        print(f"gcfsr: error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(exit_status(main))

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, exit_status
 from gcfsr_datasets.image_io import write_bytes_atomic
 
 LARGEST = 16 << 20  # bytes of a member of the package that is read
@@ -116,20 +116,15 @@ def convert(package: Path, out: Path) -> list[Path]:
     return files
 
 
-def main() -> int:
+def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("package", type=Path, help="the .tgz of `npm pack @vladmandic/face-api`, or its folder")
     parser.add_argument("out", type=Path, help="folder for the two files, such as ~/.cache/gcfsr")
     args = parser.parse_args()
-    try:
-        for file in convert(args.package, args.out.expanduser()):
-            print(file)
-    except GCFSRError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    for file in convert(args.package, args.out.expanduser()):
+        print(file)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

@@ -20,7 +20,7 @@ import yaml
 
 from gcfsr_arch import GCFSR, load_generator, save_generator
 from gcfsr_arch.checkpoint import read_state
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, exit_status
 from gcfsr_arch.growth import grow
 from gcfsr_arch.state_dict import fit
 from gcfsr_datasets.balance import face_luminance
@@ -317,14 +317,5 @@ def run(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def main() -> int:
-    """`python tools/make_networks.py`. Prints user errors on one line; returns the exit status, 2 for those."""
-    try:
-        return run()
-    except GCFSRError as error:
-        print(f"gcfsr: error: {error}", file=sys.stderr)
-        return 2
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(run))

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, exit_status
 from gcfsr_datasets.image_io import list_images, read_image
 from gcfsr_datasets.resize import resize
 
@@ -105,8 +105,4 @@ def run(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        run()
-    except GCFSRError as error:
-        print(f"gcfsr: error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(exit_status(run))

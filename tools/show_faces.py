@@ -1,12 +1,14 @@
 """Draws what a checkpoint does to faces: input, restored, ground truth, clean and as a worn photograph shows them."""
 
 import argparse
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from gcfsr import Restorer
+from gcfsr_arch.errors import exit_status
 from gcfsr_datasets.degradation import degrade_multi_factor, to_uint8
 from gcfsr_datasets.degradation.photograph import Photograph, Wear, apply_photograph
 from gcfsr_datasets.image_io import list_images, read_image, write_image
@@ -53,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status(main))

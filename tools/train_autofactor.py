@@ -7,11 +7,13 @@ fitted from the levels to log2 of the size in pixels that was left. It takes som
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from gcfsr_arch.errors import exit_status
 from gcfsr_datasets.degradation import small_size
 from gcfsr_datasets.degradation.photograph import PhotographRanges, Wear, degrade_photograph, draw_wear, wear_out
 from gcfsr_datasets.image_io import list_images, read_image
@@ -101,4 +103,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status(main))

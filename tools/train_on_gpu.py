@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, exit_status
 from gcfsr_datasets.image_io import decode_bgr, list_images, read_file
 from gcfsr_datasets.resize import resize
 
@@ -114,15 +114,11 @@ def main(argv: list[str] | None = None) -> int:
     training.add_argument("--num-gpu", default="1", help="1, or 0 for a trial on the CPU [1]")
     training.add_argument("--force_yml", nargs="+", default=[], help="further changes of the option file")
     args = parser.parse_args(argv)
-    try:
-        if args.command == "train":
-            return train(args)
-        print(f"{pack(args.folder, args.size, args.out)} faces in {args.out}")
-    except GCFSRError as error:
-        print(f"train_on_gpu: error: {error}", file=sys.stderr)
-        return 2
+    if args.command == "train":
+        return train(args)
+    print(f"{pack(args.folder, args.size, args.out)} faces in {args.out}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

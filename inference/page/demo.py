@@ -40,9 +40,9 @@ STYLE = """
 }
 """
 # A number that was typed is brought into the dial's range; Gradio would show its own error.
-CLAMP = """(session, faces, auto, factor, view, ...dials) => {
+CLAMP = """(session, faces, auto, view, factor, ...dials) => {
   const range = document.querySelector('#dial input[type=range]');
-  return [session, faces, auto, range ? Math.min(Math.max(factor, +range.min), +range.max) : factor, view, ...dials];
+  return [session, faces, auto, view, range ? Math.min(Math.max(factor, +range.min), +range.max) : factor, ...dials];
 }"""
 SAVE = """(file) => {
   if (!file) return;
@@ -113,7 +113,7 @@ class Page:
                 [photo.change, network.input], self.open, [photo, network], opening, show_progress="minimal",
                 api_visibility="private",
             )  # fmt: skip
-            setting = [session, faces, auto, dial, view, *dials]
+            setting = [session, faces, auto, view, dial, *dials]
             turned = [slider.input for slider in (dial, *dials)]
             gr.on(turned, None, None, auto, js="() => false", api_visibility="private")  # at once, in the browser
             # One event for every control, one at a time, of which the newest state always runs last.
@@ -183,40 +183,22 @@ class Page:
         return updates
 
     def turn(
-        self,
-        session: DemoSession | None,
-        chosen: list[int],
-        auto: bool,
-        factor: float,
-        view: int,
-        blur: float,
-        noise: float,
-        jpeg: float,
-        event: gr.EventData,
+        self, event: gr.EventData, session: DemoSession | None, chosen: list[int], auto: bool, view: int, *dials: float
     ) -> tuple[Any, ...]:
         """A control was moved: restores the chosen faces at the dial, or at their own estimates, and shows them."""
         auto = auto and not isinstance(event.target, gr.Slider)  # who turns a dial wants it there
         if session is None:
             return auto, gr.update(), ""
-        result = session.set_to(chosen, None if auto else (factor, blur, noise, jpeg))
+        result = session.set_to(chosen, None if auto else dials)
         return auto, self.show(session, result, view, isinstance(event.target, gr.Radio)), describe(result)
 
     def zoom(
-        self,
-        session: DemoSession | None,
-        chosen: list[int],
-        auto: bool,
-        factor: float,
-        view: int,
-        blur: float,
-        noise: float,
-        jpeg: float,
-        event: gr.SelectData,
+        self, event: gr.SelectData, session: DemoSession | None, chosen: list[int], auto: bool, view: int, *dials: float
     ) -> tuple[Any, ...]:
         """A thumbnail was selected: shows that face."""
         if session is None:
             return gr.update(), gr.update(), ""
-        result = session.set_to(chosen, None if auto else (factor, blur, noise, jpeg))
+        result = session.set_to(chosen, None if auto else dials)
         name = f"face {session.subjects[event.index].number}"
         return name, self.show(session, result, event.index + 1, True), describe(result)
 
@@ -226,13 +208,11 @@ class Page:
         changes: dict[str, Any] = {"before": compare.encode(before)} if moved else {}
         return gr.update(value=compare.encode(after), **changes)
 
-    def write(
-        self, session: DemoSession | None, chosen: list[int], auto: bool, factor: float, view: int, *dials: float
-    ) -> str | None:
+    def write(self, session: DemoSession | None, chosen: list[int], auto: bool, view: int, *dials: float) -> str | None:
         """Writes the result of the controls' present state; returns the file."""
         if session is None:
             return None
-        result = session.set_to(chosen, None if auto else (factor, *dials))
+        result = session.set_to(chosen, None if auto else dials)
         return str(session.write(result, Path(mkdtemp(dir=self.folder))))
 
     def restore_file(self, image: gr.FileData, factor: float = 0.0) -> gr.FileData:

@@ -10,7 +10,7 @@ import torch
 from torchvision.models import squeezenet1_1
 
 import train_on_gpu
-from gcfsr_arch import GCFSRError
+from gcfsr_arch import GCFSRError, exit_status
 
 TINY = [
     "network_g:narrow=0.0625", "network_g:num_style_feat=16", "network_d:channels=4", "train:engine:amp=~",
@@ -80,5 +80,5 @@ def test_another_file_is_one_line(tmp_path: Path, kind: str, capsys: pytest.Capt
         np.savez(path, faces=np.zeros(3) if kind == "shape" else np.array([{}], dtype=object))
     with pytest.raises(GCFSRError, match=r"--data .*faces\.npz"):
         train_on_gpu.unpack(path, tmp_path)
-    assert train_on_gpu.main(words(path)) == 2
+    assert exit_status(lambda: train_on_gpu.main(words(path))) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -13,7 +13,7 @@ from gcfsr_datasets.image_io import ImageData, read_image
 from gcfsr_datasets.image_io.metadata import NO_METADATA, Metadata
 from gcfsr_inference.commands.network import open_restorer
 from gcfsr_inference.commands.restore import sidecar
-from gcfsr_inference.commands.restore.files import Outputs, Source
+from gcfsr_inference.commands.restore.files import Source
 from gcfsr_inference.commands.restore.plan import Plan, most_pixels
 from gcfsr_inference.console import note
 from gcfsr_inference.evaluation.metric_weights import availability
@@ -39,24 +39,16 @@ IDENTITY = ("arcface", "mobilefacenet", "dlib")  # metrics of `gcfsr evaluate` t
 
 
 @dataclass(frozen=True)
-class RestoreRun:
-    """What one call of the command works with.
+class RestoreRun(Plan):
+    """A plan and what it names, opened.
 
     Attributes:
-        args: the options of `gcfsr restore`, those of a sidecar taken over.
-        past: the sidecar to repeat, or None.
-        sources: the inputs.
-        outputs: where results go.
         runner: restores faces.
         detector: finds faces; None where inputs are aligned or the sidecar lists their faces.
         mask: `--s-map`, (H, W[, C]) uint8 or uint16, or None.
         embedding: `--embedding`, or None.
     """
 
-    args: Namespace
-    past: dict[str, Any] | None
-    sources: list[Source]
-    outputs: Outputs
     runner: FaceRunner
     detector: Detector | None
     mask: np.ndarray | None
@@ -111,20 +103,21 @@ def open_run(plan: Plan) -> RestoreRun:
     Raises:
         GCFSRError: an option is invalid.
     """
-    past, sources, outputs = plan.past, plan.sources, plan.outputs
+    past = plan.past
     args = Namespace(**{**vars(plan.args), "device": choose_device(plan.args.device, plan.args.backend)})
     restorer = open_restorer(plan.checkpoint, args.device, args.dtype, args.backend, args.compile)
     if past:
         sidecar.verify(str(restorer.path), "the checkpoint", past["checkpoint_sha256"], restorer.checkpoint_hash)
     photo_options(args)  # raises where one is out of range
-    known = args.aligned or (past and not sources[0].is_video)
+    known = args.aligned or (past and not plan.sources[0].is_video)
     if not (known or args.landmarks):
         detector = args.detector or find_detector(args.weights_dir)  # a video's sidecar must name it
         args = Namespace(**{**vars(args), "detector": detector})
     detector = None if known else open_detector(args)
     mask = read_image(args.s_map).bgr if args.s_map else None
     runner = FaceRunner(restorer, settings_of(args, restorer, mask))
-    return RestoreRun(args, past, sources, outputs, runner, detector, mask, open_embedding(args))
+    opened = replace(plan, args=args)
+    return RestoreRun(**vars(opened), runner=runner, detector=detector, mask=mask, embedding=open_embedding(args))
 
 
 def open_embedding(args: Namespace) -> Measure | None:

@@ -98,7 +98,7 @@ _opening = threading.Lock()
 def environment_of(folder: str) -> Any:
     """The open environment of an LMDB: one per process and real path, since py-lmdb refuses to open it twice.
 
-    It is closed when the last source that uses it is gone.
+    It is closed when the last source that uses it is deleted.
     """
     path = os.path.realpath(folder)
     with _opening:

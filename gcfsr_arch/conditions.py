@@ -63,7 +63,7 @@ def _stacked(s: Mapping[str, Setting], conditions: Sequence[str], levels: int, l
     """The settings by name as one tensor."""
     for name in s:
         if name not in conditions:
-            raise GCFSRError(f"s: {name!r} is no condition of this network; it has {', '.join(conditions)}")
+            raise GCFSRError(f"s: {name!r} is not a condition of this network; it has {', '.join(conditions)}")
     if conditions[0] not in s:
         raise GCFSRError(f"s: {conditions[0]!r} is missing; pass it as factor / max_factor")
     one_by_one = []

@@ -46,7 +46,7 @@ def has_bf16(device: torch.device) -> bool:
 def keep_freed_memory() -> bool:
     """Lets glibc reuse large freed blocks for the rest of the process.
 
-    By default every block over 32 MB is mapped afresh and its pages are faulted in at first touch, which costs more
+    By default every block over 32 MB is mapped anew and its pages are faulted in at first touch, which costs more
     than most of the arithmetic done on it: a copy of 64 MB takes 4 to 5 times as long (benchmarks/README.md). The
     process then keeps its peak memory until it ends.
 

@@ -21,5 +21,5 @@ def exit_status(program: Callable[[], int | None]) -> int:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of another library's error, for a message of ours; its type's name where it has no words."""
+    """The first line of another library's error, for a message of ours; its type's name where it has no message."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and folders to write into; stdlib only, so every room may import it."""
+"""Writes files atomically and makes folders to write into; standard library only, so every module may import it."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ ALMOST_FULL = 1 << 22  # bytes: with less room left a failed write is the disk's
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes beside the target, syncs and renames: the file is whole, or as it was before.
+    """Writes beside the target, syncs and renames: the file is complete, or as it was before.
 
     Raises:
         GCFSRError: naming the file, when its folder is missing or not writable, or the disk is full.
@@ -25,7 +25,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
 
 @contextlib.contextmanager
 def written_beside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file that takes its name, with everything in it on the disk, once the block has ended well; else it is gone.
+    """A file that takes its name, synced to the disk, when the block ends without an exception; else it is removed.
 
     Only a process that is killed leaves it, as `.NAME.*.partial`; `remove_stale` removes it.
 
@@ -51,7 +51,7 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def remove_stale(folder: Path) -> None:
-    """Removes what killed processes left of `written_beside` in a folder; what a living one writes stays."""
+    """Removes what killed processes left of `written_beside` in a folder; what a running one writes stays."""
     for path in folder.glob(".*.partial"):
         with contextlib.suppress(OSError), open(path, "rb") as file:  # locked: another process writes it
             _lock(file)

@@ -175,7 +175,7 @@ class GCFSR(nn.Module):
             noise, seed: see `noise_maps`.
 
         Returns:
-            (N, 3, 2^u, 2^u) RGB, in [-1, 1] but for overshoot.
+            (N, 3, 2^u, 2^u) RGB, in [-1, 1] except for overshoot.
 
         Raises:
             GCFSRError: s is missing, out of range, of another shape or of another batch than the images.

@@ -1,8 +1,8 @@
 """Growing a trained network in width, output size and conditions: a larger one starts from what the smaller one knows.
 
 Channels and levels that exist are copied. New channels start as in a new network but the old ones do not read them, so
-widening keeps the function; nor are new conditions looked at yet. A new output level starts with the enlarged output of
-the level below.
+widening keeps the function, and new conditions have no effect yet. A new output level starts with the enlarged output
+of the level below.
 """
 
 from typing import Any, cast

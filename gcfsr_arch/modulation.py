@@ -31,7 +31,7 @@ def unit_pair(sigma_1: Tensor, sigma_2: Tensor, eps: float = 1e-8) -> Sigmas:
         eps: of Eq. 4.
 
     Returns:
-        sigma_enc, sigma_gen with sigma_enc^2 + sigma_gen^2 = 1 but for eps, which only a pair near zero shows.
+        sigma_enc, sigma_gen with sigma_enc^2 + sigma_gen^2 = 1 up to eps, which matters only for a pair near zero.
     """
     norm = torch.rsqrt(sigma_1.square() + sigma_2.square() + eps)
     return Sigmas(sigma_1 * norm, sigma_2 * norm)

@@ -129,7 +129,7 @@ class _LeakyReLU(torch.autograd.Function):
 
 
 def _differentiated(x: Tensor) -> bool:
-    """Whether autograd records what is done with x, and nobody traces it."""
+    """Whether autograd records what is done with x, and the call is not traced."""
     return x.requires_grad and torch.is_grad_enabled() and not traced()
 
 

@@ -83,7 +83,7 @@ def add_command(parser: argparse.ArgumentParser, name: str) -> argparse.Argument
 
 
 def listed(examples: str) -> str:
-    """Examples, a command a line, as they stand at the end of a help text."""
+    """Examples, one command per line, for the end of a help text."""
     return "examples:\n" + "".join(f"  {line}\n" for line in examples.strip().splitlines())
 
 
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        The exit status: 0 done, 2 something the user passed is wrong or an error that nobody expected, 130 interrupted.
+        The exit status: 0 done, 2 something the user passed is wrong or an unexpected error, 130 interrupted.
     """
     try:
         console.prepare()
@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.say("gcfsr: interrupted", error=True)
         return 130
-    except BrokenPipeError:  # whoever read our output has gone (`| head`)
+    except BrokenPipeError:  # the reader of our output has closed it (`| head`)
         status = 1
     return console.leave_quietly() or status
 
@@ -126,7 +126,7 @@ def _run(argv: list[str]) -> int:
         return 2
     parser = add_command(Parser(prog=f"gcfsr {args.command}"), args.command)
     unexpected = () if args.command in TRAINERS else Exception
-    # inputs may stand on both sides of options; argparse does not take that together with figures' subcommands
+    # inputs may come before and after options; argparse does not support that with figures' subcommands
     options = (parser.parse_args if args.command == "figures" else parser.parse_intermixed_args)(argv[1:])
     console.set_level(getattr(options, "quiet", False), getattr(options, "verbose", False))
     try:

@@ -69,7 +69,7 @@ def say(line: str = "", error: bool = False, end: str = "\n") -> None:
 
     Raises:
         StreamError: it cannot be written (a full disk).
-        BrokenPipeError: whoever read it has gone.
+        BrokenPipeError: the reader has closed the pipe.
     """
     stream = sys.stderr if error else sys.stdout
     with _writing(stream):

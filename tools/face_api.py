@@ -43,7 +43,7 @@ def read_member(package: Path, name: str) -> bytes:
                     return member.read()
     except (OSError, KeyError, tarfile.TarError) as error:
         raise GCFSRError(f"{package}: has no model/{name}; give the .tgz of `npm pack @vladmandic/face-api`") from error
-    raise GCFSRError(f"{package}: model/{name} is no model of face-api")
+    raise GCFSRError(f"{package}: model/{name} is not a model of face-api")
 
 
 def read_model(package: Path, name: str) -> Arrays:

@@ -83,7 +83,7 @@ def prepare(
         folder: target; images that exist there are kept.
         size: side in pixels.
         hold: how many images are held out, evenly over the luminance of the face.
-        listed: text file that names the held-out images instead, one a line.
+        listed: text file that names the held-out images instead, one per line.
         boosts: (pattern of names, how many lines such an image has in the list).
 
     Raises:

@@ -82,7 +82,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("faces", type=Path, help="folder of square aligned faces, searched with its subfolders")
     parser.add_argument("out", type=Path, help="folder to write, or FILE.lmdb")
     parser.add_argument("--size", type=int, required=True, help="side in pixels")
-    parser.add_argument("--list", type=Path, help="text file, one name a line (what follows a blank is ignored)")
+    parser.add_argument("--list", type=Path, help="text file, one name per line (text after a space is ignored)")
     args = parser.parse_args(argv)
     if args.out.exists():
         raise GCFSRError(f"{args.out}: exists already; remove it or choose another name")

@@ -1,4 +1,4 @@
-"""Trains the adversarial stage for some minutes on a lent GPU, from one file of faces; run again, it goes on.
+"""Trains the adversarial stage for some minutes on a borrowed GPU, from one file of faces; run again, it continues.
 
     python tools/train_on_gpu.py pack FACES --size 128 --out faces.npz
     python tools/train_on_gpu.py train --minutes 10 --data faces.npz --start NETWORK --squeezenet squeezenet1_1.pth

@@ -1,7 +1,7 @@
 """How a photograph makes a small face: rotated, at any phase, reduced by some program, worn, and aligned again.
 
 Photographs do not hold exact bicubic reductions of aligned faces. The face is turned, it lies between pixels, a camera
-or a program reduced it, noise and JPEG came on top, somebody may have enlarged it, and the alignment warps it back.
+or a program reduced it, noise and JPEG were added, it may have been enlarged, and the alignment warps it back.
 Images are (S, S, 3) BGR float32 in [0, 1]. Colours are not changed.
 """
 

@@ -107,7 +107,7 @@ class Keyed(Dataset):
 
 
 def collate(samples: list[Batch]) -> Batch:
-    """torch's batch, the factors as a list: numbers that stay on the host, whoever moves the tensors to a device."""
+    """torch's batch, the factors as a list: numbers that stay on the host when the tensors move to a device."""
     batch = default_collate(samples)
     return batch | {"factor": [float(sample["factor"]) for sample in samples]} if "factor" in batch else batch
 

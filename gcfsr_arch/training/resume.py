@@ -165,7 +165,7 @@ class Saver:
         return self.schedule.after(iteration)[1:] if self.schedule else (0, 0)
 
     def last_valid(self) -> str:
-        """The words for a message that stops a run."""
+        """The message of a run that stops."""
         if self.last_checkpoint is None:
             return "no checkpoint has been saved yet"
         return f"the last valid checkpoint is {self.last_checkpoint}"

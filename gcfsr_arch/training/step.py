@@ -196,7 +196,7 @@ class TrainingStep:
         self.unread = Iteration(iteration, last_checkpoint, steps, accuracy)
 
     def settle(self) -> None:
-        """Reads what became of the latest iteration: losses, steps that were skipped, D's accuracy.
+        """Reads the outcome of the latest iteration: losses, steps that were skipped, D's accuracy.
 
         Raises:
             GCFSRError: too many steps in a row were not finite.
@@ -211,7 +211,7 @@ class TrainingStep:
             (taken, scale, *logs), numbers = numbers[: 2 + len(step.logs)], numbers[2 + len(step.logs) :]
             values = dict(zip(step.logs, logs, strict=True))
             if not taken:
-                if scale <= 1:  # overflows while a scaler looks for its scale are no fault
+                if scale <= 1:  # overflows while a scaler looks for its scale are expected
                     wrong = ", ".join(f"{name} {value:.3g}" for name, value in values.items() if not isfinite(value))
                     what = f"{step.who}'s {wrong or 'gradient'}"
                     self.warn(self.guard.bad(done.number, what, done.last_checkpoint))

@@ -124,7 +124,7 @@ def cached(path: Path, form: str, write: Callable[[GCFSR, Path], None], made: Se
     net = load_generator(path)
     make_folder(folder, "the cache of exports")
     write(net, stem)
-    write_atomic(note, json.dumps(net.config.to_dict()).encode())  # last: it says that the rest is whole
+    write_atomic(note, json.dumps(net.config.to_dict()).encode())  # last: it marks the others as complete
     return net.config.to_dict(), stem
 
 

@@ -57,7 +57,7 @@ def core() -> openvino.Core:
 
 
 def _joined(encoder: Path, decoder: Path) -> openvino.Model:
-    """Both as one graph: features that nobody reads keep the layout in which the processor computes."""
+    """Both as one graph: features that are not read keep the layout in which the processor computes."""
     first, second = core().read_model(encoder), core().read_model(decoder)
     features = second.get_parameters()[: len(first.outputs)]
     for result, parameter in zip(first.get_results(), features, strict=True):

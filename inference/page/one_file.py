@@ -119,5 +119,5 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
     member = archive.getmember(name)
     content = archive.extractfile(member) if member.size <= LARGEST else None
     if content is None:
-        raise OSError(f"{name} is no file of at most {LARGEST} bytes")
+        raise OSError(f"{name} is not a file of at most {LARGEST} bytes")
     return content.read()

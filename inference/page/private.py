@@ -1,4 +1,4 @@
-"""A private folder for what visitors upload: nothing of a photograph stays on the disk after the server has gone."""
+"""A private folder for what visitors upload: no part of a photograph stays on the disk after the server has ended."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ PREFIX = "gcfsr-demo-"
 
 
 def remove_abandoned() -> None:
-    """Removes the folders of servers that were killed: their names hold the number of a process that is gone."""
+    """Removes the folders of servers that were killed: their names contain the id of a process that has ended."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         owner = folder.name.removeprefix(PREFIX).split("-")[0]
         if owner.isdigit() and not _alive(int(owner)):
@@ -25,7 +25,7 @@ def _alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's process
+    except OSError:  # another user's process
         pass
     return True
 

@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Detection:
-    """One face in a image.
+    """One face in an image.
 
     Attributes:
         box: (4,) float left, top, right, bottom in pixels of the image.

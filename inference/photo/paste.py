@@ -59,7 +59,7 @@ def scale_of(matrix: np.ndarray) -> float:
 
 
 def crop_face(image: np.ndarray, matrix: np.ndarray, out_size: int) -> np.ndarray:
-    """Cuts the aligned face out of a image; a face larger than `out_size` is shrunk without aliasing.
+    """Cuts the aligned face out of an image; a face larger than `out_size` is shrunk without aliasing.
 
     Args:
         image: (H, W, 3) uint8 or uint16, or (H, W) float32.
@@ -208,13 +208,13 @@ def soft_mask(side: int) -> np.ndarray:
 
 
 def scale_matrix(matrix: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-    """The alignment of a image that was resized by `ratio` (x, y): x_old = (x_new + 0.5) / ratio - 0.5."""
+    """The alignment of an image that was resized by `ratio` (x, y): x_old = (x_new + 0.5) / ratio - 0.5."""
     turn = matrix[:, :2] / ratio
     return np.concatenate([turn, (matrix[:, 2] + matrix[:, :2] @ (0.5 / ratio - 0.5))[:, None]], axis=1)
 
 
 def _after_shift(matrix: np.ndarray, left: int, top: int) -> np.ndarray:
-    """The alignment of a image cut at `left`, `top`."""
+    """The alignment of an image cut at `left`, `top`."""
     return np.concatenate([matrix[:, :2], (matrix[:, 2] + matrix[:, :2] @ [left, top])[:, None]], axis=1)
 
 
@@ -225,7 +225,7 @@ def invert(matrix: np.ndarray) -> np.ndarray:
 
 
 def _region(back: np.ndarray, side: int, shape: tuple[int, int], margin: float = 0.0) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the part of a image that an aligned face covers, with a margin, clipped to it."""
+    """Left, top, right, bottom of the part of an image that an aligned face covers, with a margin, clipped to it."""
     edge = np.array([[-0.5, -0.5], [side - 0.5, -0.5], [-0.5, side - 0.5], [side - 0.5, side - 0.5]])
     corners = edge @ back[:, :2].T + back[:, 2]
     margin += scale_of(back)

@@ -181,7 +181,7 @@ def enlarge_background(image: np.ndarray, options: PhotoOptions) -> np.ndarray:
 
 
 def find_faces(image: np.ndarray, detector: Detector, options: PhotoOptions) -> list[Face]:
-    """Finds the faces of a image and marks the chosen ones `to restore`; numbers run from left to right."""
+    """Finds the faces of an image and marks the chosen ones `to restore`; numbers run from left to right."""
     found = find(image, detector, options.min_face)
     faces = [Face(number, face.box, face.landmarks, face.score) for number, face in enumerate(found)]
     chosen = choose(found, options.faces, image.shape[:2])

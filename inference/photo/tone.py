@@ -10,7 +10,7 @@ QUIET = 1.5 / 255  # standard deviation below which there is no grain
 
 
 def match_color(restored: np.ndarray, crop: np.ndarray) -> np.ndarray:
-    """Gives a restored face the low frequencies of its input, and its tone if it has but one.
+    """Gives a restored face the low frequencies of its input, and its tone if it has only one.
 
     Args:
         restored, crop: (S, S, 3) BGR of one dtype, uint8 or uint16.
@@ -51,7 +51,7 @@ def _powers(luma: np.ndarray) -> np.ndarray:
 def grain_level(image: np.ndarray) -> float:
     """Standard deviation of the grain of (H, W, 3) uint8 or uint16, on the scale of [0, 1].
 
-    Immerkaer's operator (1996), which structure hardly passes, with a median instead of the mean.
+    Immerkaer's operator (1996), which suppresses structure, with a median instead of the mean.
     """
     luma = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float32) / np.iinfo(image.dtype).max
     kernel = np.outer([1, -2, 1], [1, -2, 1]).astype(np.float32)

@@ -46,7 +46,7 @@ def to_depth(unit: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
 
 
 def enlarged(image: np.ndarray, out_size: int) -> np.ndarray:
-    """An image, as `check_face` allows, bicubic: (out_size, out_size, 3) float32 BGR in [0, 1] but for overshoot."""
+    """An image, as `check_face` allows, bicubic: (out_size, out_size, 3) float32 BGR in [0, 1] except for overshoot."""
     unit = unit_bgr(image)
     return unit if unit.shape[:2] == (out_size, out_size) else resize(unit, (out_size, out_size))
 
@@ -65,7 +65,7 @@ def network_input(image: np.ndarray, out_size: int, rounded: bool = False) -> Te
         rounded: clip and round the enlarged image to 8 bits, as for the released form.
 
     Returns:
-        (1, 3, out_size, out_size) float32 RGB in [-1, 1] but for overshoot.
+        (1, 3, out_size, out_size) float32 RGB in [-1, 1] except for overshoot.
     """
     unit = enlarged(image, out_size)
     if rounded:
@@ -78,7 +78,7 @@ def network_output(output: Tensor, like: np.ndarray | None = None) -> np.ndarray
     """One output of the network as an image of the input's kind.
 
     Args:
-        output: (3, S, S) float RGB, [-1, 1] but for overshoot, which is clipped.
+        output: (3, S, S) float RGB, [-1, 1] except for overshoot, which is clipped.
         like: the input image: its depth is kept, gray (one channel, or three equal ones) stays gray, and its alpha is
             resized and kept. None makes BGR uint8.
 

@@ -1,6 +1,6 @@
 """The dial's `auto`: how many pixels a face really has, read from where its spectrum breaks off.
 
-An image of n x n pixels that was enlarged to 256 has next to no energy of its own above n / 256 of the band, and the
+An image of n x n pixels that was enlarged to 256 has almost no energy of its own above n / 256 of the band, and the
 noise that it carried ends there too; noise and JPEG that came later do not. Where the break lies is a small regression
 from the levels of the bands of its DCT to log2 n, fitted to faces reduced by known factors as photographs are, clean
 and worn (`tools/train_autofactor.py`). The stored size plays no part, but that no image has more pixels than it holds.

@@ -235,7 +235,7 @@ class Restorer:
         return network_output(self.decode_tensor(features, s, noise, seed), like)
 
     def decode_tensor(self, features: Any, s: Strength | None, noise: str, seed: int) -> Tensor:
-        """`decode` before it becomes an image: (3, out_size, out_size) RGB in [-1, 1] but for overshoot."""
+        """`decode` before it becomes an image: (3, out_size, out_size) RGB in [-1, 1] except for overshoot."""
         used = self.settled([s], features)
         return self.backend.decode(features, self.stack(used), self.noise(noise, [seed]), seed)[0]
 

@@ -231,7 +231,7 @@ def test_no_memory_is_taken_for_a_network_that_the_file_does_not_hold(tmp_path, 
     assert set(built) == {"meta"}
 
 
-def test_files_that_are_no_checkpoints_end_in_one_line(tmp_path):
+def test_files_that_are_not_checkpoints_end_in_one_line(tmp_path):
     net = tmp_path / "net.pth"
     torch.save(tiny().state_dict(), tmp_path / "good.pth")
     good = (tmp_path / "good.pth").read_bytes()
@@ -262,7 +262,7 @@ def test_files_that_are_no_checkpoints_end_in_one_line(tmp_path):
         fails(tmp_path / "fifo.pth")
 
 
-def test_what_is_no_checkpoint_of_ours_is_named(tmp_path):
+def test_an_unknown_checkpoint_is_named(tmp_path):
     def expect(file, words):
         with pytest.raises(GCFSRError, match=words) as error:
             load_generator(tmp_path / file)

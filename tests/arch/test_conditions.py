@@ -155,7 +155,7 @@ def test_a_trace_serves_other_batches():
         (torch.zeros(4), r"s of shape \(4,\): pass \(N, 4\)"),
         (torch.zeros(2, 3), r"s of shape \(2, 3\): pass \(N, 4\)"),
         (torch.zeros(2, 1, 8, 8), r"\(2, 1, 8, 8\).* maps \(N, 4, H, W\)"),
-        ({"factor": 0.5, "haze": 0.1}, "'haze' is no condition of this network; it has factor, blur, noise, jpeg"),
+        ({"factor": 0.5, "haze": 0.1}, "'haze' is not a condition of this network; it has factor, blur, noise, jpeg"),
         ({"noise": 0.5}, "'factor' is missing"),
         ({"factor": 0.5, "noise": 1.5}, "noise: s = 1.5"),
         ({"factor": 0.5, "noise": torch.zeros(2, 7)}, r"noise: s of shape \(2, 7\)"),

@@ -142,7 +142,7 @@ def test_a_header_beyond_the_limit_is_refused_before_decoding(kind: str, monkeyp
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the address space is bounded on Linux only")
-def test_the_memory_of_a_lie_is_never_reserved(tmp_path: Path, outside: dict[str, str]):
+def test_no_memory_is_reserved_for_a_false_size(tmp_path: Path, outside: dict[str, str]):
     for kind in KINDS:
         (tmp_path / kind).write_bytes(lying(kind))
     program = (
@@ -367,7 +367,7 @@ def test_heic_of_10_bits():
     assert np.abs(image.bgr / 65535 - gray).max() < 1 / 1023  # with 8 bits it would be 1/510
 
 
-def test_avif_that_this_opencv_does_not_read_is_read_at_8_bits_and_told(monkeypatch: pytest.MonkeyPatch):
+def test_avif_that_this_opencv_does_not_read_is_read_at_8_bits_and_reported(monkeypatch: pytest.MonkeyPatch):
     try:
         data = encoded(".avif", UNIT, 10, cv2.IMWRITE_AVIF_DEPTH, 10, cv2.IMWRITE_AVIF_QUALITY, 100)
     except (cv2.error, AttributeError):

@@ -1,4 +1,4 @@
-"""Images keep what they carry, and whatever cannot be read or written is named."""
+"""Images keep their metadata, and what cannot be read or written is an error that names it."""
 
 import zlib
 from io import BytesIO

@@ -87,7 +87,7 @@ def test_draws_follow_their_probabilities_and_ranges():
 @pytest.mark.parametrize(
     "wrong", [{"rotate": (5, -5)}, {"exact_prob": 1.5}, {"jpeg_range": (50, 101)}, {"enlarge_range": (0.5, 2)}]
 )
-def test_ranges_that_cannot_be_are_refused(wrong: dict):
+def test_invalid_ranges_are_refused(wrong: dict):
     with pytest.raises(GCFSRError, match=next(iter(wrong))):
         PhotographRanges(**wrong)
 
@@ -115,7 +115,7 @@ def test_a_sample_has_the_clean_base_of_its_factor(folder: Path):
 
 
 def test_the_valid_area_moves_with_the_image(folder: Path, tmp_path: Path):
-    """Half of an image is white padding; wherever the image is moved to, the mask covers what is not white."""
+    """Half of an image is white padding; at every place the image is moved to, the mask covers what is not white."""
     image = np.full((32, 32, 3), 255, np.uint8)
     image[:, :20] = 40
     cv2.imwrite(str(folder / "0.png"), image)

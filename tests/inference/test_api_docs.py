@@ -1,4 +1,4 @@
-"""The examples of docs/python-api.md run as they stand."""
+"""The examples of docs/python-api.md run unchanged."""
 
 import re
 import shutil

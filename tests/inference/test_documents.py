@@ -36,7 +36,7 @@ FIVE = [[30.0, 40.0], [60.0, 40.0], [45.0, 60.0], [33.0, 75.0], [57.0, 75.0]]
         (b"[1" + b"0" * 10_000 + b"]", "not a note: .*digits"),
     ],
 )
-def test_what_is_no_document(tmp_path: Path, content: bytes, words: str):
+def test_invalid_documents(tmp_path: Path, content: bytes, words: str):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(GCFSRError, match=rf"a\.json: .*{words}"):
         read_document(tmp_path / "a.json", ANYTHING, "a note")
@@ -143,7 +143,7 @@ def test_altered_landmarks_are_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b'{"out_size": ', b'{"out_size": -1}'])
-def test_a_damaged_note_of_the_cache_of_exports_heals(tiny, tmp_path, monkeypatch, damage):
+def test_a_damaged_note_of_the_export_cache_is_rewritten(tiny, tmp_path, monkeypatch, damage):
     monkeypatch.setattr(exported, "CACHE", str(tmp_path / "cache"))
     made = []
 

@@ -1,4 +1,4 @@
-"""The examples of docs/photos.md run as they stand."""
+"""The examples of docs/photos.md run unchanged."""
 
 import re
 from pathlib import Path

@@ -38,7 +38,7 @@ def assemble(checkout: Path) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
-def test_the_architecture_stands_alone_in_spandrel(variant: str, tmp_path: Path) -> None:
+def test_the_architecture_is_self_contained_in_spandrel(variant: str, tmp_path: Path) -> None:
     library = tmp_path / "libs/spandrel"
     shutil.copytree(Path(spandrel.__file__).parent, library / "spandrel", ignore=shutil.ignore_patterns("__pycache__"))
     said = assemble(tmp_path)

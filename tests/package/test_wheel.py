@@ -48,7 +48,7 @@ def target(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tracked(root: Path) -> list[str]:
     done = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True)
     if done.returncode:
-        pytest.skip("the repository is no git checkout")
+        pytest.skip("the repository is not a git checkout")
     return [name for name in done.stdout.split("\0") if (root / name).is_file()]
 
 

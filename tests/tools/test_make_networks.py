@@ -123,7 +123,7 @@ def test_a_stage_starts_from_the_one_before(root: Path, tmp_path: Path, name: st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", make_networks.NETWORKS)
-def test_the_whole_way_in_miniature(
+def test_all_steps_in_miniature(
     portraits: Path, tmp_path: Path, outside: dict[str, str], root: Path, name: str
 ) -> None:
     from torchvision.models import squeezenet1_1

@@ -39,7 +39,7 @@ def words(data: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_second_call_goes_on(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_call_continues(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("basicsr")
     monkeypatch.chdir(data.parent)
     torch.save(squeezenet1_1(weights=None).state_dict(), data.parent / "squeezenet.pth")

@@ -1,4 +1,4 @@
-"""A checkpoint is whole or absent, whatever happens while it is written or to the file afterwards."""
+"""A checkpoint is complete or absent, also when writing is interrupted or the file is damaged later."""
 
 import os
 import subprocess
@@ -64,7 +64,7 @@ def test_a_flipped_byte_or_a_cut_never_goes_unnoticed(tmp_path: Path, data: st.D
     assert str(victim) in faults[0]
 
 
-def test_networks_of_another_run_do_not_belong(tmp_path: Path) -> None:
+def test_networks_of_another_run_are_refused(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "a", 10)
     cp.save_atomic({"params": {"w": torch.zeros(64)}}, tmp_path / "a/models/net_g_10.pth")
     with pytest.raises(GCFSRError, match="does not belong"):
@@ -75,7 +75,7 @@ def test_networks_of_another_run_do_not_belong(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"not a state", b"\x80\x04N."])
-def test_what_is_no_state_is_one_clear_line(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_state_is_one_clear_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "1.state"
     path.write_bytes(content)
     with pytest.raises(GCFSRError, match=r"1\.state") as caught:
@@ -102,7 +102,7 @@ def test_a_missing_state_and_a_plain_pth_are_refused(tmp_path: Path) -> None:
         cp.load_state(tmp_path / "5.state")
 
 
-def test_prune_keeps_the_newest_and_what_is_no_checkpoint(tmp_path: Path) -> None:
+def test_prune_keeps_the_newest_and_other_files(tmp_path: Path) -> None:
     for iteration in (5, 10, 15, 100):
         write_checkpoint(tmp_path, iteration)
     cp.save_atomic({}, tmp_path / "models/net_g_latest.pth")

@@ -109,7 +109,7 @@ def test_fp16_finds_its_scale_and_trains(tiny: ModuleType) -> None:
     tiny.train(model, 1)
     assert all(torch.equal(a, b) for a, b in zip(before, model.net_g.parameters(), strict=True))
     assert model.step.g.scaler.get_scale() == 2.0**39
-    assert model.step.guard.total == 0  # a search for the scale is no fault
+    assert model.step.guard.total == 0  # a search for the scale is not a fault
     model.step.g.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
     tiny.train(model, 1, first=2)
     assert not torch.equal(before[0], next(model.net_g.parameters()))

@@ -142,7 +142,7 @@ def test_a_full_disk(runs: Any, small_disk: Path) -> None:
     assert newest_valid(states)[1]["iter"] == 18
 
 
-def test_a_loading_process_that_is_killed(runs: Any) -> None:
+def test_a_worker_that_is_killed(runs: Any) -> None:
     workers = {"datasets__train__num_worker_per_gpu": 2, "datasets__train__persistent_workers": True}
     pid = runs.start(runs.options(train__total_iter=100, **workers))
     runs.until("tiny 3/100")
@@ -157,7 +157,7 @@ def loading_processes(pid: int) -> list[int]:
     return [int(line) for line in subprocess.check_output(["pgrep", "-P", str(pid)], text=True).split()]
 
 
-def test_a_killed_trainer_leaves_no_loading_process(runs: Any) -> None:
+def test_a_killed_trainer_leaves_no_worker(runs: Any) -> None:
     workers = {"datasets__train__num_worker_per_gpu": 2, "datasets__train__persistent_workers": True}
     pid = runs.start(runs.options(train__total_iter=900, **workers))
     runs.until("tiny 3/900")

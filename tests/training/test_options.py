@@ -164,7 +164,7 @@ def test_a_misspelled_key_suggests_the_right_one(good_text: str, data: st.DataOb
 
 
 @pytest.mark.parametrize("section", [None, 3, [], "text"])
-def test_a_block_that_is_none_is_a_fault_and_no_crash(good: dict[str, Any], section: Any) -> None:
+def test_a_block_of_another_type_is_a_fault(good: dict[str, Any], section: Any) -> None:
     for block in ("datasets", "network_g", "network_d", "train", "path", "val", "logger"):
         faults = check({**good, block: section}).faults
         assert faults or (section is None and block in ("network_d", "val")), block

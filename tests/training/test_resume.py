@@ -78,7 +78,7 @@ def batches(length: int, batch: int, workers: int = 0, start: tuple[int, int] = 
     length=st.integers(4, 30), batch=st.integers(1, 4), world=st.integers(1, 3), stop=st.integers(0, 20),
     stop_again=st.integers(0, 10), ratio=st.sampled_from([1, 2, 1.5]),
 )  # fmt: skip
-def test_going_on_gives_the_batches_that_were_left(
+def test_resuming_gives_the_remaining_batches(
     length: int, batch: int, world: int, stop: int, stop_again: int, ratio: float
 ) -> None:
     per_rank = math.ceil(length * ratio / world)

@@ -84,7 +84,7 @@ def test_many_kills_leave_no_trace(runs: Any) -> None:
 
 
 def wait_for_iterations(runs: Any, logged: int) -> None:
-    """Waits until so many iterations stand in the log, or the run has ended."""
+    """Waits until the log has this many iterations, or the run has ended."""
     while runs.text().count("tiny ") < logged and Path(f"/proc/{runs.pid}").exists():
         time.sleep(0.01)
 

@@ -1,4 +1,4 @@
-"""Sections of the block `datasets`: our data sets', the released code's, and anybody else's.
+"""Sections of the block `datasets`: our data sets', the released code's, and third parties'.
 
 The keys of our data sets are the fields of the dataclasses in `gcfsr_datasets`, with the meaning that their docstrings
 give: sections are derived from these, and nothing about a key is said twice.

@@ -1,4 +1,4 @@
-"""Names that option files may use for classes: ours without loading BasicSR, anybody else's from its registries."""
+"""Names that option files may use for classes: ours without loading BasicSR, others' from its registries."""
 
 import difflib
 import inspect

@@ -186,7 +186,7 @@ S = TypeVar("S", bound=Section)
 
 
 def validated(section: type[S], options: Any, place: str) -> S:
-    """A section of the schema from the options of its block, for whoever builds a model without an option file.
+    """A section of the schema from the options of its block, for callers that build a model without an option file.
 
     Args:
         place: the block's path in an option file, for the message.
@@ -275,7 +275,7 @@ def _reference_lines() -> Iterator[str]:
     seen: set[type[BaseModel]] = set()
     for place, model in blocks():
         keys = [name for name, info in model.model_fields.items() if why_unused(info) is None]
-        if model in seen or (issubclass(model, OpenSection) and len(keys) <= 2):  # somebody else's class
+        if model in seen or (issubclass(model, OpenSection) and len(keys) <= 2):  # a third party's class
             continue
         seen.add(model)
         yield from ("", f"## {': '.join(f'`{part}`' for part in place if part != '*') or 'The file'}", "")

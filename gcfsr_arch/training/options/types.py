@@ -16,7 +16,7 @@ class Section(BaseModel):
 
 
 class OpenSection(Section):
-    """A block whose keys belong to somebody else's class (a network or data set that is not ours)."""
+    """A block whose keys belong to a third party's class (a network or data set that is not ours)."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -60,7 +60,7 @@ class RestoreRun(Plan):
         return "auto" if self.args.factor == "auto" else "given"
 
     def say(self, line: str) -> None:
-        """Prints a line to standard output, or to standard error where the image goes to the former."""
+        """Prints a line to standard output, or to standard error where the image goes to standard output."""
         note(line, error=self.outputs.to_stdout)
 
     def identity(self, given: np.ndarray, result: np.ndarray) -> dict[str, float]:
@@ -87,7 +87,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Restored:
-    """What became of one input: the result's file (None is standard output), hashes, and an entry for each face."""
+    """The outcome of one input: the result's file (None is standard output), hashes, and an entry for each face."""
 
     source: Source
     input_hash: str
@@ -124,7 +124,7 @@ def open_embedding(args: Namespace) -> Measure | None:
     """The measure of identity that `--embedding` names.
 
     Raises:
-        GCFSRError: no such file or metric, one that is no cosine of embeddings, or its weights are missing.
+        GCFSRError: no such file or metric, one that is not a cosine of embeddings, or its weights are missing.
     """
     if not args.embedding:
         return None

@@ -133,7 +133,7 @@ def expanded(inputs: Sequence[str]) -> Iterator[str]:
             text = read_bytes(Path(item[1:]), LONGEST_LIST).decode("utf-8", "surrogateescape")
             lines = [line for line in text.splitlines() if line.strip()]
             if not lines:
-                raise GCFSRError(f"{item}: the list is empty; write one input a line")
+                raise GCFSRError(f"{item}: the list is empty; write one input per line")
             yield from lines
         elif set(item) & set("*?[") and not Path(item).exists():
             matches = sorted(glob(item, recursive=True))
@@ -183,7 +183,7 @@ class Outputs:
     """Where results go: a folder with GFPGAN's sub-folders, one file, or standard output (`-`, PNG).
 
     Args:
-        out: `-o`. A name with an image's (or video's) suffix that is no folder is a file, for one input only.
+        out: `-o`. A name with an image's (or video's) suffix that is not a folder is a file, for one input only.
         suffix: `--suffix`, put behind the name.
         ext: `--ext`: "auto" or a suffix without its dot.
         sources: all inputs; none of them may be overwritten.

@@ -68,7 +68,7 @@ def _restore_share(args: Namespace, threads: int, job: int) -> int:
     cv2.setNumThreads(threads)
     if args.device in ("auto", "cuda") and args.backend == "torch" and torch.cuda.is_available():
         args.device = f"cuda:{job % torch.cuda.device_count()}"
-    console.set_level(quiet=True)  # the process that started it has told of skipped files, and tells of the progress
+    console.set_level(quiet=True)  # the parent process lists skipped files and prints the progress
     todo = plan(args)
     console.set_level(args.quiet, args.verbose)
     return restore(todo)

@@ -17,10 +17,10 @@ from gcfsr_inference.restore.weights import resolve_checkpoint
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done.
+    """What a call of `gcfsr restore` will do.
 
     Attributes:
-        args: the options of `gcfsr restore`, those of a sidecar taken over.
+        args: the options of `gcfsr restore`, with those of a sidecar.
         past: the sidecar to repeat, or None.
         sources: the inputs.
         outputs: where results go.
@@ -35,7 +35,7 @@ class Plan:
 
 
 def plan(args: Namespace) -> Plan:
-    """Checks what the options name.
+    """Checks the files that the options name.
 
     Raises:
         GCFSRError: no input can be read, the output cannot be written so, or a file that an option names is missing.
@@ -54,7 +54,7 @@ def plan(args: Namespace) -> Plan:
     outputs = Outputs(args.output, args.suffix, args.ext, sources)
     several = args.skip_existing or args.jobs > 1 or share(args)
     if several and (outputs.single or outputs.to_stdout):
-        raise GCFSRError(f"-o {args.output}: --skip-existing, --jobs and --shard want a folder")
+        raise GCFSRError(f"-o {args.output}: --skip-existing, --jobs and --shard need a folder")
     for path in (args.s_map, args.landmarks):
         if path is not None:
             check_file(path)

@@ -139,7 +139,7 @@ os.kill(os.getpid(), signal.SIGINT)
 """
 
 
-def test_a_signal_is_handled_after_openvino_is_gone(checkpoint: Path, outside: dict[str, str]) -> None:
+def test_a_signal_is_handled_after_openvino_is_deleted(checkpoint: Path, outside: dict[str, str]) -> None:
     """With a Core for each network the signal has no stack to run on, and the process ends by SIGSEGV."""
     pytest.importorskip("openvino")
     command = [sys.executable, "-c", SIGNAL, str(checkpoint), str(checkpoint.parent / "cache")]

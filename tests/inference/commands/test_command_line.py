@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("no_weights")
 def parsed(line: str) -> tuple[str, argparse.Namespace]:
     """The command of an example and its options, as the program reads them."""
     words = shlex.split(line, comments=True)
-    words = words[words.index("gcfsr") + 1 :]  # torchrun may stand before it
+    words = words[words.index("gcfsr") + 1 :]  # torchrun may come before it
     words = words[: words.index(">")] if ">" in words else words[: words.index(">>")] if ">>" in words else words
     parser = cli.add_command(cli.Parser(prog=f"gcfsr {words[0]}"), words[0])
     return words[0], (parser.parse_args if words[0] == "figures" else parser.parse_intermixed_args)(words[1:])
@@ -61,7 +61,7 @@ def test_inputs_with_and_without_i():
     assert inputs("sweep a.png -o a.html") == inputs("sweep -i a.png -o a.html") == ["a.png"]
 
 
-def test_what_is_missing_is_said_before_torch_loads(tmp_path, outside):
+def test_missing_files_are_reported_before_torch_loads(tmp_path, outside):
     (tmp_path / "in").mkdir()
     (tmp_path / "words.png").write_text("no image")
     cv2.imwrite(str(tmp_path / "in" / "face.png"), np.zeros((20, 20, 3), np.uint8))

@@ -87,7 +87,7 @@ def test_nan_in_an_output_is_named_or_excluded_everywhere(asked: Asked, gt: Path
 
 def test_a_ground_truth_that_changed_or_does_not_fit_is_refused(asked: Asked, gt: Path, checkpoint: Path) -> None:
     evaluate(asked(gt, "bicubic"), sheets=0)
-    evaluate(asked(gt, "bicubic", limit=2), sheets=0)  # a part of it is no change
+    evaluate(asked(gt, "bicubic", limit=2), sheets=0)  # a part of it is not a change
     with pytest.raises(GCFSRError, match="seed differs"):
         evaluate(asked(gt, "bicubic", seed=3), sheets=0)
     with pytest.raises(GCFSRError, match="results of bicubic of another run \\(function differs"):

@@ -21,7 +21,7 @@ Asked = Callable[..., Settings]
 
 
 @pytest.mark.slow
-def test_basicsr_and_spandrel_run_the_same_network_alike(asked: Asked, gt: Path, tmp_path: Path) -> None:
+def test_basicsr_and_spandrel_give_the_same_result(asked: Asked, gt: Path, tmp_path: Path) -> None:
     pytest.importorskip("spandrel")
     arch = pytest.importorskip("basicsr.archs.srvgg_arch")
     torch.manual_seed(0)

@@ -84,7 +84,7 @@ def test_a_page_is_self_contained_and_shows_every_step(run, tmp_path):
     assert '["2", "4", "8"]' in text
 
 
-def test_the_default_is_the_checkpoints_range_and_others_are_left_out_aloud(run, tmp_path):
+def test_the_default_is_the_checkpoints_range_and_a_message_names_those_left_out(run, tmp_path):
     assert "4 steps" in run("x.png")[1]
     status, out, err = run("x.png", "--factors", "4,8,16,32,64")
     assert (status, "3 steps" in out, "left out factors 32, 64" in err) == (0, True, True)
@@ -109,7 +109,7 @@ def test_wrong_options_are_named(run, out, args, words):
     assert words in err
 
 
-def test_a_image_that_is_no_face_is_named(run, tmp_path):
+def test_an_image_that_is_not_a_face_is_named(run, tmp_path):
     wide = tmp_path / "wide.png"
     cv2.imwrite(str(wide), np.zeros((20, 60, 3), np.uint8))
     status, _, err = run("x.png", "-i", str(wide))

@@ -189,7 +189,7 @@ def test_the_file_is_that_of_the_last_state(
     np.testing.assert_array_equal(downloaded(page, tmp_path), cv2.imread(str(astronaut)))
 
 
-def test_keyboard_and_words_for_the_comparison(page: "playwright.Page", astronaut: Path) -> None:
+def test_keyboard_and_labels_of_the_comparison(page: "playwright.Page", astronaut: Path) -> None:
     upload(page, astronaut)
     images = page.query_selector_all("#compare img")
     assert [bool(image.get_attribute("alt")) for image in images] == [True, True]

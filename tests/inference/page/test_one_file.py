@@ -133,14 +133,14 @@ def test_large_gray_and_oblong_images(opened: Opened, tmp_path: Path) -> None:
 
 
 @slow
-def test_a_file_that_is_no_image_is_a_line(opened: Opened, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_is_one_line(opened: Opened, tmp_path: Path) -> None:
     (tmp_path / "note.png").write_text("nothing")
     opened.page.set_input_files("#file", str(tmp_path / "note.png"))
     opened.page.wait_for_selector("#status:text('note.png: not an image')")
 
 
 @slow
-def test_the_page_can_reach_nobody(opened: Opened) -> None:
+def test_the_page_can_reach_no_other_host(opened: Opened) -> None:
     """It asks for nothing but itself, and its policy refuses what a script would ask for."""
     assert [address for address in opened.asked if not address.startswith("blob:")] == [opened.page.url]
     visits: list[str] = []

@@ -30,7 +30,7 @@ def test_aligned_faces_come_out_as_restored_alone(tiny: Path) -> None:
     assert [*done["path"], *done["faces"], *done["error"]] == ["a", "b", "c", 1, 1, 1, "", "", ""]
 
 
-def test_what_cannot_be_restored_stays_and_is_named(tiny: Path, astronaut: np.ndarray) -> None:
+def test_a_face_that_cannot_be_restored_is_kept_and_named(tiny: Path, astronaut: np.ndarray) -> None:
     flat, oblong = np.zeros((20, 20, 3), np.uint8), np.zeros((20, 90, 3), np.uint8)
     images = np.empty(2, object)
     images[:] = [flat, oblong]

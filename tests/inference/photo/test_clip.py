@@ -411,7 +411,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-def test_targets_that_cannot_be(write_clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_targets(write_clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_clip(tmp_path / "in.mp4", [scene()])
     for name, reason in (("out.gif", "written as"), ("no/out.mp4", "No such file")):
         with pytest.raises(GCFSRError, match=reason):

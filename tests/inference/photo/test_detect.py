@@ -100,12 +100,12 @@ def test_suppression_is_torchvisions(seed: int, count: int) -> None:
     assert suppress(faces, list(ranks), overlap=0.4, inside=1.1) == expected
 
 
-def test_a_box_inside_a_better_one_falls() -> None:
+def test_a_box_inside_a_better_one_is_dropped() -> None:
     faces = [Detection(np.array(box, float), np.zeros((5, 2)), 0) for box in ([0, 0, 99, 99], [40, 40, 60, 60])]
     assert suppress(faces, [0.9, 0.8]) == [0]
 
 
-def test_a_pattern_seen_at_one_scale_only_is_no_face() -> None:
+def test_a_pattern_seen_at_one_scale_only_is_not_a_face() -> None:
     class OnlyAtNative(BlobDetector):
         def detect(self, image: np.ndarray) -> list[Detection]:
             return super().detect(image) if image.shape[0] > 1200 else []

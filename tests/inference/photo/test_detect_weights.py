@@ -83,7 +83,7 @@ def test_landmark_files_of_another_form(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda p: None, lambda p: p.write_text("{")])
-def test_landmark_file_missing_or_no_json(make, tmp_path: Path) -> None:
+def test_landmark_file_missing_or_not_json(make, tmp_path: Path) -> None:
     make(tmp_path / "faces.json")
     with pytest.raises(GCFSRError, match=r"faces\.json: "):
         build_detector("landmarks", tmp_path / "faces.json")

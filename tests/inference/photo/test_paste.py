@@ -57,7 +57,7 @@ def test_alignment_is_scikit_images_least_squares(side: float, angle: float, cor
         (np.array([[0, 0], [100, 0], [200, 0], [300, 0], [400, 0.0]]), "not those of a face"),
     ],
 )
-def test_what_cannot_be_aligned_is_an_error(points: np.ndarray, reason: str) -> None:
+def test_landmarks_that_cannot_be_aligned_are_an_error(points: np.ndarray, reason: str) -> None:
     with pytest.raises(GCFSRError, match=reason):
         align(points, 128)
 
@@ -94,7 +94,7 @@ def test_a_large_face_is_shrunk_without_aliasing() -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize(("side", "tolerance"), [(50.0, 0.012), (128.0, 0.012), (900.0, 0.0)])
-def test_pasting_what_was_cut_changes_next_to_nothing(side: float, tolerance: float, dtype: type) -> None:
+def test_pasting_what_was_cut_changes_almost_nothing(side: float, tolerance: float, dtype: type) -> None:
     image = smooth_image(1200, 1300, dtype)
     points = placed(side, 0.4, (150, 100))
     matrix = align(points, 128)

@@ -103,7 +103,7 @@ def test_faces_that_do_not_exist(faces: str, tmp_path: Path) -> None:
         )
 
 
-def test_no_face_is_no_error() -> None:
+def test_no_face_is_not_an_error() -> None:
     assert choose([], "0", (10, 10)) == []
 
 

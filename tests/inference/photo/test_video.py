@@ -152,7 +152,7 @@ def test_landmarks_are_not_smoothed_over_a_cut() -> None:
             np.testing.assert_allclose(face.landmarks, expected.landmarks, atol=1e-9)
 
 
-def test_a_part_that_changes_is_no_cut() -> None:
+def test_a_part_that_changes_is_not_a_cut() -> None:
     """A caption or a flash over 40% of the image."""
     is_cut, image = CutDetector(), np.full((100, 100, 3), 90, np.uint8)
     flash = image.copy()
@@ -160,7 +160,7 @@ def test_a_part_that_changes_is_no_cut() -> None:
     assert [is_cut(frame) for frame in (image, flash, image, flash)] == [False] * 4
 
 
-def test_motion_is_no_cut_and_another_photograph_is(shared: Path) -> None:
+def test_motion_is_not_a_cut_and_another_photograph_is(shared: Path) -> None:
     """A pan of 2% of the width a frame over each photograph, then the next photograph; 8 and 16 bits alike."""
     images = [cv2.imread(str(path)) for path in sorted((shared / "photos").glob("*.*g"))]
     for scale in (1, 257):
@@ -232,7 +232,7 @@ def test_a_real_face_that_moves(write_clip, tmp_path: Path, shared: Path) -> Non
     assert (report.frames, report.frames_with_faces, report.faces) == (8, 8, 1)
 
 
-def test_targets_that_cannot_be(write_clip, tmp_path: Path) -> None:
+def test_invalid_targets(write_clip, tmp_path: Path) -> None:
     source = write_clip(tmp_path / "clip.mp4", frames(3))
     for target, reason in (("out.gif", "written as"), ("clip.mp4", "output is the input")):
         with pytest.raises(GCFSRError, match=reason):

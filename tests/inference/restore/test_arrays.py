@@ -28,7 +28,7 @@ def test_values_are_those_of_float64(dtype, side):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_every_value_survives_the_way_there_and_back(dtype):
+def test_every_value_survives_the_round_trip(dtype):
     values = np.arange(np.iinfo(dtype).max + 1).astype(dtype).reshape(16, -1)
     assert unit_bgr(values).dtype == np.float32
     np.testing.assert_array_equal(to_depth(unit_bgr(values), dtype)[..., 0], values)

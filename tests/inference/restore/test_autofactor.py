@@ -91,6 +91,6 @@ def test_flat_images_get_some_answer():
 
 
 @pytest.mark.parametrize("image", [np.zeros((0, 5), np.uint8), np.zeros((5, 5), bool), np.zeros(5, np.uint8)])
-def test_what_is_no_image_is_refused(image):
+def test_files_that_are_not_images_are_refused(image):
     with pytest.raises(GCFSRError, match="image of shape"):
         estimate_factor(image)

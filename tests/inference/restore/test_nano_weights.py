@@ -79,7 +79,7 @@ def test_a_bundled_file_is_small_half_precision_and_says_what_it_is(name: str, k
     assert (net.out_size, net.min_factor, net.max_factor, net.blind) == kind
 
 
-def test_the_licence_stands_beside_the_weights() -> None:
+def test_the_licence_is_beside_the_weights() -> None:
     for path in bundled().values():
         assert "non-commercial" in str(licence_of(path))
         assert "never use a result to identify" in str(licence_of(path))

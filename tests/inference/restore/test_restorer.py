@@ -163,7 +163,7 @@ def test_wrong_values_are_named(restorer, options, words):
         (np.zeros((20, 20, 3)), "uint8"),
     ],
 )
-def test_what_is_no_face_is_refused(restorer, image, words):
+def test_arrays_that_are_not_faces_are_refused(restorer, image, words):
     with pytest.raises(GCFSRError, match=words):
         restorer.restore(image, factor=4)
 

@@ -60,7 +60,7 @@ def test_names_become_files(bundle, tiny, tmp_path):
     assert resolve_checkpoint("mine", own) == resolve_checkpoint("mine.safetensors", own) == own / "mine.safetensors"
 
 
-def test_an_exported_file_is_no_checkpoint(bundle, tmp_path):
+def test_an_exported_file_is_not_a_checkpoint(bundle, tmp_path):
     """But for the backend onnx, which the message names."""
     exported = tmp_path / "face.encoder.onnx"
     exported.write_bytes(b"onnx")

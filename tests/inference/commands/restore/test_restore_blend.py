@@ -70,7 +70,7 @@ def test_a_photograph(tiny, tmp_path, size):
 
 
 @pytest.mark.parametrize("blend", ["-0.1", "1.5", "nan", "inf"])
-def test_what_is_no_blend(restore, face, blend):
+def test_invalid_blends(restore, face, blend):
     status, _, err = restore(face, "--blend", blend)
     assert (status, err.count("\n")) == (2, 1)
     assert "--blend" in err

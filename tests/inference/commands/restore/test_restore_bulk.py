@@ -102,7 +102,7 @@ def test_a_killed_run_resumes_with_nothing_twice_and_nothing_half_written(tiny, 
     assert not [path for path in out.rglob("*") if "partial" in path.name]
 
 
-def test_what_a_kill_left_of_a_line_is_dropped(restore, folder, tmp_path):
+def test_an_incomplete_line_of_a_killed_run_is_dropped(restore, folder, tmp_path):
     assert restore("-i", folder, "--aligned", "--skip-existing")[0] == 0
     path = tmp_path / "out" / "manifest.jsonl"
     path.write_bytes(path.read_bytes()[:-30])
@@ -140,7 +140,7 @@ def test_a_share_comes_from_the_option_or_the_launcher(given, environment, expec
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "a/b", "1", "1/0", "-1/2"])
-def test_what_is_no_share_is_named(text):
+def test_invalid_shares_are_named(text):
     class Args:
         shard = text
 
@@ -159,7 +159,7 @@ def test_two_processes_give_the_bytes_of_one(restore, folder, tmp_path):
     assert sorted(names(tmp_path / "two")) == [*(f"{number:03d}.png" for number in range(6)), "bad.png"]
 
 
-def test_large_runs_want_a_folder(restore, folder, tmp_path):
+def test_large_runs_need_a_folder(restore, folder, tmp_path):
     assert (
         "want a folder" in restore("-i", folder / "000.png", "--aligned", "--skip-existing", out=tmp_path / "a.png")[2]
     )

@@ -41,7 +41,7 @@ def test_an_aligned_face_in_gfpgans_folders(restore, face, tiny, tmp_path):
     assert np.array_equal(pixels(tmp_path / "out/cmp/face_00.png"), np.hstack([crop, expected]))
 
 
-def test_an_image_without_a_face_is_no_aligned_face(restore, face, tmp_path):
+def test_an_image_without_a_face_is_not_an_aligned_face(restore, face, tmp_path):
     status, out, _ = restore("-i", face)
     assert status == 0
     assert "no face found" in out

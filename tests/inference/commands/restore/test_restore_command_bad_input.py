@@ -72,7 +72,7 @@ def test_inputs_that_are_not_there(refused, tmp_path):
     assert "empty folder" in refused("-i", tmp_path / "empty folder")
 
 
-def test_outputs_that_cannot_be(refused, face, tmp_path):
+def test_invalid_outputs(refused, face, tmp_path):
     assert "face.png" in refused("-i", face, "--aligned", out=face / "below a file")
     assert "output is the input" in refused("-i", face, "--aligned", out=face)
     crop = tmp_path / "out" / "restored_faces" / "a_00.png"

@@ -183,7 +183,7 @@ def test_draws_of_several_faces_in_one_folder_have_names_of_their_own(restore, p
     assert found == {"x.png", *(f"x_{face}_{part}.png" for face in ("00", "01") for part in ("mean", "spread"))}
 
 
-def test_a_report_of_nothing_is_not_written(restore, photo, tmp_path):
+def test_an_empty_report_is_not_written(restore, photo, tmp_path):
     photo.write_text("no image")
     assert restore("-i", photo, "--report")[0] == 2
     assert not (tmp_path / "out").exists()

@@ -62,7 +62,7 @@ def test_an_unexpected_error_is_one_inputs_failure(restore, folder, tmp_path, mo
 
     def spoiled(run, loaded, *args):
         if loaded.source.stem.name == "b":
-            raise ZeroDivisionError("an error that nobody expected")
+            raise ZeroDivisionError("an unexpected error")
         return write(run, loaded, *args)
 
     monkeypatch.setattr(loop, "write_aligned", spoiled)
@@ -70,7 +70,7 @@ def test_an_unexpected_error_is_one_inputs_failure(restore, folder, tmp_path, mo
     status, _, err = restore("-i", folder, *options)
     assert status == 2
     assert results(tmp_path) == ["a_00.png", "c_00.png"]
-    assert "b.png: unexpected ZeroDivisionError: an error that nobody expected" in err
+    assert "b.png: unexpected ZeroDivisionError: an unexpected error" in err
     assert ("Traceback" in err) == debug
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert {Path(entry["input"]).name: "error" in entry for entry in report} == {
@@ -78,7 +78,7 @@ def test_an_unexpected_error_is_one_inputs_failure(restore, folder, tmp_path, mo
     }  # fmt: skip
 
 
-def test_an_input_that_spoils_a_pass_fails_alone(restore, folder, tmp_path, monkeypatch):
+def test_an_input_that_breaks_a_batch_fails_alone(restore, folder, tmp_path, monkeypatch):
     cv2.imwrite(str(folder / "b.png"), 255 - FACE)
     whole = FaceRunner.restore_faces
 
@@ -224,7 +224,7 @@ def test_recursive_never_reads_its_own_output(restore, folder, tmp_path):
 # -- what a killed run leaves --------------------------------------------------------------------------------------
 
 
-def test_what_a_killed_run_left_is_removed_by_the_next(restore, folder, tmp_path):
+def test_partial_files_of_a_killed_run_are_removed_by_the_next(restore, folder, tmp_path):
     target = tmp_path / "out" / "restored_faces"
     target.mkdir(parents=True)
     program = (
@@ -238,7 +238,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(restore, folder, tmp_path
     assert results(tmp_path) == ["a_00.png", "b_00.png", "c_00.png"]
 
 
-def test_what_is_being_written_is_left(tmp_path):
+def test_a_file_that_is_being_written_is_kept(tmp_path):
     with written_beside(tmp_path / "a.png") as file:
         file.write(b"half")
         remove_stale(tmp_path)

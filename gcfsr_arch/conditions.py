@@ -66,7 +66,7 @@ def _stacked(s: Mapping[str, Setting], conditions: Sequence[str], levels: int, l
             raise GCFSRError(f"s: {name!r} is not a condition of this network; it has {', '.join(conditions)}")
     if conditions[0] not in s:
         raise GCFSRError(f"s: {conditions[0]!r} is missing; pass it as factor / max_factor")
-    one_by_one = []
+    one_by_one: list[Tensor] = []
     for name in conditions:
         try:
             one_by_one.append(per_condition(s.get(name, 0.0), (name,), levels, like))

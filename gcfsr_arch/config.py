@@ -1,9 +1,9 @@
 """The arguments of `GCFSR`: listed once, checked before anything is built, and stored in checkpoints."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from gcfsr_arch.conditions import CONDITIONS
 from gcfsr_arch.errors import GCFSRError
@@ -51,12 +51,13 @@ class GCFSRConfig:
 
     def __post_init__(self) -> None:
         check_out_size(self.out_size, 32)
-        if not _is_number(self.num_style_feat, 1, 8192) or not isinstance(self.num_style_feat, int):
-            raise GCFSRError(f"num_style_feat {_shown(self.num_style_feat)}: it must be an integer from 1 to 8192")
+        feat = cast("object", self.num_style_feat)  # files and callers may give any type
+        if not _is_number(feat, 1, 8192) or not isinstance(feat, int):
+            raise GCFSRError(f"num_style_feat {_shown(feat)}: it must be an integer from 1 to 8192")
         for name, low, high in (("channel_multiplier", 1e-3, 64), ("narrow", 1e-3, 8), ("min_factor", 1, 1024)):
             if not _is_number(getattr(self, name), low, high):
                 raise GCFSRError(f"{name} {_shown(getattr(self, name))}: it must be a number from {low:g} to {high:g}")
-        taps = self.resample_kernel
+        taps = cast("Sequence[float]", self.resample_kernel)
         numbers = isinstance(taps, list | tuple) and all(_is_number(tap, -1e3, 1e3) for tap in taps)
         if not numbers or not 1 <= len(taps) <= 16:
             raise GCFSRError(
@@ -82,7 +83,7 @@ class GCFSRConfig:
             object.__setattr__(self, name, value)  # the class is frozen
 
     def _check_conditions(self) -> None:
-        names = self.conditions
+        names = cast("Sequence[str]", self.conditions)
         valid = isinstance(names, list | tuple) and 1 <= len(names) <= len(CONDITIONS) and names[0] == CONDITIONS[0]
         if not valid or any(name not in CONDITIONS for name in names) or len(set(names)) < len(names):
             others = ", ".join(CONDITIONS[1:])
@@ -136,7 +137,7 @@ class GCFSRConfig:
             arguments = None
         if not isinstance(arguments, dict):
             raise GCFSRError("the configuration is not a JSON object")
-        return cls.from_dict(arguments)
+        return cls.from_dict(cast("dict[str, Any]", arguments))
 
 
 def channels_at(size: int, channel_multiplier: float, narrow: float) -> int:

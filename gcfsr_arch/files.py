@@ -4,7 +4,7 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,7 +24,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def written_beside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def written_beside(path: str | os.PathLike[str]) -> Generator[BinaryIO, None, None]:
     """A file that takes its name, synced to the disk, when the block ends without an exception; else it is removed.
 
     Only a process that is killed leaves it, as `.NAME.*.partial`; `remove_stale` removes it.
@@ -122,7 +122,7 @@ def check_folder(folder: Path, key: str) -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike[str], limit: int | None, advice: str) -> Iterator[BinaryIO]:
+def _opened(path: str | os.PathLike[str], limit: int | None, advice: str) -> Generator[BinaryIO, None, None]:
     """A regular file of at most `limit` bytes, opened to be read. Raises GCFSRError as `read_bytes`."""
     try:
         with open(path, "rb", opener=_open_at_once) as file:

@@ -127,5 +127,6 @@ def _halved(kernel: Tensor, small: GCFSR) -> Tensor:
     inner = slice(4, size // 2 - 4)
     wanted = torch.stack([half[:, 0].roll(1 - tap, -1)[:, inner] for tap in range(3)], -1)
     offered = torch.stack([blurred[:, 0, tap::2][:, : size // 2][:, inner] for tap in range(3)], -1)
-    fit = torch.linalg.lstsq(offered.reshape(-1, 3), wanted.reshape(-1, 3)).solution.to(kernel)  # (new tap, old tap)
+    linalg = cast("Any", torch.linalg)  # untyped upstream
+    fit: Tensor = linalg.lstsq(offered.reshape(-1, 3), wanted.reshape(-1, 3)).solution.to(kernel)  # (new tap, old tap)
     return fit @ kernel @ fit.T

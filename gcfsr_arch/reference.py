@@ -65,7 +65,7 @@ def encode(encoder: Any, x: Tensor) -> tuple[Tensor, dict[int, Tensor], list[Ten
     codes: list[Tensor | None] = [None] * (2 * len(conv_f))
     if encoder.head is not None:
         w = linear(encoder.head.linear, conv(encoder.head.down2, conv(encoder.head.down1, f)).flatten(1))
-        codes = list(w.unflatten(1, encoder.head.shape).unbind(1))
+        codes = list(w.reshape(-1, *encoder.head.shape).unbind(1))
     return conv(encoder.top, f) if isinstance(encoder.top, EqualConv2d) else f, conv_f, codes
 
 
@@ -95,7 +95,7 @@ def sigma_maps(net: GCFSR, s: float | Tensor, size: int, like: Tensor) -> tuple[
         s = (triangle(s.shape[2], size).to(s) @ s @ triangle(s.shape[3], size).to(s).t()).clamp(0, 1)
         if len(net.conditions) > 1:
             at_pixels = sigmas(net, s.permute(0, 2, 3, 1).flatten(0, 2), size)
-            enc, gen = (sigma.unflatten(0, (len(s), size, size)).permute(0, 3, 1, 2) for sigma in at_pixels)
+            enc, gen = (sigma.reshape(len(s), size, size, -1).permute(0, 3, 1, 2) for sigma in at_pixels)
             return enc, gen
         points = torch.arange(GRID + 1).to(s)  # a map reads a table of GRID + 1 points, linear in between
         share = (1 - (s[:, 0, ..., None] * GRID - points).abs()).clamp(min=0)  # (N, size, size, GRID + 1)

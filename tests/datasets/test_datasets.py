@@ -92,9 +92,7 @@ def test_multi_factor_samples(matlab: ModuleType, folder: Path):
     samples = [dataset[index] for index in range(len(dataset))]
     factors = np.array([float(sample["factor"]) for sample in samples])
     assert set(factors) == {2, 4}
-    assert (factors == 2).mean() == pytest.approx(
-        0.75, abs=0.07
-    )  # drawn as often as it is listed
+    assert (factors == 2).mean() == pytest.approx(0.75, abs=0.07)  # drawn as often as it is listed
     gray = {path: cv2.imread(path)[..., ::-1] / np.float32(255) for path in {sample["gt_path"] for sample in samples}}
     flips = 0
     for sample in samples[:80]:

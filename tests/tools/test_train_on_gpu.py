@@ -10,7 +10,7 @@ import torch
 from torchvision.models import squeezenet1_1
 
 import train_on_gpu
-from gcfsr_arch import GCFSRError, exit_status
+from gcfsr_arch.errors import GCFSRError, exit_status
 
 TINY = [
     "network_g:narrow=0.0625", "network_g:num_style_feat=16", "network_d:channels=4", "train:engine:amp=~",

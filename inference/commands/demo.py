@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> None:
     from gcfsr_inference.restore.weights import DEFAULT_NAME, bundled
 
     def load(name: str) -> Restorer:
-        return open_restorer(name, args.device, args.dtype, args.backend, weights_dir=args.weights_dir, kept=KEPT)
+        path = resolve_checkpoint(name, args.weights_dir)
+        return open_restorer(path, args.device, args.dtype, args.backend, kept=KEPT)
 
     name = args.detector or find_detector(args.weights_dir)
     detector = build_detector(name, args.weights_dir, args.confidence, choose_device(args.device))

@@ -6,7 +6,6 @@ from gcfsr_arch.devices import choose_device, keep_freed_memory
 from gcfsr_inference.backends.backend import precision_note
 from gcfsr_inference.console import detail, note
 from gcfsr_inference.restore.restorer import Restorer
-from gcfsr_inference.restore.weights import resolve_checkpoint
 
 
 def open_restorer(
@@ -15,17 +14,16 @@ def open_restorer(
     dtype: str = "fp32",
     backend: str = "torch",
     compiled: bool = False,
-    weights_dir: str | None = None,
     kept: int = 1,
 ) -> Restorer:
     """`Restorer.load` for a command: freed memory stays with the process, and a slow precision is named.
 
     Raises:
-        GCFSRError: as of `Restorer.load`, or `weights_dir` does not exist.
+        GCFSRError: as of `Restorer.load`.
     """
     keep_freed_memory()
     device = choose_device(device, backend)
-    restorer = Restorer.load(resolve_checkpoint(checkpoint, weights_dir), device, dtype, backend, compiled, kept)
+    restorer = Restorer.load(checkpoint, device, dtype, backend, compiled, kept)
     if warning := precision_note(backend, device, dtype):
         note(f"gcfsr: {warning}", error=True)
     dial = "blind" if restorer.blind else f"factors {restorer.min_factor:g} to {restorer.max_factor:g}"

@@ -11,7 +11,7 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import ImageData
 from gcfsr_inference.commands.restore.context import Loaded, Restored, RestoreRun, load
 from gcfsr_inference.commands.restore.files import Source
-from gcfsr_inference.commands.restore.messages import describe
+from gcfsr_inference.commands.restore.report import describe
 from gcfsr_inference.photo.detect import build_detector
 from gcfsr_inference.photo.paste import align, crop_face, scale_of
 from gcfsr_inference.photo.turned import find

@@ -9,9 +9,8 @@ from gcfsr_inference.commands.restore.aligned import load_aligned, restore_toget
 from gcfsr_inference.commands.restore.context import Restored, RestoreRun, load, open_run
 from gcfsr_inference.commands.restore.files import Source
 from gcfsr_inference.commands.restore.manifest import Manifest, settings_hash, share, share_of
-from gcfsr_inference.commands.restore.messages import progress
 from gcfsr_inference.commands.restore.plan import Plan
-from gcfsr_inference.commands.restore.report import Report
+from gcfsr_inference.commands.restore.report import Report, progress
 from gcfsr_inference.commands.restore.whole import restore_whole
 
 

@@ -151,15 +151,15 @@ def save_generator(net: GCFSR, path: str | Path, half: bool = False, extra: dict
     Args:
         net: the network.
         path: target, .safetensors.
-        half: store float16 (loads back as float32).
+        half: store the parameters as float16 (they load back as float32).
         extra: further metadata, for example licence and training data.
 
     Raises:
         GCFSRError: the file cannot be written.
     """
     state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
-    if half:
-        state = {key: value.half() for key, value in state.items()}
+    if half:  # not buffers: a variance from rounded moments may be far off
+        state |= {key: state[key].half() for key, _ in net.named_parameters()}
     write_atomic(
         path, _serialised(state, {"format": "pt", "config": json.dumps(net.config.to_dict()), **(extra or {})})
     )

@@ -1,5 +1,6 @@
 """Reading the dials from the image: a small head on the encoder's features estimates every condition."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -32,8 +33,9 @@ def on_head_scale(s: Tensor) -> Tensor:
 def from_head_scale(estimate: Estimate) -> Estimate:
     """The inverse of `on_head_scale`, clipped to [0, 1]; the factor's deviation to first order."""
     mean, deviation = estimate
-    factor = torch.exp2((mean[:, :1] - 1) * OCTAVES).clamp(max=1)
-    slope = factor * OCTAVES * torch.log(torch.tensor(2.0))
+    rate = OCTAVES * math.log(2)
+    factor = torch.exp((mean[:, :1] - 1) * rate).clamp(max=1)  # not exp2, which OpenVINO does not know
+    slope = factor * rate
     return Estimate(
         torch.cat([factor, mean[:, 1:].clamp(0, 1)], dim=1),
         torch.cat([deviation[:, :1] * slope, deviation[:, 1:]], dim=1),

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gcfsr_arch import GCFSR, Features
+from gcfsr_arch.config import GCFSRConfig
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import make_folder
 from gcfsr_arch.generator import noise_maps
@@ -27,7 +28,7 @@ METADATA = "gcfsr"  # key of the JSON in an ONNX file's metadata
 
 
 class EncoderGraph(nn.Module):
-    """x -> top, w, skips."""
+    """x -> top, w, skips and, of a network with an estimator, mean and deviation (N, k) of its conditions."""
 
     def __init__(self, net: GCFSR) -> None:
         super().__init__()
@@ -35,7 +36,8 @@ class EncoderGraph(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         features = self.net.encode(x)
-        return features.top, features.w, *features.skips
+        told = () if self.net.estimator is None else self.net.estimate(features)
+        return features.top, features.w, *features.skips, *told
 
 
 class DecoderGraph(nn.Module):
@@ -64,12 +66,17 @@ class WholeGraph(nn.Module):
         self.encoder, self.decoder = EncoderGraph(net), DecoderGraph(net, maps)
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        return self.decoder([*self.encoder(inputs[0]), *inputs[1:]])
+        return self.decoder([*self.encoder(inputs[0])[: len(feature_names(self.net))], *inputs[1:]])
 
 
-def feature_names(net: GCFSR) -> list[str]:
-    """Names of the encoder's outputs, in order."""
+def feature_names(net: GCFSR | GCFSRConfig) -> list[str]:
+    """Names of what the encoder passes to the decoder, in order."""
     return ["top", "w", *(f"skip_{size}" for size in net.sizes)]
+
+
+def estimate_names(net: GCFSR) -> list[str]:
+    """Names of the encoder's further outputs: what its estimator reads of the conditions (`GCFSR.estimate`)."""
+    return [] if net.estimator is None else ["read_mean", "read_deviation"]
 
 
 def dial_names(net: GCFSR, noise: str) -> list[str]:
@@ -86,7 +93,7 @@ def trace_encoder(net: GCFSR) -> torch.export.ExportedProgram:
 def trace_decoder(net: GCFSR, noise: str = "input", seed: int = 0) -> torch.export.ExportedProgram:
     """The decoder with a dynamic batch; `noise` and `seed` as in `export_onnx`."""
     with torch.no_grad():
-        features = EncoderGraph(net)(_example(net))
+        features = EncoderGraph(net)(_example(net))[: len(feature_names(net))]
     return _trace(DecoderGraph(net, _maps(net, noise, seed)), [*features, *_dial(net, noise)])
 
 
@@ -107,7 +114,8 @@ def export_onnx(
 
     Inputs are `x`, `s` (N, levels) or, of k conditions, (N, levels, k) in [0, 1] (not for a blind network) and, with
     `noise="input"`, `noise_0`, ... (N, 1, r, r) normal maps; between the two files go `top`, `w` and `skip_16`, ...;
-    the output is `image`.
+    the output is `image`. The encoder of a network with an estimator has two more outputs, `read_mean` and
+    `read_deviation` (N, k): what it reads of the conditions.
 
     Args:
         net: the network.
@@ -149,7 +157,7 @@ def onnx_graphs(
         jobs = {"whole": (lambda: trace_whole(net, noise, seed), ["x", *dial], ["image"])}
     else:
         jobs = {
-            "encoder": (lambda: trace_encoder(net), ["x"], features),
+            "encoder": (lambda: trace_encoder(net), ["x"], [*features, *estimate_names(net)]),
             "decoder": (lambda: trace_decoder(net, noise, seed), [*features, *dial], ["image"]),
         }
     graphs = {}

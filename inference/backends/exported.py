@@ -20,6 +20,7 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.estimator import Estimate
 from gcfsr_arch.files import make_folder, write_atomic
 from gcfsr_arch.generator import Noise, noise_maps
+from gcfsr_inference.backends.export import feature_names
 from gcfsr_inference.documents import read_document
 
 CACHE = "~/.cache/gcfsr/exported"
@@ -32,7 +33,7 @@ class ExportedBackend:
 
     Args:
         config: the network's arguments (`GCFSRConfig.to_dict`).
-        encoder: [x] -> [top, w, skips...], float32 arrays.
+        encoder: [x] -> [top, w, skips...] and, with an estimator, [mean, deviation]; float32 arrays.
         decoder: [top, w, skips..., s unless blind, noise...] -> [image].
         name: of the backend, for messages.
         whole: [x, s unless blind, noise...] -> [image], where that is faster than one after the other.
@@ -44,13 +45,14 @@ class ExportedBackend:
             net = GCFSR(**known.to_dict())
         self.out_size, self.sizes, self.blind = net.out_size, net.sizes, net.blind
         self.min_factor, self.max_factor = net.min_factor, net.max_factor
-        self.conditions, self.estimates = net.conditions, False
+        self.conditions, self.estimates = net.conditions, net.config.estimator
         self.rounded_input = net.config.variant == "released"
         self.encoder, self.decoder, self.name, self.whole = encoder, decoder, name, whole
         self.noise_shapes = net.noise_shapes
+        self.passed = len(feature_names(net))  # of the encoder's outputs, to the decoder
 
     def encode(self, x: Tensor) -> list[np.ndarray]:
-        """(N, 3, out_size, out_size) RGB in [-1, 1] -> features."""
+        """(N, 3, out_size, out_size) RGB in [-1, 1] -> features, and what the estimator reads of them."""
         return self.encoder([x.float().cpu().numpy()])
 
     def decode(self, features: Any, s: Tensor | None, noise: Noise, seed: int | None) -> Tensor:
@@ -60,14 +62,15 @@ class ExportedBackend:
             GCFSRError: s is a map, which only the torch backend takes.
         """
         batch = max(len(features[0]), 1 if s is None else len(s))
-        inputs = [_rows(array, batch) for array in features]
+        inputs = [_rows(array, batch) for array in features[: self.passed]]
         return torch.from_numpy(self.decoder([*inputs, *self._dial(batch, s, noise, seed)])[0])
 
     def estimate(self, features: Any) -> Estimate:
-        """Raises GCFSRError: exported graphs do not hold the estimator."""
-        raise GCFSRError(
-            f"the backend {self.name} cannot read dials from the image; give numbers, or use --backend torch"
-        )
+        """See `GCFSR.estimate`."""
+        if not self.estimates:
+            raise GCFSRError("this network does not estimate its conditions; train one with estimator: true")
+        mean, deviation = features[self.passed :]
+        return Estimate(torch.from_numpy(mean), torch.from_numpy(deviation))
 
     def restore(self, x: Tensor, s: Tensor | None, noise: Noise, seed: int | None) -> Tensor:
         """See `backends.Backend.restore`; errors as of `decode`."""

@@ -9,8 +9,9 @@ import numpy as np
 import openvino
 
 from gcfsr_arch import GCFSR
+from gcfsr_arch.config import GCFSRConfig
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.backends.export import trace_decoder, trace_encoder
+from gcfsr_inference.backends.export import feature_names, trace_decoder, trace_encoder
 from gcfsr_inference.backends.exported import ExportedBackend, Run, cached
 
 PARTS = (".encoder.xml", ".encoder.bin", ".decoder.xml", ".decoder.bin")
@@ -35,7 +36,8 @@ def open_backend(path: Path, device: str = "cpu", dtype: str = "fp32", compiled:
         raise GCFSRError(f"--dtype {dtype}: {' or '.join(PRECISIONS)}")
     config, stem = cached(path, "openvino", _write, PARTS)
     files = [stem.with_name(stem.name + part) for part in PARTS[::2]]
-    reads = [*(partial(core().read_model, file) for file in files), partial(_joined, *files)]
+    passed = len(feature_names(GCFSRConfig.from_dict(config)))
+    reads = [*(partial(core().read_model, file) for file in files), partial(_joined, *files, passed)]
     encoder, decoder, whole = (_runner(read, PRECISIONS[dtype]) for read in reads)
     return ExportedBackend(config, encoder, decoder, "openvino", whole)
 
@@ -56,11 +58,14 @@ def core() -> openvino.Core:
     return openvino.Core()
 
 
-def _joined(encoder: Path, decoder: Path) -> openvino.Model:
-    """Both as one graph: features that are not read keep the layout in which the processor computes."""
+def _joined(encoder: Path, decoder: Path, passed: int) -> openvino.Model:
+    """Both as one graph: features that are not read keep the layout in which the processor computes.
+
+    `passed` of the encoder's outputs go to the decoder.
+    """
     first, second = core().read_model(encoder), core().read_model(decoder)
-    features = second.get_parameters()[: len(first.outputs)]
-    for result, parameter in zip(first.get_results(), features, strict=True):
+    features = second.get_parameters()[:passed]
+    for result, parameter in zip(first.get_results()[:passed], features, strict=True):
         parameter.output(0).replace(result.input_value(0))
     inputs = [*first.get_parameters(), *second.get_parameters()[len(features) :]]
     return openvino.Model(second.get_results(), inputs)  # pyright: ignore[reportGeneralTypeIssues]: base class's stub

@@ -61,6 +61,16 @@ def test_half_precision_loads_as_float32(tmp_path):
     assert {p.dtype for p in load_generator(tmp_path / "net.safetensors").parameters()} == {torch.float32}
 
 
+def test_half_precision_keeps_the_moments_of_the_estimator(tmp_path):
+    net = tiny(conditions=("factor", "noise"), estimator=True)
+    net.estimator.norm.mean.fill_(-6.001)
+    net.estimator.norm.square.fill_(6.001**2 + 1e-3)  # float16 would make the variance zero
+    save_generator(net, tmp_path / "net.safetensors", half=True)
+    norm = load_generator(tmp_path / "net.safetensors").estimator.norm
+    assert torch.equal(norm.mean, net.estimator.norm.mean)
+    assert torch.equal(norm.square, net.estimator.norm.square)
+
+
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("wrapped", [True, False])
 @pytest.mark.parametrize("blind", [True, False])

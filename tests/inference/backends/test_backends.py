@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -59,6 +60,31 @@ def test_features_of_one_image_serve_every_strength(
     with torch.no_grad():
         expected = net.decode(net.encode(x), s, "fixed", 0)
     assert (image - expected).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_backends_read_the_dials_as_pytorch_does(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: Callable[..., GCFSR], inputs: Draw
+) -> None:
+    """The estimate itself, and a face restored with "auto", from a checkpoint whose parameters are halved."""
+    pytest.importorskip({"onnx": "onnxscript", "openvino": "openvino"}[name])
+    monkeypatch.setattr(exported, "CACHE", str(tmp_path / "cache"))
+    net = network(conditions=("factor", "noise", "jpeg"), estimator=True)
+    assert net.estimator is not None
+    torch.nn.init.normal_(net.estimator.out.weight)  # drawn as 0, which would read the same of every image
+    net.train()
+    for batch in range(2, 5):
+        net(inputs(net, batch)[0], torch.zeros(batch, 3), "zero", estimate="detached")  # moments
+    save_generator(net.eval(), tmp_path / "dials.safetensors", half=True)
+    ours, theirs = (Restorer.load(tmp_path / "dials.safetensors", backend=kind) for kind in ("torch", name))
+    x = inputs(net, 3)[0]
+    expected, found = (one.backend.estimate(one.backend.encode(x)) for one in (ours, theirs))
+    assert expected.mean.std(0).min() > 1e-3  # it differs from image to image
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+    face = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    difference = theirs.restore(face).astype(int) - ours.restore(face)
+    assert np.abs(difference).max() <= 1
 
 
 def test_backends_refuse_what_they_cannot_do(

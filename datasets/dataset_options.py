@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args
 
+import numpy as np
+
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_datasets.degradation import Quantize
+from gcfsr_datasets.degradation import Quantize, draw_factor
 from gcfsr_datasets.degradation.blind_parameters import BlindRanges
 from gcfsr_datasets.degradation.color import ToneRanges
-from gcfsr_datasets.degradation.photograph import PhotographRanges
+from gcfsr_datasets.degradation.photograph import Photograph, PhotographRanges, draw_photograph
 from gcfsr_datasets.degradation.placement import PlacementRanges
 
 Pair = tuple[float, float]
@@ -163,27 +165,46 @@ class BlindOptions(BlindRanges, FaceOptions):  # FaceOptions' keys come first
 
 
 @dataclass(frozen=True)
-class PhotographOptions(PhotographRanges, FaceOptions):  # FaceOptions' keys come first
-    """Keys of `PhotographDegradationDataset`: those of `FaceOptions` and `PhotographRanges`, and the factor's.
+class PhotographDraws(PhotographRanges):
+    """From what the factor and the degradation of one photograph are drawn.
 
     Attributes:
         factor_range, factor_draw, max_factor: as in `MultiFactorOptions`.
-        contributions: samples hold what blur, noise and JPEG each did to the input, for dials off their true place; up
-            to three more degradations a sample.
     """
 
     factor_range: Pair = (2.0, 32.0)
     factor_draw: Literal["uniform", "log"] = "log"
     max_factor: float = 32.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        lowest, largest = self.factor_range
+        if not 1 <= lowest <= largest <= self.max_factor:
+            raise GCFSRError(f"photograph: factor_range must be [smallest, largest] from 1 to {self.max_factor:g}")
+        if self.factor_draw not in ("uniform", "log"):
+            raise GCFSRError("photograph: factor_draw must be uniform or log")
+
+    def draw(self, rng: np.random.Generator, side: int) -> tuple[float, Photograph]:
+        """The factor and the degradation of a face of `side` pixels, in a fixed order."""
+        factor = draw_factor(rng, side, *self.factor_range, log=self.factor_draw == "log")
+        return factor, draw_photograph(rng, self)
+
+
+@dataclass(frozen=True)
+class PhotographOptions(PhotographDraws, FaceOptions):  # FaceOptions' keys come first
+    """Keys of `PhotographDegradationDataset`: those of `FaceOptions` and `PhotographRanges`, and the factor's.
+
+    Attributes:
+        contributions: samples hold what blur, noise and JPEG each did to the input, for dials off their true place; up
+            to three more degradations a sample.
+    """
+
     contributions: bool = False
 
     def __post_init__(self) -> None:
         FaceOptions.__post_init__(self)
-        PhotographRanges.__post_init__(self)
-        lowest, largest = self.factor_range
-        bound = min(self.max_factor, self.out_size)
-        self._require(1 <= lowest <= largest <= bound, "factor_range", f"[smallest, largest] from 1 to {bound:g}")
-        self._require(self.factor_draw in ("uniform", "log"), "factor_draw", "uniform or log")
+        PhotographDraws.__post_init__(self)
+        self._require(self.factor_range[1] <= self.out_size, "factor_range", f"at most out_size {self.out_size}")
 
 
 Block = TypeVar("Block")

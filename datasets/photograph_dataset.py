@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from gcfsr_datasets.dataset_options import PhotographOptions
-from gcfsr_datasets.degradation import degrade_planes, draw_factor
+from gcfsr_datasets.degradation import degrade_planes
 from gcfsr_datasets.degradation.conditions import conditions_of
-from gcfsr_datasets.degradation.photograph import apply_photograph, contributions, draw_photograph
+from gcfsr_datasets.degradation.photograph import apply_photograph, contributions
 from gcfsr_datasets.face_dataset import FaceDataset, to_planes
 
 
@@ -27,9 +27,8 @@ class PhotographDegradationDataset(FaceDataset):
 
     def sample(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
         options = self.options
-        factor = draw_factor(rng, options.out_size, *options.factor_range, log=options.factor_draw == "log")
+        factor, draw = options.draw(rng, options.out_size)
         face = image if image.dtype == np.float32 else image.astype(np.float32) / 255
-        draw = draw_photograph(rng, options)
         before = copy.deepcopy(rng)
         lq = apply_photograph(face, factor, draw, rng)
         gt, extra = to_planes(image), {}

@@ -15,6 +15,7 @@ HIDDEN = 16
 OCTAVES = 5.0  # the factor is estimated on a logarithmic scale: 1 at s = 1, 0 at s = 1 / 32
 LEAST = 1e-4  # variance
 MOMENTUM = 0.01  # of the running moments, per batch
+MARGIN = 1.0  # deviations above the mean at which "auto" sets a dial; docs/dials.md has the measurement
 
 
 class Estimate(NamedTuple):
@@ -22,6 +23,13 @@ class Estimate(NamedTuple):
 
     mean: Tensor
     deviation: Tensor
+
+    def dials(self) -> Tensor:
+        """Where "auto" sets the dials, (N, k) in [0, 1]: the mean and a margin above it.
+
+        A dial above its true condition removes the degradation whole, as one at it does; one below leaves a share.
+        """
+        return (self.mean + MARGIN * self.deviation).clamp(0, 1)
 
 
 def on_head_scale(s: Tensor) -> Tensor:

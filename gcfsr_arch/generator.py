@@ -210,11 +210,11 @@ class GCFSR(nn.Module):
         return from_head_scale(self._head()(features.skips))
 
     def at_factor(self, features: Features, s: float) -> Tensor:
-        """(N, k): the factor's dial at s, and the others at what the estimator reads, 0 without one."""
+        """(N, k): the factor's dial at s, and the others where `Estimate.dials` sets them, 0 without an estimator."""
         told = features.top.new_full((len(features.top), 1), s)
         if self.estimator is None:
             return F.pad(told, (0, len(self.conditions) - 1))
-        return torch.cat([told, self.estimate(features).mean[:, 1:].to(told)], dim=1)
+        return torch.cat([told, self.estimate(features).dials()[:, 1:].to(told)], dim=1)
 
     def _head(self) -> ConditionEstimator:
         if self.estimator is None:

@@ -11,6 +11,8 @@ METHODS = """methods ([LABEL=]SPEC, any number):
   bicubic, lanczos                    the usual baselines
   gcfsr                               the bundled checkpoint
   FILE.safetensors, FILE.pth [?s=0.5] a checkpoint of ours or of the authors; the dial follows the factor unless fixed
+      [?dials=auto|true|0.5]          also of blind inputs: all dials as restore sets them, at what made the input, or
+                                      all but the factor's at a number
   folder:PATH                         result images by name: PATH/x16/NAME.png, or PATH/NAME.png for one condition
   basicsr:OPTIONS.yml:CHECKPOINT      network_g of a BasicSR option file   [?input=up&range=signed&fit=yes]
   spandrel:FILE                       any model that spandrel recognises   [?input=up&range=signed&fit=yes]
@@ -33,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     task.add_argument("--out", metavar="FOLDER", help="report, inputs and results; a stopped run is resumed")
     task.add_argument("--protocol", help="celeba-1024-x64 (Table 2, Fig. 1), blind-512 (Table 3), adv-512 (Table 4)")
     task.add_argument("--factors", help="instead of a protocol: 4,8,24.5,32@48 (@: the dial), blind")
-    task.add_argument("--blind", metavar="OPTIONS.yml", help="option file with the ranges of the blind degradation "
-                      "(default: CelebA-Test's, for 512 pixels)")  # fmt: skip
+    task.add_argument("--blind", metavar="OPTIONS.yml", help="option file with the ranges of the blind degradation, "
+                      "or of photographs' (default: CelebA-Test's, for 512 pixels)")  # fmt: skip
     task.add_argument("--method", action="append", default=[], metavar="[LABEL=]SPEC", help="see below; repeat it")
     task.add_argument("--out-size", type=int, metavar="N", help="resize the square ground truth to NxN by bicubic")
     task.add_argument("--include", action="append", default=[], metavar="PATTERN", help="only such names: 'lon_*'")

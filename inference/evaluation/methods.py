@@ -1,6 +1,6 @@
 """The methods that are compared. Each turns a batch of small images into results of the ground truth's size."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,9 +12,11 @@ from gcfsr_arch.errors import GCFSRError, first_line
 from gcfsr_datasets.resize import resize
 from gcfsr_inference.evaluation.conditions import Condition
 from gcfsr_inference.evaluation.workspace import by_stem
-from gcfsr_inference.restore.restorer import Restorer
+from gcfsr_inference.restore.dial import clip_factor
+from gcfsr_inference.restore.restorer import Restorer, Strength
 
 Image = NDArray[Any]  # (H, W, 3) BGR, uint8 or floating-point in [0, 255]
+Known = Mapping[str, float]  # what made an input, as `inputs.true_conditions` returns it
 
 
 class Method(Protocol):
@@ -32,8 +34,13 @@ class Method(Protocol):
         """Why the method has no result under the condition, or None if it has one."""
         ...
 
-    def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
-        """Results for small images of one size, each (*size, 3) BGR, uint8 or float in [0, 255]; floats may be NaN."""
+    def restore(
+        self, lows: Sequence[Image], size: tuple[int, int], condition: Condition, true: Sequence[Known] = ()
+    ) -> list[Image]:
+        """Results for small images of one size, each (*size, 3) BGR, uint8 or float in [0, 255]; floats may be NaN.
+
+        `true` are `inputs.true_conditions` of each.
+        """
         ...
 
 
@@ -60,7 +67,9 @@ class Bicubic:
     def absent(self, condition: Condition) -> str | None:
         return no_dial(condition)
 
-    def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
+    def restore(
+        self, lows: Sequence[Image], size: tuple[int, int], condition: Condition, true: Sequence[Known] = ()
+    ) -> list[Image]:
         return [upsample(low, size) * 255 for low in lows]
 
 
@@ -74,7 +83,9 @@ class Lanczos:
     def absent(self, condition: Condition) -> str | None:
         return no_dial(condition)
 
-    def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
+    def restore(
+        self, lows: Sequence[Image], size: tuple[int, int], condition: Condition, true: Sequence[Known] = ()
+    ) -> list[Image]:
         from PIL import Image as Pillow
 
         return [np.asarray(Pillow.fromarray(low).resize((size[1], size[0]), Pillow.Resampling.LANCZOS)) for low in lows]
@@ -106,38 +117,71 @@ class Folder:
             return by_stem(self.path)
         raise GCFSRError(f"{self.path}: has no folder {condition.key}; each condition needs its own")
 
-    def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
+    def restore(
+        self, lows: Sequence[Image], size: tuple[int, int], condition: Condition, true: Sequence[Known] = ()
+    ) -> list[Image]:
         raise NotImplementedError("a folder's images are read, not computed")
 
 
 @dataclass
 class Checkpoint:
-    """One of our generators. `s` fixes the dial for every condition; by default the dial follows the condition."""
+    """One of our generators.
+
+    Attributes:
+        s: fixes the factor's dial for every condition; by default it follows the condition.
+        dials: of the other conditions, and of the factor where the condition has none: "auto" as `gcfsr restore` sets
+            them, "true" what made the input, a number that of all but the factor, which is then estimated. None is
+            "auto", but leaves out conditions without a factor.
+    """
 
     label: str
     identity: dict[str, Any]
     restorer: Restorer
     seed: int
     s: float | None = None
+    dials: float | str | None = None
 
     def absent(self, condition: Condition) -> str | None:
         if self.restorer.blind or self.s is not None:
             return no_dial(condition)
         if condition.dial is None:
-            return "needs a factor; fix the dial with ?s="
+            return "needs a factor; fix the dial with ?s=, or set all with ?dials=" if self.dials is None else None
         low, high = self.restorer.min_factor, self.restorer.max_factor
         return None if low <= condition.dial <= high else f"the checkpoint's factors are {low:g} to {high:g}"
 
-    def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
+    def restore(
+        self, lows: Sequence[Image], size: tuple[int, int], condition: Condition, true: Sequence[Known] = ()
+    ) -> list[Image]:
         side = self.restorer.out_size
         if size != (side, side):
             raise GCFSRError(
                 f"{self.label}: the checkpoint makes {side}x{side}, the ground truth is {size[1]}x{size[0]}; "
                 f"pass --out-size {side}"
             )
-        dialled = self.s is None and not self.restorer.blind
-        factor = condition.dial if dialled and condition.dial is not None else "auto"
-        return self.restorer.restore_batch(lows, factor, self.s, "fixed", self.seed)
+        strengths = [self.strength(low, condition, known) for low, known in zip(lows, true, strict=True)]
+        return self.restorer.run_batch(lows, strengths, "fixed", [self.seed] * len(lows))
+
+    def strength(self, low: Image, condition: Condition, true: Known) -> Strength | None:
+        """Where all dials are set for one image."""
+        if self.restorer.blind:
+            return None
+        factor: float | str = "auto" if condition.dial is None else condition.dial
+        if factor == "auto" and self.dials == "true":
+            factor = clip_factor(true["factor"], self.restorer)
+        others: dict[str, float | str] = {} if self.s is None else {"factor": self.s}
+        if self.dials is not None and self.dials != "auto":
+            names = self.restorer.conditions[1:]
+            others |= {name: true[name] if self.dials == "true" else self.dials for name in names}
+        return self.restorer.strength(low, factor, others)
+
+    def reads(self) -> bool:
+        """Whether the report states how well it estimates the conditions."""
+        return self.dials == "auto" and self.restorer.backend.estimates
+
+    def read(self, lows: Sequence[Image]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What the estimator reads of images: means and standard deviations, (N, k) each, in [0, 1]."""
+        found = [self.restorer.backend.estimate(self.restorer.encode(low)) for low in lows]
+        return np.array([one.mean[0].tolist() for one in found]), np.array([one.deviation[0].tolist() for one in found])
 
 
 @dataclass
@@ -162,7 +206,9 @@ class Network:
     def absent(self, condition: Condition) -> str | None:
         return no_dial(condition)
 
-    def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
+    def restore(
+        self, lows: Sequence[Image], size: tuple[int, int], condition: Condition, true: Sequence[Known] = ()
+    ) -> list[Image]:
         import torch
 
         given = size if self.upsampled else lows[0].shape[:2]
@@ -190,7 +236,9 @@ class Function:
     def absent(self, condition: Condition) -> str | None:
         return no_dial(condition)
 
-    def restore(self, lows: Sequence[Image], size: tuple[int, int], condition: Condition) -> list[Image]:
+    def restore(
+        self, lows: Sequence[Image], size: tuple[int, int], condition: Condition, true: Sequence[Known] = ()
+    ) -> list[Image]:
         try:
             return [self.function(low, condition.factor, size) for low in lows]
         except Exception as error:  # the user's function may raise anything

@@ -9,8 +9,8 @@ import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.evaluation.conditions import Condition
-from gcfsr_inference.evaluation.inputs import Preparation, prepare
-from gcfsr_inference.evaluation.methods import INPUT, Bicubic, Folder, Method
+from gcfsr_inference.evaluation.inputs import Preparation, prepare, true_conditions
+from gcfsr_inference.evaluation.methods import INPUT, Bicubic, Checkpoint, Folder, Method
 from gcfsr_inference.evaluation.metric_weights import availability
 from gcfsr_inference.evaluation.score import Planned, Scored, Task, Values, score, size_fault
 from gcfsr_inference.evaluation.settings import Settings
@@ -20,6 +20,7 @@ from gcfsr_inference.restore.hashes import file_hash
 from gcfsr_measure.catalogue import entry_of
 from gcfsr_measure.workers import Workers
 
+Reading = dict[str, dict[str, list[float]]]  # condition of a network -> true, read, deviation: by image
 Advance = Callable[[str, int, int], None]  # what is being done, how many images more are done, of how many
 
 
@@ -39,6 +40,7 @@ class Evaluation:
     values: dict[tuple[str, str], Values] = field(default_factory=dict)
     results: dict[tuple[str, str], dict[str, Path]] = field(default_factory=dict)
     absent: dict[tuple[str, str], str] = field(default_factory=dict)
+    readings: dict[tuple[str, str], Reading] = field(default_factory=dict)
     gt_values: Values = field(init=False)
 
     def __post_init__(self) -> None:
@@ -140,6 +142,8 @@ class Evaluation:
             else:
                 self.restore(method, condition)
                 results = {name: self.space.result(method.label, condition.key, name) for name in self.names}
+                if condition.factor is None and isinstance(method, Checkpoint) and method.reads():
+                    self.readings[method.label, condition.key] = self.reading(method, condition)
             self.results[method.label, condition.key] = results
             self.score_condition(method.label, condition, results, workers)
 
@@ -169,7 +173,8 @@ class Evaluation:
             gts = [read_bgr(self.gt[name], self.settings.max_pixels).shape for name in batch]
             for group in same_shape(list(zip(lows, gts, strict=True))):
                 height, width, _ = gts[group[0]]
-                images = method.restore([lows[i] for i in group], (height, width), condition)
+                true = [self.true_conditions(condition, batch[i], height) for i in group]
+                images = method.restore([lows[i] for i in group], (height, width), condition, true)
                 for i, image in zip(group, images, strict=True):
                     fault = result_fault(image, gts[i])
                     if fault:
@@ -177,6 +182,26 @@ class Evaluation:
                         continue
                     image = np.rint(np.clip(image, 0, 255)).astype(np.uint8)
                     save_png(self.space.result(method.label, condition.key, batch[i]), image)
+
+    def true_conditions(self, condition: Condition, name: str, side: int) -> dict[str, float]:
+        """See `inputs.true_conditions`."""
+        return true_conditions(condition, side, self.settings.seed, name, self.settings.blind)
+
+    def reading(self, method: Checkpoint, condition: Condition) -> Reading:
+        """What a network's estimator reads of the inputs, beside what made them."""
+        lows = [read_bgr(self.space.low(condition.input_key, name)) for name in self.names]
+        means, deviations = method.read(lows)
+        restorer = method.restorer
+        true = [self.true_conditions(condition, name, low.shape[0]) for name, low in zip(self.names, lows, strict=True)]
+        shares = [{**one, "factor": min(one["factor"] / restorer.max_factor, 1.0)} for one in true]
+        return {
+            name: {
+                "true": [one[name] for one in shares],
+                "read": means[:, k].tolist(),
+                "deviation": deviations[:, k].tolist(),
+            }
+            for k, name in enumerate(restorer.conditions)
+        }
 
     def score_condition(self, label: str, condition: Condition, results: dict[str, Path], workers: Workers) -> None:
         """Scores the results that have no values yet."""

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gcfsr_datasets.dataset_options import PhotographDraws
 from gcfsr_datasets.degradation.blind_parameters import BlindRanges
 from gcfsr_datasets.image_io import MAX_PIXELS
 from gcfsr_inference.evaluation.conditions import CELEBA_TEST, Protocol
@@ -28,7 +29,7 @@ class Settings:
     include: tuple[str, ...] = ()
     limit: int | None = None
     groups: tuple[str, ...] = ()
-    blind: BlindRanges = CELEBA_TEST
+    blind: BlindRanges | PhotographDraws = CELEBA_TEST
     max_pixels: int = MAX_PIXELS
 
     @property

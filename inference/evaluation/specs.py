@@ -13,7 +13,7 @@ from gcfsr_inference.restore.restorer import Restorer
 from gcfsr_inference.restore.weights import resolve_checkpoint
 
 OPTIONS = {
-    "gcfsr": {"s"}, "basicsr": {"input", "range", "fit"}, "spandrel": {"input", "range", "fit"},
+    "gcfsr": {"s", "dials"}, "basicsr": {"input", "range", "fit"}, "spandrel": {"input", "range", "fit"},
     "folder": set(), "python": set(), "bicubic": set(), "lanczos": set(),
 }  # fmt: skip
 
@@ -61,7 +61,11 @@ def _checkpoint(where: str, options: dict[str, str], device: str, seed: int) -> 
     path = resolve_checkpoint(None if where == "gcfsr" else where)
     s = float(_number(options["s"], 0, 1)) if "s" in options else None
     identity = {"kind": "gcfsr", "file": path.name, "sha256": file_hash(path), "seed": seed, **options}
-    return Checkpoint(path.stem, identity, Restorer.load(path, device), seed, s)
+    restorer, dials = Restorer.load(path, device), options.get("dials")
+    fixed = dials if dials in (None, "auto", "true") else _number(dials, 0, 1)
+    if isinstance(fixed, float) and len(restorer.conditions) == 1:
+        raise GCFSRError(f"{path}: dials={dials}: this checkpoint has the factor's dial only; write ?s=, auto or true")
+    return Checkpoint(path.stem, identity, restorer, seed, s, fixed)
 
 
 def _number(text: str, low: float, high: float) -> float:

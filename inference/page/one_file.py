@@ -12,9 +12,11 @@ from pathlib import Path
 
 from gcfsr_arch import GCFSR
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.estimator import MARGIN
 from gcfsr_datasets.image_io import write_bytes_atomic
 from gcfsr_inference.backends.export import onnx_graphs
 from gcfsr_inference.restore import autofactor
+from gcfsr_inference.restore.dial import DIALS
 
 ORT = "onnxruntime-web@1.30.0"  # the version that was tested
 ORT_FILES = {  # asset's name in the page: file in the npm package
@@ -26,7 +28,7 @@ LARGEST = 64 * 2**20  # bytes of one of these files; the largest has 14 MB
 
 
 def export_html(net: GCFSR, target: Path, runtime: dict[str, bytes], licence: str = "", seed: int = 0) -> Path:
-    """Writes the page: drop a face, move the dial, save.
+    """Writes the page: drop a face, move the dials, save.
 
     Args:
         net: the network; its weights are stored as 16-bit floats and computed with in float32.
@@ -39,15 +41,16 @@ def export_html(net: GCFSR, target: Path, runtime: dict[str, bytes], licence: st
         The file written.
 
     Raises:
-        GCFSRError: a network with several dials, the extra `onnx` is missing, or the file cannot be written.
+        GCFSRError: the extra `onnx` is missing, or the file cannot be written.
     """
-    if len(net.conditions) > 1:
-        raise GCFSRError(f"export: the page has one dial, the network has {len(net.conditions)}; choose another one")
+    options = {name: option for option, name in DIALS.items()}
     graphs = onnx_graphs(net, "two", "fixed", seed)
     assets = runtime | {name: half_weights(graphs[name]) for name in ("encoder", "decoder")}
     config = {
         "size": net.out_size,
         "levels": 0 if net.blind else len(net.sizes),
+        "dials": [options[name] for name in net.conditions[1:]],
+        "margin": MARGIN,
         "least": net.min_factor,
         "most": net.max_factor,
         "rounded": net.config.variant == "released",

@@ -171,7 +171,7 @@ class Restorer:
         return [network_output(face, image) for face, image in zip(out, images, strict=True)], used
 
     def settled(self, strengths: Sequence[Strength | None], features: Any) -> list[Strength | None]:
-        """The strengths of N images with every condition, and what the estimator reads in place of "auto".
+        """The strengths of N images with every condition, and `Estimate.dials` of each image in place of "auto".
 
         Raises:
             GCFSRError: the network has no estimator, or its backend does not run it.
@@ -179,7 +179,7 @@ class Restorer:
         strengths = [self._complete(s) for s in strengths]
         if not any(to_be_read(s) for s in strengths):
             return strengths
-        found = self.backend.estimate(features).mean.cpu().tolist()
+        found = self.backend.estimate(features).dials().cpu().tolist()
         return [
             {n: found[i][self.conditions.index(n)] if v == "auto" else v for n, v in s.items()} if to_be_read(s) else s
             for i, s in enumerate(strengths)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from gcfsr_arch import GCFSR, GCFSRError, load_generator, reference, save_generator
 from gcfsr_arch.checkpoint import read_state
 from gcfsr_arch.conditions import CONDITIONS, per_condition
-from gcfsr_arch.estimator import ConditionEstimator, RunningNorm, estimate_loss, from_head_scale
+from gcfsr_arch.estimator import MARGIN, ConditionEstimator, RunningNorm, estimate_loss, from_head_scale
 from gcfsr_arch.growth import grow
 
 K, LEVELS = len(CONDITIONS), 2
@@ -115,8 +115,9 @@ def test_a_factor_alone_leaves_the_rest_to_the_estimator():
     net, x = network(estimator=True), images()
     torch.nn.init.normal_(net.estimator.out.weight)
     features = net.encode(x)
-    told, read = net.at_factor(features, 0.5), net.estimate(features).mean
-    assert torch.equal(told[:, 1:], read[:, 1:])
+    told, (mean, deviation) = net.at_factor(features, 0.5), net.estimate(features)
+    expected = (mean + MARGIN * deviation).clamp(0, 1)
+    assert torch.equal(told[:, 1:], expected[:, 1:])
     assert (told[:, 0] == 0.5).all()
     assert network().at_factor(features, 0.5).tolist() == [[0.5, 0, 0, 0]] * 2
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from gcfsr_inference.evaluation.conditions import CELEBA_TEST
 from gcfsr_inference.evaluation.report.groups import make_groups
@@ -70,6 +71,7 @@ def assemble(evaluation: Evaluation) -> dict[str, Any]:
         "metrics": evaluation.metrics,
         "values": image_values(evaluation, names),
         "set_values": set_values(evaluation, groups),
+        "readings": readings(evaluation),
     }
 
 
@@ -94,6 +96,32 @@ def image_values(evaluation: Evaluation, names: Sequence[str]) -> dict[str, Any]
             if not planned.of_set
         }
     return tree
+
+
+def readings(evaluation: Evaluation) -> dict[str, Any]:
+    """method -> condition of the evaluation -> condition of the network -> the errors of its estimator."""
+    tree: dict[str, Any] = {}
+    for (label, condition), reading in evaluation.readings.items():
+        tree.setdefault(label, {})[condition] = {name: errors(**columns) for name, columns in reading.items()}
+    return tree
+
+
+def errors(true: Sequence[float], read: Sequence[float], deviation: Sequence[float]) -> dict[str, float | None]:
+    """How well one condition is estimated over images.
+
+    Returns:
+        correlation: Spearman's, of ranks; None where either does not vary. error: mean absolute; constant: that of
+        always naming the true mean; within: share of images whose error is within one deviation.
+    """
+    wanted, found = np.array(true), np.array(read)
+    varies = min(np.ptp(wanted), np.ptp(found)) > 0
+    off = np.abs(found - wanted)
+    return {
+        "correlation": float(spearmanr(wanted, found)[0]) if varies else None,
+        "error": float(off.mean()),
+        "constant": float(np.abs(wanted - wanted.mean()).mean()),
+        "within": float((off <= np.array(deviation)).mean()),
+    }
 
 
 def set_values(evaluation: Evaluation, groups: dict[str, list[str]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from gcfsr_inference.evaluation.report.tables import Cell, Table, make_tables, warnings
+from gcfsr_inference.evaluation.report.tables import READING_HEAD, Cell, Table, make_tables, reading_tables, warnings
 from gcfsr_inference.evaluation.report.text import arrow, excluded_lines, not_computed, notes, provenance
 
 STYLE = """
@@ -90,6 +90,10 @@ def html_page(report: dict[str, Any], sheet_files: list[Path], title: str = "Eva
     if missing := not_computed(report):
         parts.append(f"<p>Not computed:</p>{_list(missing)}")
     parts += [_table(table, report["metrics"]) for table in make_tables(report)]
+    for heading, rows in reading_tables(report):
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in READING_HEAD)
+        parts.append(f"<h2>{escape(heading)}</h2><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
     excluded = excluded_lines(report)
     if excluded:
         parts.append(f"<h2>Excluded</h2><p>{escape(excluded[0])}</p>{_list(excluded[1:])}")

@@ -175,3 +175,20 @@ def _input_mean(report: dict[str, Any], key: str, metric: str) -> float | None:
     given = report["values"].get(label, {}).get(key, {}).get(metric, {})
     values = [value for value in map(decode, given.values()) if value is not None]
     return float(np.mean(values)) if values else None
+
+
+READING_HEAD = ("condition", "rank correlation", "mean absolute error", "that of the mean", "within a deviation")
+
+
+def reading_tables(report: dict[str, Any]) -> list[tuple[str, list[tuple[str, ...]]]]:
+    """How well networks estimate the conditions: title and rows of text under `READING_HEAD`, one for each network."""
+    found = []
+    for label, conditions in report["readings"].items():
+        for reading in conditions.values():
+            rows = [
+                (name, *("not defined" if one[key] is None else f"{one[key]:.3f}" for key in ("correlation", "error",
+                 "constant")), f"{one['within']:.0%}")
+                for name, one in reading.items()
+            ]  # fmt: skip
+            found.append((f"What {label} reads of the conditions, in [0, 1]", rows))
+    return found

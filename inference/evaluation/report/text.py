@@ -4,7 +4,15 @@ import csv
 import io
 from typing import Any
 
-from gcfsr_inference.evaluation.report.tables import PUBLISHED_NOTE, Cell, Table, make_tables, warnings
+from gcfsr_inference.evaluation.report.tables import (
+    PUBLISHED_NOTE,
+    READING_HEAD,
+    Cell,
+    Table,
+    make_tables,
+    reading_tables,
+    warnings,
+)
 from gcfsr_measure.frechet import RELIABLE
 
 
@@ -45,9 +53,13 @@ def provenance(report: dict[str, Any]) -> list[str]:
         "Inputs sha256 " + ", ".join(f"{key} {digest[:16]}" for key, digest in report["input_sha256"].items()) + ".",
     ]
     if ranges := report.get("blind"):
-        keys = ("blur_sigma", "downsample_range", "noise_range", "jpeg_range")
-        spans = (f"{key} {'none' if ranges[key] is None else '{:g} to {:g}'.format(*ranges[key])}" for key in keys)
-        lines.append(f"Blind degradation: blur_kernel_size {ranges['blur_kernel_size']}, {', '.join(spans)}.")
+        keys = ("factor_range", "blur_sigma", "downsample_range", "noise_range", "jpeg_range")
+        given = {key: ranges[key] for key in keys if key in ranges}
+        spans = [f"{key} {'none' if pair is None else '{:g} to {:g}'.format(*pair)}" for key, pair in given.items()]
+        if "blur_kernel_size" in ranges:
+            spans.insert(0, f"blur_kernel_size {ranges['blur_kernel_size']}")
+        what = "Degradation of photographs" if "factor_range" in ranges else "Blind degradation"
+        lines.append(f"{what}: {', '.join(spans)}.")
     for method in report["methods"]:
         identity = ", ".join(f"{k} {v[:16] if k == 'sha256' else v}" for k, v in method["identity"].items())
         lines.append(f"Method {method['label']}: {identity}.")
@@ -104,6 +116,8 @@ def markdown(report: dict[str, Any], title: str = "Evaluation") -> str:
         lines += ["Not computed:", "", *(f"- {line}" for line in missing), ""]
     for table in make_tables(report):
         lines += _md_table(table, report["metrics"])
+    for heading, rows in reading_tables(report):
+        lines += [f"### {heading}", "", *(f"| {' | '.join(row)} |" for row in (READING_HEAD, ("---",) * 5, *rows)), ""]
     excluded = excluded_lines(report)
     if excluded:
         lines += ["## Excluded", "", excluded[0], "", *(f"- {line}" for line in excluded[1:]), ""]

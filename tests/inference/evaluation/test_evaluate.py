@@ -166,3 +166,61 @@ def test_the_input_itself_comes_first(asked: Asked, gt: Path) -> None:
         assert value == pytest.approx(cv2.PSNR(cv2.imread(str(low)), cv2.imread(str(image))), abs=1e-6)
     named = evaluate(asked(gt, "lanczos", "b=bicubic", factors="4", out=str(gt.parent / "other")), sheets=0)
     assert [method["label"] for method in named["methods"]] == ["b", "lanczos"]
+
+
+def test_dials_at_what_is_read_at_the_truth_and_fixed(asked: Asked, gt: Path, tmp_path: Path) -> None:
+    """The inputs are the data set's own samples; each method is the restorer's own call; the errors are recomputed."""
+    from gcfsr_arch import GCFSR, save_generator
+    from gcfsr_datasets.degradation.photograph import apply_photograph, wear_of
+    from gcfsr_inference.evaluation.inputs import image_seed
+    from gcfsr_inference.restore.restorer import Restorer
+
+    torch.manual_seed(0)
+    conditions = ("factor", "blur", "noise", "jpeg")
+    options = {"min_factor": 2, "max_factor": 32, "conditions": conditions, "estimator": True}
+    net = GCFSR(64, num_style_feat=16, narrow=1 / 32, **options)
+    assert net.estimator is not None
+    torch.nn.init.normal_(net.estimator.out.weight, std=0.1)  # drawn as 0, which would read the same of every face
+    save_generator(net, tmp_path / "dials.safetensors")
+    path = tmp_path / "options.yml"
+    block = {"type": "PhotographDegradationDataset", "dataroot_gt": "nowhere", "out_size": 64, "factor_range": [2, 4],
+             "worn_prob": 1.0, "noise_prob": 0.5, "noise_range": [0, 20], "jpeg_range": [30, 90]}  # fmt: skip
+    path.write_text(yaml.safe_dump({"datasets": {"train": block}}))
+    ranges = read_blind_ranges(path)
+    specs = [f"{name}={tmp_path / 'dials.safetensors'}?dials={name}" for name in ("auto", "true", "0.5")]
+    report = evaluate(asked(gt, *specs, factors="blind", metrics=("psnr",), blind=ranges), sheets=0)
+    out, restorer = gt.parent / "out", Restorer.load(tmp_path / "dials.safetensors")
+    true, read, deviation = [], [], []
+    for name in report["images"]:
+        low = read_bgr(out / "inputs" / "blind" / f"{name}.png")
+        face, rng = read_bgr(gt / f"{name}.png").astype(np.float32) / 255, np.random.default_rng(image_seed(0, name))
+        factor, draw = ranges.draw(rng, 64)
+        assert np.abs(low - (apply_photograph(face, factor, draw, rng) * 255).clip(0, 255)).max() < 0.51
+        wear = draw.wear
+        known = {
+            "factor": factor / 32, "blur": sum(wear.sigma or (0, 0)) / 2 / 1.5, "noise": (wear.noise or 0) * 255 / 20,
+            "jpeg": (100 - wear.quality) / 70 if wear.quality else 0.0,
+        }  # fmt: skip
+        again = wear_of(known["blur"], known["noise"], known["jpeg"], ranges)
+        assert (again.noise, again.quality) == (pytest.approx(wear.noise), wear.quality)
+        fixed = {**dict.fromkeys(conditions, 0.5), "factor": restorer.strength(low)["factor"]}
+        for label, s in (("auto", None), ("true", known), ("0.5", fixed)):
+            found = read_bgr(out / "results" / label / "blind" / f"{name}.png")
+            assert np.abs(found.astype(int) - restorer.restore(low, s=s)).max() <= 1
+        estimate = restorer.backend.estimate(restorer.encode(low))
+        true.append(list(known.values()))
+        read.append(estimate.mean[0].tolist())
+        deviation.append(estimate.deviation[0].tolist())
+    errors = np.abs(np.array(read) - true)
+    assert list(report["readings"]) == ["auto"]
+    for k, name in enumerate(conditions):
+        one = report["readings"]["auto"]["blind"][name]
+        assert one["error"] == pytest.approx(errors[:, k].mean(), abs=1e-5)
+        assert one["within"] == (errors[:, k] <= np.array(deviation)[:, k]).mean()
+        ranks = [np.argsort(np.argsort(np.array(side)[:, k])) for side in (true, read)]
+        if len(set(np.array(true)[:, k])) == len(true):
+            assert one["correlation"] == pytest.approx(np.corrcoef(*ranks)[0, 1])
+    text = (out / "report.md").read_text()
+    assert "### What auto reads of the conditions" in text
+    assert "Degradation of photographs: factor_range 2 to 4" in text
+    assert str(tmp_path) not in text

@@ -49,6 +49,7 @@ def hand_made(values: dict[str, list[float | None]], published: str | None = Non
         "metrics": metrics,
         "values": {m: {"x16": {"psnr": dict(zip(names, map(encode, v), strict=True))}} for m, v in values.items()},
         "set_values": {m: {"x16": {}} for m in values},
+        "readings": {},
     }  # fmt: skip
 
 

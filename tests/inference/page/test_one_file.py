@@ -10,6 +10,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import cv2
 import numpy as np
@@ -64,10 +65,10 @@ class Opened:
         self.page.set_input_files("#file", str(path))
         self.page.wait_for_selector("#save:enabled")
 
-    def turn(self, position: float) -> None:
-        """Moves the dial to a hundredth of its way and waits for the face."""
+    def turn(self, position: float, dial: str = "dial") -> None:
+        """Moves a dial, that of the factor to a hundredth of its way, and waits for the face."""
         self.page.eval_on_selector(
-            "#dial", "(dial, to) => { dial.value = to; dial.dispatchEvent(new Event('input')) }", position
+            f"#{dial}", "(dial, to) => { dial.value = to; dial.dispatchEvent(new Event('input')) }", position
         )
         self.page.wait_for_selector("#save:enabled")
 
@@ -187,6 +188,39 @@ def test_a_blind_network_of_the_released_form(
     expected = Restorer.load(network).restore(face, seed=3)
     assert expected.std() > 5
     assert np.abs(opened.shown("after").astype(int) - expected).max() <= 2
+    opened.page.close()
+
+
+@slow
+def test_every_dial_has_a_slider_set_to_the_estimate(
+    ort: Path, chromium: "playwright.Browser", face: np.ndarray, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    network = tmp_path / "dials.safetensors"
+    net = GCFSR(64, num_style_feat=32, narrow=1 / 16, conditions=("factor", "noise", "jpeg"), estimator=True)
+    assert net.estimator is not None
+    torch.nn.init.normal_(net.estimator.out.weight, std=0.1)  # drawn as 0, which would read the same of every face
+    net.estimator.out.bias.data[:] = torch.tensor([0.0, 0.3, 0.3, -5.0, -5.0, -5.0])  # means, then spreads
+    save_generator(net, network)
+    said = export("-v", network, "-o", tmp_path / "page", "--format", "html", "--ort", ort)
+    assert said.returncode == 0, said.stderr
+    restorer = Restorer.load(network)
+    opened = Opened(chromium, tmp_path / "page.html")
+    assert not opened.page.is_enabled("#denoise")
+    opened.drop(saved(face, tmp_path / "face.png"))
+    read: Any = restorer.settled([restorer.strength(face)], restorer.encode(face))[0]
+    assert abs(read["noise"] - read["jpeg"]) > 0.01
+    for option, name in (("denoise", "noise"), ("dejpeg", "jpeg")):
+        assert float(opened.page.input_value(f"#{option}")) == pytest.approx(read[name], abs=2e-3)
+        mark = opened.page.get_attribute(f"#{option}-estimate option", "value")
+        assert float(mark or "") == pytest.approx(read[name], abs=2e-3)
+    assert np.abs(opened.shown("after").astype(int) - restorer.restore(face, s=read)).max() <= 2
+    before = opened.shown("after")
+    opened.turn(1, "denoise")
+    expected = restorer.restore(face, s={**read, "noise": 1.0})
+    assert np.abs(expected.astype(int) - before).max() > 2
+    assert np.abs(opened.shown("after").astype(int) - expected).max() <= 2
+    assert opened.page.inner_text("label[for=denoise]").startswith("denoise 1.00, estimate ")
     opened.page.close()
 
 

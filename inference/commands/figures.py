@@ -17,6 +17,7 @@ EXAMPLES = """
 gcfsr figures table1 -v gcfsr-1024.pth -o figures/
 gcfsr figures fig2 ours=experiments/a experiments/b --metric fid -o figures/
 gcfsr figures fig5 -i faces/ --limit 4 -o figures/
+gcfsr figures fig5 -i faces/ --condition noise --blind options/train_gcfsr_256_dials.yml -o figures/
 gcfsr figures fig6 -v gcfsr-1024.pth -o figures/
 gcfsr figures fig7 -v with=a.pth -v without=b.pth -i faces/ -o figures/
 gcfsr figures card -i faces/ --metric psnr -o figures/
@@ -55,6 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             )
         if kind == "fig5":
             sub.add_argument("--dials", help="settings of the dial as factors (default: seven, equal in octaves)")
+            sub.add_argument(
+                "--condition", choices=("blur", "noise", "jpeg"), help="turn this dial, from 0 to 1, instead"
+            )
+            sub.add_argument("--wear", type=float, default=0.8, help="its degradation of the inputs, in [0, 1] [0.8]")
+            sub.add_argument("--blind", metavar="OPTIONS.yml", help="option file whose ranges say what 1 means")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -121,9 +127,37 @@ def _fig5(args: argparse.Namespace, out: Any) -> Any:
     from gcfsr_inference.figures.strength import strength
 
     net, factors = _restorer(args)
-    dials = parse_numbers(args.dials, "--dials") if args.dials else in_octaves(net.min_factor, net.max_factor, 7)
-    check_range(net, dials, "--dials")
-    return strength(net, load_faces(args.input, net.out_size, args.limit), factors, dials, _metric(args), out)
+    worn = None if args.condition is None else _worn(args, net)
+    if worn is not None:
+        dials = [k / 6 for k in range(7)]
+    else:
+        dials = parse_numbers(args.dials, "--dials") if args.dials else in_octaves(net.min_factor, net.max_factor, 7)
+        check_range(net, dials, "--dials")
+    faces = load_faces(args.input, net.out_size, args.limit)
+    return strength(net, faces, factors, dials, _metric(args), out, worn=worn)
+
+
+def _worn(args: argparse.Namespace, net: Any) -> Any:
+    """The degradation of --condition and --wear."""
+    from gcfsr_arch.errors import GCFSRError
+    from gcfsr_datasets.dataset_options import PhotographDraws
+    from gcfsr_datasets.degradation.photograph import wear_of
+    from gcfsr_inference.evaluation.inputs import read_blind_ranges
+    from gcfsr_inference.figures.strength import Worn
+    from gcfsr_inference.restore.dial import DIALS, check_strength
+
+    name = args.condition
+    if name not in net.conditions:
+        raise GCFSRError(f"--condition {name}: this checkpoint has no dial for it; it has {', '.join(net.conditions)}")
+    if args.dials is not None:
+        raise GCFSRError("--condition and --dials: its dial turns from 0 to 1; --dials are factors")
+    if args.blind is None:
+        raise GCFSRError(f"--condition {name}: needs --blind OPTIONS.yml, with which the checkpoint was trained")
+    ranges = read_blind_ranges(args.blind)
+    if not isinstance(ranges, PhotographDraws):
+        raise GCFSRError(f"--blind {args.blind}: its data set is not of photographs")
+    shares = {one: check_strength(args.wear) if one == name else 0.0 for one in DIALS.values()}
+    return Worn(name, wear_of(**shares, ranges=ranges))
 
 
 def _fig6(args: argparse.Namespace, out: Any) -> Any:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_datasets.degradation import to_uint8
+from gcfsr_datasets.degradation.photograph import Wear, wear_out
 from gcfsr_datasets.image_io import write_bytes_atomic, write_image
 from gcfsr_inference.evaluation.conditions import Condition
 from gcfsr_inference.evaluation.inputs import degrade, to_size
@@ -43,9 +45,10 @@ def load_faces(paths: Sequence[str], size: int, limit: int | None = None) -> dic
     return {name: to_size(read_bgr(path), size, path.name) for name, path in chosen}
 
 
-def make_low(gt: Image, factor: float) -> Image:
-    """The LR image of a factor, uint8."""
-    return degrade(gt, Condition(factor, factor), 0, "")
+def make_low(gt: Image, factor: float, wear: Wear | None = None) -> Image:
+    """The LR image of a factor, worn where `wear` is given, uint8."""
+    low = degrade(gt, Condition(factor, factor), 0, "")
+    return low if wear is None else to_uint8(wear_out(low.astype(np.float32) / 255, wear, np.random.default_rng(0)))
 
 
 def doubling(low: float, high: float) -> list[float]:

@@ -1,11 +1,13 @@
-"""Fig. 5: one face over the dial, the best setting framed by a chosen metric."""
+"""Fig. 5: one face over a dial, the best setting framed by a chosen metric."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 
+from gcfsr_datasets.degradation.photograph import Wear
 from gcfsr_inference.evaluation.report.sheets import enlarge, stack, with_label
 from gcfsr_inference.evaluation.workspace import write_json
 from gcfsr_inference.figures.common import Image, make_low, save_image
@@ -29,6 +31,19 @@ def frame(image: Image, width: int = 4) -> Image:
     return shown
 
 
+@dataclass(frozen=True)
+class Worn:
+    """A degradation whose dial turns instead of the factor's.
+
+    Attributes:
+        name: of the network's condition.
+        wear: of the inputs, only by that degradation.
+    """
+
+    name: str
+    wear: Wear
+
+
 def strength(
     restorer: Restorer,
     faces: dict[str, Image],
@@ -37,6 +52,7 @@ def strength(
     metric: tuple[Entry, Measure],
     out: Path,
     seed: int = 0,
+    worn: Worn | None = None,
 ) -> list[Path]:
     """Writes fig5_NAME.png for each face, a row for each input factor, and fig5.json with the values.
 
@@ -44,18 +60,26 @@ def strength(
         restorer: a generator with a dial.
         faces: ground truth images at the network's size.
         factors: true factors of the inputs, one row each.
-        dials: factors that the dial is set to, one column each.
+        dials: settings of the dial, one column each: factors, or strengths in [0, 1] of the condition that is `worn`.
         metric: its entry and measure.
         out: folder.
         seed: seed of the fixed noise.
+        worn: the dial of another condition turns, at the true factor and with the rest at 0; the files are then
+            fig5_NAME_CONDITION.png and fig5_CONDITION.json.
     """
     entry, measure = metric
     side, values, files = max(restorer.out_size, 128), {}, []
+    dial_name, ending = ("s", "") if worn is None else (worn.name, f"_{worn.name}")
+    none = dict.fromkeys(restorer.conditions[1:], 0.0)
     for name, gt in faces.items():
         rows = []
         for factor in factors:
-            low = make_low(gt, factor)
-            results = restorer.restore_at(low, dials, seed=seed)
+            low = make_low(gt, factor, worn and worn.wear)
+            if worn is None:
+                results = restorer.restore_at(low, dials, seed=seed)
+            else:
+                turned = [{**none, worn.name: dial} for dial in dials]
+                results = [restorer.restore_at(low, [factor], seed=seed, dials=one)[0] for one in turned]
             scores = measure([Case(gt, result, low) for result in results])
             best = best_index(scores, entry.higher)
             values[f"{name} x{factor:g}"] = {
@@ -65,9 +89,9 @@ def strength(
             for index, (dial, result, score) in enumerate(zip(dials, results, scores, strict=True)):
                 shown = enlarge(result, side)
                 text = "-" if score is None else f"{score:.{entry.digits}f}"
-                cells.append(with_label(frame(shown) if index == best else shown, f"s={dial:.3g}: {text}"))
+                cells.append(with_label(frame(shown) if index == best else shown, f"{dial_name}={dial:.3g}: {text}"))
             cells.append(with_label(enlarge(gt, side), "ground truth"))
             rows.append(cv2.hconcat([cv2.copyMakeBorder(c, 0, 0, 0, 4, 0, value=(255, 255, 255)) for c in cells]))
-        files.append(save_image(out / f"fig5_{name}.png", stack(rows)))
-    write_json(out / "fig5.json", values)
-    return [*files, out / "fig5.json"]
+        files.append(save_image(out / f"fig5_{name}{ending}.png", stack(rows)))
+    write_json(out / f"fig5{ending}.json", values)
+    return [*files, out / f"fig5{ending}.json"]

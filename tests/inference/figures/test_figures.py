@@ -13,7 +13,7 @@ from gcfsr_arch import GCFSR, GCFSRError, load_generator, save_generator
 from gcfsr_inference.backends.backend import TorchBackend
 from gcfsr_inference.commands import figures as command
 from gcfsr_inference.figures.card import rising_share, step_ratio
-from gcfsr_inference.figures.common import doubling, in_octaves, make_low
+from gcfsr_inference.figures.common import doubling, in_octaves, load_faces, make_low
 from gcfsr_inference.figures.convergence import read_curve
 from gcfsr_inference.figures.strength import best_index
 from gcfsr_inference.restore.restorer import Restorer
@@ -81,6 +81,30 @@ def test_fig5_frames_the_best_setting(folder: Path, tmp_path: Path) -> None:
     sheet = cv2.imread(str(tmp_path / "fig5_one.png"))
     framed = [(sheet[30, 132 * column + 1] == (0, 220, 255)).all() for column in range(5)]
     assert framed == [column == 1 + row["dials"].index(row["best"]) for column in range(5)]
+
+
+def test_fig5_turns_the_dial_of_a_condition(folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = GCFSR(32, num_style_feat=16, narrow=1 / 32, min_factor=2, max_factor=16, conditions=("factor", "jpeg")).eval()
+    save_generator(net, tmp_path / "two.safetensors")
+    (tmp_path / "o.yml").write_text("datasets: {a: {type: PhotographDegradationDataset, jpeg_range: [20, 90]}}\n")
+    checkpoint, face = str(tmp_path / "two.safetensors"), str(folder / "faces" / "one.png")
+    line = ["-i", face, "--factors", "4", "--checkpoint", checkpoint, "-o", str(tmp_path)]
+    with pytest.raises(GCFSRError, match="needs --blind"):
+        figures("fig5", *line, "--condition", "jpeg")
+    with pytest.raises(GCFSRError, match="noise: this checkpoint has no dial for it; it has factor, jpeg"):
+        figures("fig5", *line, "--condition", "noise", "--blind", str(tmp_path / "o.yml"))
+    figures("fig5", *line, "--condition", "jpeg", "--wear", "0.5", "--blind", str(tmp_path / "o.yml"))
+    row = json.loads((tmp_path / "fig5_jpeg.json").read_text())["one x4"]
+    gt = load_faces([face], 32)["one"]
+    coded = cv2.imencode(".jpg", make_low(gt, 4), [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
+    low, restorer = cv2.imdecode(coded, cv2.IMREAD_COLOR), Restorer(TorchBackend(net))
+    for index in (0, 3, 6):
+        restored = restorer.restore(low, s={"factor": 0.25, "jpeg": index / 6})
+        assert row["PSNR (RGB)"][index] == pytest.approx(cv2.PSNR(restored, gt), abs=1e-3)
+    assert len(set(row["PSNR (RGB)"])) > 1
+    assert row["best"] == row["dials"][int(np.argmax(row["PSNR (RGB)"]))]
+    assert cv2.imread(str(tmp_path / "fig5_one_jpeg.png")) is not None
 
 
 def test_the_dial_encodes_once_and_equals_the_networks_call(folder: Path) -> None:

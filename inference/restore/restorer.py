@@ -181,7 +181,7 @@ class Restorer:
             return strengths
         found = self.backend.estimate(features).dials().cpu().tolist()
         return [
-            {n: found[i][self.conditions.index(n)] if v == "auto" else v for n, v in s.items()} if to_be_read(s) else s
+            {n: found[i][self.conditions.index(n)] if isinstance(v, str) else v for n, v in s.items()} if to_be_read(s) else s
             for i, s in enumerate(strengths)
         ]
 

@@ -97,6 +97,14 @@ def test_a_map_of_one_condition_goes_with_numbers_of_the_others(restorer):
     assert np.abs(restorer.restore(FACE, s=even).astype(int) - numbers).max() <= 1
 
 
+def test_a_map_of_the_factor_leaves_the_other_dials_to_be_read(restorer):
+    read = restorer.backend.net.estimate(restorer.encode(FACE)).dials()[0].tolist()
+    told = dict(zip(CONDITIONS[1:], read[1:], strict=True))
+    map_of_factor = np.full((32, 32), 0.5, np.float32)
+    found = restorer.restore(FACE, s={"factor": map_of_factor})
+    assert_near(found, restorer.restore(FACE, s={"factor": map_of_factor, **told}))
+
+
 def test_the_record_says_where_the_dials_were(restorer):
     runner = FaceRunner(restorer, Settings(factor=8, dials={"noise": 0.7}))
     ((image, record, _),) = runner.restore_faces([runner.prepare(FACE)])

@@ -180,9 +180,10 @@ class Restorer:
         if not any(to_be_read(s) for s in strengths):
             return strengths
         found = self.backend.estimate(features).dials().cpu().tolist()
+        read = [dict(zip(self.conditions, row, strict=True)) for row in found]
         return [
-            {n: found[i][self.conditions.index(n)] if isinstance(v, str) else v for n, v in s.items()} if to_be_read(s) else s
-            for i, s in enumerate(strengths)
+            {name: own[name] if isinstance(value, str) else value for name, value in s.items()} if to_be_read(s) else s
+            for s, own in zip(strengths, read, strict=True)
         ]
 
     def input(self, image: np.ndarray) -> Tensor:

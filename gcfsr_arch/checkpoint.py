@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gcfsr_arch.config import GCFSRConfig
 from gcfsr_arch.discriminator import GCFSRDiscriminator
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, first_line
 from gcfsr_arch.files import write_atomic
 from gcfsr_arch.generator import GCFSR
 from gcfsr_arch.state_dict import State, fit, infer_config, matched
@@ -56,8 +56,7 @@ def read_state(path: str | Path, prefer: Sequence[str] = ("params_ema", "params"
     except OSError as error:
         raise GCFSRError(f"{path}: cannot be read ({error.strerror or type(error).__name__})") from error
     except Exception as error:  # a damaged file makes the readers raise almost anything
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise GCFSRError(f"{path}: it is damaged or not a checkpoint ({reason})") from error
+        raise GCFSRError(f"{path}: it is damaged or not a checkpoint ({first_line(error)})") from error
     state = {key.removeprefix("module."): value for key, value in found.items() if isinstance(key, str)}
     if not state or len(state) < len(found) or not all(isinstance(value, Tensor) for value in state.values()):
         raise GCFSRError(f"{path}: it holds no network (a dict of tensors, alone or under 'params_ema', is needed)")

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
 
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, first_line
 
 ALMOST_FULL = 1 << 22  # bytes: with less room left a failed write is the disk's fault
 
@@ -155,7 +155,7 @@ def _reason(error: OSError, folder: Path) -> str:
         free = os.statvfs(folder)
         if free.f_bavail * free.f_frsize < ALMOST_FULL:
             return "No space left on device"
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return first_line(error)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from gcfsr_arch.errors import GCFSRError, exit_status
+from gcfsr_arch.files import make_folder
 from gcfsr_datasets.image_io import write_bytes_atomic
 
 LARGEST = 16 << 20  # bytes of a member of the package that is read
@@ -110,7 +111,7 @@ def convert(package: Path, out: Path) -> list[Path]:
     files = []
     for name, target, state_of in models:
         state = {key: np.ascontiguousarray(value) for key, value in state_of(read_model(package, name)).items()}
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out, "the folder for the two files")
         files.append(out / f"{target}.safetensors")
         write_bytes_atomic(files[-1], save(state, {"source": "@vladmandic/face-api"}))
     return files

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import make_folder
 from gcfsr_datasets.image_io import list_images, write_bytes_atomic
 from gcfsr_inference.evaluation.conditions import Protocol, parse_factors
 from gcfsr_inference.evaluation.evaluate import Settings, evaluate
@@ -108,7 +109,7 @@ def train(entry: Entry, budget: Budget, out: Path) -> dict[str, Any]:
         GCFSRError: the folder holds a run of another budget or file, or the trainer stopped with an error.
     """
     runs = out.resolve() / "runs"
-    runs.mkdir(parents=True, exist_ok=True)
+    make_folder(runs, "--out")
     note_path, latest = runs / f"{entry.name}.json", network_file(entry, out)
     note = {"options": file_hash(entry.path), "iterations": budget.iterations, "seed": budget.seed, "seconds": 0.0}
     if note_path.exists():

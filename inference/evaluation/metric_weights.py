@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import make_folder
 from gcfsr_inference.restore.weights import DEFAULT_FOLDER, find_file, user_folders
 from gcfsr_measure.catalogue import ENTRIES, PAPER, SUBSTITUTES, Entry
 
@@ -38,13 +39,13 @@ def download(entry: Entry, folder: Path) -> Path:
     """Downloads the weights of a metric into a folder.
 
     Raises:
-        GCFSRError: the download failed.
+        GCFSRError: the folder cannot be made, or the download failed.
     """
     import torch
 
     assert entry.weights is not None
     assert entry.url is not None
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "--weights-dir")
     target = folder / entry.weights
     try:
         torch.hub.download_url_to_file(entry.url, str(target), progress=False)

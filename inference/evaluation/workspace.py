@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import make_folder
 from gcfsr_datasets.image_io import MAX_PIXELS, list_images, read_image, write_bytes_atomic, write_image
 from gcfsr_inference.restore.hashes import file_hash
 
@@ -78,14 +79,14 @@ class Workspace:
 
     Args:
         root: the output folder, created if it does not exist.
+
+    Raises:
+        GCFSRError: it cannot be made, or not be written into.
     """
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise GCFSRError(f"{root}: cannot be created ({error.strerror}); choose another folder") from error
+        make_folder(self.root, "--out")
 
     def gt(self, name: str) -> Path:
         return self.root / "gt" / f"{name}.png"

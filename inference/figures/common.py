@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import make_folder
 from gcfsr_datasets.degradation import to_uint8
 from gcfsr_datasets.degradation.photograph import Wear, wear_out
 from gcfsr_datasets.image_io import write_bytes_atomic, write_image
@@ -96,7 +97,7 @@ def check_range(net: Any, factors: Sequence[float], option: str) -> None:
 
 def save_image(path: Path, image: Image) -> Path:
     """Writes an image."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, "--out")
     write_image(path, image)
     return path
 
@@ -113,7 +114,7 @@ def new_figure(width: float, height: float) -> Any:
 
 def save_figure(path: Path, figure: Any, dpi: int = 120) -> Path:
     """Writes a matplotlib figure as PNG, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, "--out")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     write_bytes_atomic(path, buffer.getvalue())

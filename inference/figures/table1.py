@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gcfsr_arch.files import make_folder
 from gcfsr_datasets.image_io import write_bytes_atomic
 from gcfsr_inference.evaluation.report.published import PARAMETERS, SOURCE
 from gcfsr_inference.evaluation.workspace import write_json
@@ -50,7 +51,7 @@ def table1(checkpoints: Sequence[str], out: Path) -> list[Path]:
             macs, decode = (f"{row[key] / 1e9:.1f} G" for key in ("macs", "decode_macs"))
             lines.append(f"| {row['name']} | {row['parameters'] / 1e6:.2f} M | {macs} | {decode} |")
     lines += ["", f"Rows marked (published) are Table 1 of {SOURCE}."]
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out, "--out")
     write_json(out / "table1.json", rows)
     write_bytes_atomic(out / "table1.md", ("\n".join(lines) + "\n").encode())
     return [out / "table1.md", out / "table1.json"]

@@ -79,7 +79,7 @@ def test_missing_files_are_reported_before_torch_loads(tmp_path, outside):
         "restore in/face.png -o file/below": "file",
         "restore": "gcfsr restore photo.jpg",
         "restore gone --jobs 2": "gone",
-        "restore in/face.png --jobs 2 -o new.png": "want a folder",
+        "restore in/face.png --jobs 2 -o new.png": "need a folder",
         "sweep gone.png -o a.html": "gone.png",
         "sweep in/face.png -o a.html --max-pixels 399": "20x20",
         "sweep in/face.png -o a.html -v nothing": "nothing",

@@ -161,5 +161,5 @@ def test_two_processes_give_the_bytes_of_one(restore, folder, tmp_path):
 
 def test_large_runs_need_a_folder(restore, folder, tmp_path):
     assert (
-        "want a folder" in restore("-i", folder / "000.png", "--aligned", "--skip-existing", out=tmp_path / "a.png")[2]
+        "need a folder" in restore("-i", folder / "000.png", "--aligned", "--skip-existing", out=tmp_path / "a.png")[2]
     )

@@ -16,7 +16,7 @@ FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_tile"
 
 
 def interleaved(candidates: Mapping[str, Callable[[], object]], runs: int = 5, warmup: int = 1) -> dict[str, float]:
-    """Median seconds of each candidate; A B C A B C ..., so that a machine's drift hits all alike.
+    """Median seconds of each candidate; A B C A B C ..., so that a machine's drift affects all equally.
 
     With one thread it is processor time, which other programs on the machine hardly change; with more, wall time.
     """

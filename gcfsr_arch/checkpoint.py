@@ -1,4 +1,4 @@
-"""Reading and writing networks: our safetensors, BasicSR's .pth, the released .pth. Nothing is unpickled."""
+"""Reads and writes networks: our safetensors, BasicSR's .pth, the released .pth. Nothing is unpickled."""
 
 import json
 import pickle
@@ -55,7 +55,7 @@ def read_state(path: str | Path, prefer: Sequence[str] = ("params_ema", "params"
         raise GCFSRError(f"{path}: it holds more than tensors (or is damaged), so it is not loaded") from error
     except OSError as error:
         raise GCFSRError(f"{path}: cannot be read ({error.strerror or type(error).__name__})") from error
-    except Exception as error:  # a damaged file makes the readers raise almost anything
+    except Exception as error:  # on a damaged file the readers raise almost any exception
         raise GCFSRError(f"{path}: it is damaged or not a checkpoint ({first_line(error)})") from error
     state = {key.removeprefix("module."): value for key, value in found.items() if isinstance(key, str)}
     if not state or len(state) < len(found) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -79,7 +79,7 @@ def _read_pth(path: Path, prefer: Sequence[str]) -> tuple[dict[object, object], 
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise GCFSRError(f"{path}: it is a compressed archive, which torch.save does not write; not loaded")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its remark on the pickle protocol precedes the error, which says enough
+        warnings.simplefilter("ignore")  # torch warns of the pickle protocol before it raises
         content: object = torch.load(path, map_location="cpu", weights_only=True)
     outer = cast("dict[object, object]", content) if isinstance(content, dict) else {}
     for key in prefer:

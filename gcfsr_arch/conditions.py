@@ -18,7 +18,7 @@ Strength = Setting | Mapping[str, Setting]
 
 
 def per_condition(s: Strength, conditions: Sequence[str], levels: int, like: Tensor) -> Tensor:
-    """Brings every form of s to one: (N, levels, k) for k conditions, or maps (N, k, H, W).
+    """Converts every form of s to one: (N, levels, k) for k conditions, or maps (N, k, H, W).
 
     Args:
         s: in [0, 1], (N, k), (N, levels, k) or maps (N, k, H, W). With one condition that axis may be left out: a

@@ -1,4 +1,4 @@
-"""Reading the dials from the image: a small head on the encoder's features estimates every condition."""
+"""Estimates the dials from the image: a small head on the encoder's features estimates every condition."""
 
 import math
 from collections.abc import Mapping, Sequence

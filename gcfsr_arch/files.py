@@ -159,7 +159,7 @@ def _reason(error: OSError, folder: Path) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a renaming in `folder` last through a power failure."""
+    """Syncs a folder, so that a rename in it survives a power failure."""
     if os.name == "nt":  # Windows opens no folder as a file
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Eq. 3 and 5 around the encoder (Eq. 1-2) and the feature modulation (Eq. 4): the whole network."""
+"""The whole network: Eq. 3 and 5 around the encoder (Eq. 1-2) and the feature modulation (Eq. 4)."""
 
 import inspect
 from collections.abc import Sequence
@@ -211,10 +211,10 @@ class GCFSR(nn.Module):
 
     def at_factor(self, features: Features, s: float) -> Tensor:
         """(N, k): the factor's dial at s, and the others where `Estimate.dials` sets them, 0 without an estimator."""
-        told = features.top.new_full((len(features.top), 1), s)
+        factor = features.top.new_full((len(features.top), 1), s)
         if self.estimator is None:
-            return F.pad(told, (0, len(self.conditions) - 1))
-        return torch.cat([told, self.estimate(features).dials()[:, 1:].to(told)], dim=1)
+            return F.pad(factor, (0, len(self.conditions) - 1))
+        return torch.cat([factor, self.estimate(features).dials()[:, 1:].to(factor)], dim=1)
 
     def _head(self) -> ConditionEstimator:
         if self.estimator is None:

@@ -1,4 +1,4 @@
-"""Growing a trained network in width, output size and conditions: a larger one starts from what the smaller one knows.
+"""Grows a trained network in width, output size and conditions: a larger one starts from the smaller one's weights.
 
 Channels and levels that exist are copied. New channels start as in a new network but the old ones do not read them, so
 widening keeps the function, and new conditions have no effect yet. A new output level starts with the enlarged output

@@ -1,4 +1,4 @@
-"""Which network a state dict belongs to, read from its keys and shapes; and loading it under either form's names."""
+"""Recognises the network of a state dict by its keys and shapes, and loads it under the names of either form."""
 
 import re
 from pathlib import Path
@@ -39,8 +39,8 @@ def infer_config(state: State) -> GCFSRConfig | None:
         "feature_modulation": released or any(key.startswith("modulation.") for key in state),
         "variant": "released" if released or "encoder.top.weight" in state else "paper",
     }
-    told = state.get("modulation.hidden.0.weight")
-    if told is not None and told.shape[1:] == (len(CONDITIONS),):  # the only ones of that number
+    first = state.get("modulation.hidden.0.weight")
+    if first is not None and first.shape[1:] == (len(CONDITIONS),):  # the only ones of that number
         config["conditions"] = CONDITIONS
     if "estimator.out.weight" in state:
         config["estimator"] = True

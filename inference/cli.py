@@ -67,7 +67,7 @@ def command_module(name: str) -> ModuleType:
 
 
 def add_command(parser: argparse.ArgumentParser, name: str) -> argparse.ArgumentParser:
-    """Gives a parser what `gcfsr NAME` takes; returns it."""
+    """Adds the arguments of `gcfsr NAME` to a parser; returns it."""
     module = command_module(name)
     parser.description, parser.formatter_class = COMMANDS[name], argparse.RawDescriptionHelpFormatter
     module.add_arguments(parser)

@@ -34,7 +34,7 @@ DEFAULT_RUNS = "~/.cache/gcfsr/runs"
 
 @dataclass(frozen=True)
 class Stage:
-    """One training run: its option file, whose `name` it bears, the stage it starts from, and what it gives."""
+    """One training run: its option file, whose `name` it has, the stage it starts from, and what it gives."""
 
     options: str
     name: str
@@ -196,7 +196,7 @@ def command(stage: Stage, paths: Paths, ranks: int, iters: int) -> list[str]:
 
 
 def grown(name: str, options: Path, target: Path) -> Path:
-    """A new network of an option file that starts from what a bundled checkpoint knows (see `gcfsr_arch.growth`)."""
+    """A new network of an option file that starts from a bundled checkpoint's weights (see `gcfsr_arch.growth`)."""
     if not target.exists():
         torch.manual_seed(0)
         large = GCFSR(**network_arguments(options))

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: written beside, fsynced, renamed; the `.state` last, naming its networks.
+"""Checkpoints that are complete or absent: written beside, fsynced, renamed; the `.state` last, naming its networks.
 
 One checkpoint is what BasicSR makes of it, under BasicSR's names: `models/net_g_K.pth`, `models/net_d_K.pth` and
 `training_states/K.state`. The state carries size and CRC-32 of the networks written with it, so the three are known

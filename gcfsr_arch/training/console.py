@@ -1,4 +1,4 @@
-"""The one line that a run prints: losses, speed, data share, memory, remaining time; and the same for TensorBoard."""
+"""The line that a run prints: losses, speed, data share, memory, remaining time; and the same for TensorBoard."""
 
 import datetime
 import sys
@@ -26,7 +26,7 @@ class TrainLine:
         self.reset_start_time()
 
     def reset_start_time(self) -> None:
-        """Forgets the time spent so far, such as the first iteration's compilation."""
+        """Resets the timer, so that the first iteration's compilation does not count."""
         self.start_time = time.time()
 
     @master_only

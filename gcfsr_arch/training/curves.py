@@ -58,7 +58,7 @@ def read(run: Path | str) -> list[Row]:
 
 
 def forget_after(run: Path | str, iteration: int) -> None:
-    """Drops rows past `iteration`, which a resumed run writes again."""
+    """Drops the rows after `iteration`, which a resumed run writes again."""
     path = Path(run) / NAME
     if not path.is_file():
         return

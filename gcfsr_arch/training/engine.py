@@ -18,7 +18,7 @@ OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
 
 
 class Engine(EngineOptions):
-    """The options under `train: engine` with what they do; every default is the plain full-precision step."""
+    """The options under `train: engine` with their meaning; every default is the plain full-precision step."""
 
     def on(self, device: torch.device) -> "tuple[Engine, str]":
         """This engine on a device, "auto" resolved; and what the user should know of its precision, or ""."""
@@ -110,7 +110,7 @@ class GuardedStep:
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.params, self.clip)
         finite = on_every_rank((torch.isfinite(norm) & torch.isfinite(loss.detach())).float()) * before
-        self.optimizer.found_inf = 1 - finite  # as GradScaler tells it: the kernels of the fused optimiser read it
+        self.optimizer.found_inf = 1 - finite  # as GradScaler passes it: the kernels of the fused optimiser read it
         self.optimizer.step()
         del self.optimizer.found_inf
         if self.scaler.is_enabled():
@@ -146,7 +146,7 @@ class Later:
 
 
 def on_every_rank(flag: Tensor) -> Tensor:
-    """The least of the ranks' flags, on the device."""
+    """The minimum of the ranks' flags, on the device."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MIN)
     return flag
@@ -167,7 +167,7 @@ class BadSteps:
         self.limit, self.in_a_row, self.total = limit, 0, 0
 
     def good(self) -> None:
-        """Ends the row."""
+        """Ends the row of skipped steps."""
         self.in_a_row = 0
 
     def bad(self, iteration: int, what: str, last_checkpoint: str | None) -> str:

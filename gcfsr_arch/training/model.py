@@ -1,4 +1,4 @@
-"""GCFSRModel: what BasicSR's trainer calls, each call handed to the part that does it.
+"""GCFSRModel: what BasicSR's trainer calls; each call is delegated to one of its parts.
 
 `step` trains, `resume` saves and resumes, `validation` measures. The loop and the loaders stay BasicSR's.
 """
@@ -67,7 +67,7 @@ class GCFSRModel(SRModel):
         return DistributedDataParallel(net, device_ids=devices, **{constant: False})  # the buffers never change
 
     def print_network(self, net: nn.Module) -> None:
-        """One line; the printed modules of a large network bury everything else."""
+        """One line; the printed modules of a large network would hide everything else."""
         bare = eng.bare(net)
         get_root_logger().info(f"{type(bare).__name__}: {sum(p.numel() for p in bare.parameters()):,} parameters")
 
@@ -154,7 +154,7 @@ class GCFSRModel(SRModel):
         self.saver.save(epoch, current_iter)
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Takes over a state; see `Saver.resume`."""
+        """Restores a state; see `Saver.resume`."""
         engine, best = self.saver.resume(resume_state, self.optimizers)
         if engine is not None:
             self.step.load_state(engine)

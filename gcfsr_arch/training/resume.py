@@ -1,4 +1,4 @@
-"""Saving and resuming, so that a killed run continues bit for bit as if it had never stopped.
+"""Saves and resumes, so that a killed run continues bit for bit as if it had never stopped.
 
 Everything that the next iteration depends on is in the state: optimisers, every rank's random generators,
 the place in the epoch, best metrics, counters. A checkpoint of an iteration that is validated is written after the
@@ -66,7 +66,7 @@ class Saver:
     # ---- the trainer's loop --------------------------------------------------------------------------------------
 
     def begin_iteration(self, iteration: int) -> None:
-        """The iteration before is complete: a resume restores the random state, and a request to stop is met.
+        """The iteration before is complete: a resume restores the random state, and a request to stop is obeyed.
 
         Raises:
             SystemExit: after SIGINT or SIGTERM, with status 128 + the signal's number, once the checkpoint is written.
@@ -173,7 +173,7 @@ class Saver:
     # ---- reading -------------------------------------------------------------------------------------------------
 
     def resume(self, state: dict[str, Any], optimizers: list[torch.optim.Optimizer]) -> tuple[Any, Any]:
-        """Takes over a state; the random generators follow when the first iteration begins.
+        """Restores a state; the random generators follow when the first iteration begins.
 
         Learning rates and the other arguments of the optimisers stay those of the option file.
 
@@ -214,7 +214,7 @@ def network_file(networks: dict[str, nn.Module]) -> dict[str, Any]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Takes over an optimiser's moments and step counts; its arguments are not changed.
+    """Loads an optimiser's moments and step counts; its arguments are not changed.
 
     Raises:
         ValueError: the state is of other parameters.

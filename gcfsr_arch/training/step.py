@@ -284,7 +284,7 @@ class TrainingStep:
         return accuracy
 
     def _judge(self, real: Tensor, fake: Tensor) -> tuple[Logs, Logs]:
-        """D's losses on real and restored faces, in one forward pass but where D compares the faces of a batch."""
+        """D's losses on real and restored faces, in one forward pass, except where D compares the faces of a batch."""
         with self.engine.autocast(self.device):
             if getattr(eng.bare(self.nets.d), "minibatch_std", False):
                 on_real, on_fake = per_head(self.nets.d(real)), per_head(self.nets.d(fake))
@@ -352,7 +352,7 @@ class TrainingStep:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes back what `state` gave."""
+        """Restores what `state` returned."""
         steps = [step for step in (self.g, self.d) if step is not None]
         for step, scaler in zip(steps, state["scalers"], strict=True):
             if scaler:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a request that a training loop meets when an iteration is complete."""
+"""SIGINT and SIGTERM as a request to stop, which a training loop obeys when an iteration is complete."""
 
 import os
 import signal

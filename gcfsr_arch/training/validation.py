@@ -212,7 +212,7 @@ def reduced(values: Sequence[Value], options: dict[str, Any]) -> float | str:
 
 @contextmanager
 def kept_random_state() -> Iterator[None]:
-    """Gives torch's random numbers (CPU and CUDA) back as they were: a resumed run must draw the same."""
+    """Restores torch's random state (CPU and CUDA) after the block: a resumed run must draw the same numbers."""
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
         yield
 

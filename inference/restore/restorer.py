@@ -153,9 +153,9 @@ class Restorer:
         self, images: Sequence[np.ndarray], strengths: Sequence[Strength | None], noise: str, seeds: Sequence[int]
     ) -> list[np.ndarray]:
         """One pass over images with a strength and a seed each (see `strength` and `image_seed`)."""
-        return self.run_told(images, strengths, noise, seeds)[0]
+        return self.run_with_strengths(images, strengths, noise, seeds)[0]
 
-    def run_told(
+    def run_with_strengths(
         self, images: Sequence[np.ndarray], strengths: Sequence[Strength | None], noise: str, seeds: Sequence[int]
     ) -> tuple[list[np.ndarray], list[Strength | None]]:
         """`run_batch`, and the strengths with what was read from the images in place of "auto"."""

@@ -189,10 +189,10 @@ class FaceRunner:
     def _images(
         self, crops: Sequence[np.ndarray], strengths: Sequence[Strength | None], seeds: Sequence[int]
     ) -> tuple[list[np.ndarray], list[Strength | None]]:
-        """The network's outputs, and the strengths as of `Restorer.run_told`; one pass unless faces are remembered."""
+        """The network's outputs, and the strengths as of `run_with_strengths`; one pass unless faces are remembered."""
         restorer, noise = self.restorer, self.settings.noise
         if not self.remember:
-            return restorer.run_told(crops, strengths, noise, seeds)
+            return restorer.run_with_strengths(crops, strengths, noise, seeds)
         images, used = [], []
         for crop, strength, seed in zip(crops, strengths, seeds, strict=True):
             features = restorer.encode(crop)

@@ -92,7 +92,7 @@ def parse_options(
             raise
         return basicsr_parse_options(root_path, is_train=is_train)  # says itself what is wrong with the file
     faults += [fault for entry in args.force_yml if (fault := apply_force(options, entry)) is not None]
-    if not is_ours(options.get("model_type")) and not is_ours_misspelt(options.get("model_type")):
+    if not is_ours(options.get("model_type")) and not is_likely_typo(options.get("model_type")):
         return basicsr_parse_options(root_path, is_train=is_train)
     sys.excepthook = error_in_one_line
     report = without_faults(check(options, is_train, faults), args.opt)
@@ -125,7 +125,7 @@ def is_ours(model_type: Any) -> bool:
     return any(kind.__module__.startswith("gcfsr_arch.") for kind in getattr(model, "__mro__", ()))
 
 
-def is_ours_misspelt(model_type: Any) -> bool:
+def is_likely_typo(model_type: Any) -> bool:
     """Whether an unknown name is a likely typo of one of ours."""
     known = MODEL_REGISTRY.keys()
     near = get_close_matches(str(model_type), known, n=1) if model_type and model_type not in known else ()
@@ -246,7 +246,7 @@ def hook(namespace: table.Namespace) -> None:
 
 
 def unhook() -> None:
-    """Gives a hooked pipeline its own functions back."""
+    """Restores the functions of a hooked pipeline."""
     while _hooked:
         namespace, before = _hooked.pop()
         namespace.update(before)

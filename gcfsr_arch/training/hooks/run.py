@@ -107,13 +107,13 @@ def copy_option_file(file: str, run: str) -> None:
 
 
 def wait_for_archive_name(folder: str) -> None:
-    """Waits while the name under which BasicSR archives a folder is taken: names differ from second to second only."""
+    """Waits while the name under which BasicSR archives a folder is taken: it has a resolution of one second."""
     while os.path.exists(f"{folder}_archived_{get_time_str()}"):
         time.sleep(0.1)
 
 
 def claim(run: Path) -> None:
-    """Makes this process the only one that trains in a run's folder, for as long as it lives.
+    """Locks a run's folder: only this process trains in it until it ends.
 
     A rank whose torchrun was killed trains on, and a run that is resumed beside it would mix their checkpoints.
 

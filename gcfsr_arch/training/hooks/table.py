@@ -1,4 +1,4 @@
-"""The names of BasicSR that we replace, in one table; a missing one is an error that names BasicSR's version."""
+"""The names of BasicSR that we replace; a missing one is an error that names BasicSR's version."""
 
 import sys
 from collections.abc import Iterator, Mapping

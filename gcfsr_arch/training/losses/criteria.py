@@ -1,4 +1,4 @@
-"""Which losses an option file asks for, and how they meet a restored face (Eq. 7)."""
+"""Which losses an option file asks for, and how they are applied to a restored face (Eq. 7)."""
 
 import pickle
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the authors' option files mean in our words. Plain dictionaries; nothing here knows BasicSR or torch."""
+"""What the authors' option files mean in our keys. Plain dictionaries; nothing here knows BasicSR or torch."""
 
 from copy import deepcopy
 from typing import Any
@@ -13,7 +13,7 @@ EMA_DECAY = 0.5 ** (32 / 10000)
 
 
 def our_options(opt: Options) -> Options:
-    """A whole option file in our words; one of ours is returned unchanged. The argument is not modified."""
+    """A whole option file in our keys; one of ours is returned unchanged. The argument is not modified."""
     opt = deepcopy(opt)
     opt["network_g"] = generator_options(opt)
     if opt.get("network_d"):
@@ -44,7 +44,7 @@ def train_options(train: Options) -> Options:
 
 
 def generator_options(opt: Options) -> Options:
-    """The block `network_g` in our words.
+    """The block `network_g` in our keys.
 
     With `model_type: GCFSR_Model`, `type: GCFSR` means the released form; its s is factor / `cond_norm` of the data.
     """
@@ -58,14 +58,14 @@ def generator_options(opt: Options) -> Options:
 
 
 def discriminator_options(network: Options) -> Options:
-    """The block `network_d` in our words."""
+    """The block `network_d` in our keys."""
     if network.get("type") == DISCRIMINATOR:
         return {**network, "type": "GCFSRDiscriminator", "minibatch_std": False}
     return network
 
 
 def dataset_options(block: Options, out_size: int | None = None) -> Options:
-    """One block of `datasets` in our words: a repeated factor of `downsample_list` is drawn as often as it is listed.
+    """One block of `datasets` in our keys: a repeated factor of `downsample_list` is drawn as often as it is listed.
 
     The released data set accepts images of any size; ours gets the network's `out_size` and checks them.
     """

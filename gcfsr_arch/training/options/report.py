@@ -288,7 +288,7 @@ def _reference_lines() -> Iterator[str]:
 
 
 def _kind(schema: Tree) -> str:
-    """A JSON schema's type in words."""
+    """A JSON schema's type as text."""
     if "enum" in schema or "const" in schema:
         return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
     if "anyOf" in schema or "oneOf" in schema:

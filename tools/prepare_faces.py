@@ -17,15 +17,14 @@ import numpy as np
 from gcfsr_arch.errors import GCFSRError, exit_status
 from gcfsr_datasets.image_io import list_images, read_image
 from gcfsr_datasets.resize import resize
+from gcfsr_inference.restore.arrays import to_depth, unit_bgr
 
 MAP_SIZE = 2**40  # address space that an LMDB may grow to; its file takes what its images need
 
 
 def reduced(image: np.ndarray, size: int) -> np.ndarray:
-    """A square image, uint8 or uint16 (S, S, C), at `size` pixels: uint8 (size, size, C)."""
-    top = np.iinfo(image.dtype).max
-    small = np.clip(resize(image.astype(np.float32) / top, (size, size)), 0, 1)
-    return np.rint(small * 255).astype(np.uint8)
+    """A square image, uint8 or uint16 (S, S, 3), at `size` pixels: uint8 (size, size, 3)."""
+    return to_depth(resize(unit_bgr(image), (size, size)), np.uint8)
 
 
 def faces(folder: Path, size: int, names: Sequence[str] | None) -> Iterator[tuple[str, bytes]]:

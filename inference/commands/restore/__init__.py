@@ -129,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
     if args.jobs > 1:
         from gcfsr_inference.commands.restore.jobs import restore_jobs
 
-        return restore_jobs(args, todo.sources)
+        return restore_jobs(todo)
 
     from gcfsr_inference.commands.restore.loop import restore
 

@@ -5,7 +5,6 @@ import os
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -14,18 +13,18 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import make_folder
 from gcfsr_inference import console
 from gcfsr_inference.commands.restore import manifest
-from gcfsr_inference.commands.restore.files import Source
-from gcfsr_inference.commands.restore.plan import plan
+from gcfsr_inference.commands.restore.plan import Plan, plan
 
 
-def restore_jobs(args: Namespace, sources: Sequence[Source]) -> int:
-    """Restores in `args.jobs` processes, each with its share of the list, of the CPUs' threads, and of the GPUs.
+def restore_jobs(todo: Plan) -> int:
+    """Restores in `--jobs` processes, each with its share of the list, of the CPUs' threads, and of the GPUs.
 
     Raises:
         GCFSRError: what one of them raised, or one of them died.
     """
-    first, count = manifest.share(args) or (1, 1)
-    total = len(manifest.share_of(sources, (first, count)))
+    args = todo.args
+    first, count = todo.part or (1, 1)
+    total = len(manifest.share_of(todo.sources, todo.part))
     folder = Path(args.output)
     make_folder(folder, "-o")
     threads = max(1, len(os.sched_getaffinity(0)) // args.jobs) if hasattr(os, "sched_getaffinity") else 1

@@ -8,7 +8,7 @@ from gcfsr_inference.commands.restore import sidecar
 from gcfsr_inference.commands.restore.aligned import load_aligned, restore_together, write_aligned
 from gcfsr_inference.commands.restore.context import Restored, RestoreRun, load, open_run
 from gcfsr_inference.commands.restore.files import Source
-from gcfsr_inference.commands.restore.manifest import Manifest, settings_hash, share, share_of
+from gcfsr_inference.commands.restore.manifest import Manifest, settings_hash, share_of
 from gcfsr_inference.commands.restore.plan import Plan
 from gcfsr_inference.commands.restore.report import Report, progress
 from gcfsr_inference.commands.restore.whole import restore_whole
@@ -20,11 +20,10 @@ def restore(plan: Plan) -> int:
     Raises:
         GCFSRError: an option is invalid, or the only input failed.
     """
-    part = share(plan.args)
     run = open_run(plan)
-    sources = share_of(run.sources, part)
-    manifest = open_manifest(run, part, len(sources))
-    report = Report(report_writer(run, part), run.args.debug, manifest and manifest.add)
+    sources = share_of(run.sources, run.part)
+    manifest = open_manifest(run, len(sources))
+    report = Report(report_writer(run), run.args.debug, manifest and manifest.add)
     left = iter(manifest.remaining(sources) if manifest else sources)
     size = run.args.batch if run.args.aligned else 1
     try:
@@ -40,18 +39,18 @@ def restore(plan: Plan) -> int:
     return report.close(len(run.sources))
 
 
-def open_manifest(run: RestoreRun, part: tuple[int, int] | None, total: int) -> Manifest | None:
+def open_manifest(run: RestoreRun, total: int) -> Manifest | None:
     """The manifest of a run that may be resumed or is one of several; None for others.
 
     Raises:
         GCFSRError: a manifest cannot be read or written.
     """
     args, outputs = run.args, run.outputs
-    if not (args.skip_existing or part):
+    if not (args.skip_existing or run.part):
         return None
     outputs.prepare(outputs.root)
     settings = settings_hash(args, run.runner.restorer.checkpoint_hash)
-    return Manifest(outputs.root, part, settings, args.skip_existing, total, announce=args.jobs == 1)
+    return Manifest(outputs.root, run.part, settings, args.skip_existing, total, announce=args.jobs == 1)
 
 
 def restore_each(run: RestoreRun, sources: Sequence[Source], report: Report) -> None:
@@ -94,11 +93,11 @@ def finish(run: RestoreRun, done: Restored) -> dict[str, Any]:
     return {"input": done.source.name, "output": str(done.output or "-"), "faces": done.faces}
 
 
-def report_writer(run: RestoreRun, part: tuple[int, int] | None) -> Callable[[bytes], None] | None:
+def report_writer(run: RestoreRun) -> Callable[[bytes], None] | None:
     """Writes report.json (beside a single result NAME.report.json); None where none is wanted."""
     outputs = run.outputs
     if not run.args.report or outputs.to_stdout:
         return None
     single = outputs.single and outputs.beside(run.sources[0], outputs.single, ".report.json")
-    name = f"report.{part[0]}-of-{part[1]}.json" if part else "report.json"
+    name = f"report.{run.part[0]}-of-{run.part[1]}.json" if run.part else "report.json"
     return lambda data: outputs.write_bytes(single or outputs.root / name, data)

@@ -25,6 +25,7 @@ class Plan:
         sources: the inputs.
         outputs: where results go.
         checkpoint: the network's file.
+        part: (i, n): this process does the i-th of n shares of the inputs; None: all of them.
     """
 
     args: Namespace
@@ -32,6 +33,7 @@ class Plan:
     sources: list[Source]
     outputs: Outputs
     checkpoint: Path
+    part: tuple[int, int] | None
 
 
 def plan(args: Namespace) -> Plan:
@@ -52,7 +54,8 @@ def plan(args: Namespace) -> Plan:
     for line in skipped:
         note(line, error=True)
     outputs = Outputs(args.output, args.suffix, args.ext, sources)
-    several = args.skip_existing or args.jobs > 1 or share(args)
+    part = share(args)
+    several = args.skip_existing or args.jobs > 1 or part
     if several and (outputs.single or outputs.to_stdout):
         raise GCFSRError(f"-o {args.output}: --skip-existing, --jobs and --shard need a folder")
     for path in (args.s_map, args.landmarks):
@@ -62,7 +65,7 @@ def plan(args: Namespace) -> Plan:
         check_file(args.embedding.partition("?")[0])
     checkpoint = resolve_checkpoint(args.checkpoint, args.weights_dir)
     check_inputs(sources, most_pixels(args))
-    return Plan(args, past, sources, outputs, checkpoint)
+    return Plan(args, past, sources, outputs, checkpoint, part)
 
 
 def check_inputs(sources: Sequence[Source], max_pixels: int) -> None:

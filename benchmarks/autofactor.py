@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from timing import table
 
 from gcfsr_datasets.degradation import small_size
 from gcfsr_datasets.degradation.photograph import Photograph, Wear, apply_photograph
@@ -108,9 +109,8 @@ def main() -> None:
     faces = [read_image(path).bgr.astype(np.float64) for path in paths]
     found = {kind: {f: errors_in_octaves(faces, f, make) for f in FACTORS} for kind, make in KINDS.items()}
     print(f"{len(faces)} faces. Within one octave (median error in octaves):")
-    print(f"\n| degraded by | {' | '.join(f'{factor:g}' for factor in FACTORS)} |\n{'|---' * (len(FACTORS) + 1)}|")
-    for kind, by_factor in found.items():
-        print(f"| {kind} | " + " | ".join(summary(errors) for errors in by_factor.values()) + " |")
+    rows = [[kind, *map(summary, by_factor.values())] for kind, by_factor in found.items()]
+    print("\n" + table([["degraded by", *(f"{factor:g}" for factor in FACTORS)], *rows]))
     if args.out:
         plain = {kind: {str(f): errors.round(3).tolist() for f, errors in rows.items()} for kind, rows in found.items()}
         args.out.write_text(json.dumps({"faces": [path.name for path in paths], "errors": plain}))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from timing import table
 
 from gcfsr_inference.evaluation.report.compare import load_report
 from gcfsr_inference.evaluation.score import decode
@@ -44,31 +45,24 @@ def gap_text(a: np.ndarray, b: np.ndarray, form: str) -> str:
     return f"{a.mean() - b.mean():{form}} [{low:{form}}, {high:{form}}]"
 
 
-def table(head: list[str], rows: list[list[str]]) -> None:
-    """Prints Markdown."""
-    for row in [head, ["---"] * len(head), *rows]:
-        print("| " + " | ".join(row) + " |")
-    print()
-
-
 def means(report: dict[str, Any], group: str, metrics: list[str]) -> None:
     """Every method's means in one group."""
     names = report["groups"][group]
     print(f"### {len(names)} faces, {group}\n")
-    table(["condition", "method", *metrics], [
+    print(table([["condition", "method", *metrics], *(
         [condition, method, *(mean_text(values_of(report, method, condition, m, names), FORMS[m]) for m in metrics)]
         for condition in report["values"][BASE] for method in report["values"]
-    ])  # fmt: skip
+    )]) + "\n")  # fmt: skip
 
 
 def gains(report: dict[str, Any], group: str, metrics: list[str]) -> None:
     """Every method's gain over bicubic in one group."""
     names = report["groups"][group]
     print(f"### over bicubic, {group}\n")
-    table(["condition", "method", *metrics], [
+    print(table([["condition", "method", *metrics], *(
         [condition, method, *(mean_text(gain_of(report, method, condition, m, names), "+" + FORMS[m]) for m in metrics)]
         for condition in report["values"][BASE] for method in report["values"] if method != BASE
-    ])  # fmt: skip
+    )]) + "\n")  # fmt: skip
 
 
 def thirds(report: dict[str, Any], group: str) -> None:
@@ -84,7 +78,8 @@ def thirds(report: dict[str, Any], group: str) -> None:
             form, found = "+" + FORMS[metric], [gain_of(report, NANO, condition, metric, names) for names in parts]
             row += [*(mean_text(gain, form) for gain in found), gap_text(found[0], found[2], form)]
         rows.append(row)
-    table(["condition", *(f"{m} {x}" for m in ("PSNR", "cosine") for x in (*THIRDS, "dark - light"))], rows)
+    head = ["condition", *(f"{m} {x}" for m in ("PSNR", "cosine") for x in (*THIRDS, "dark - light"))]
+    print(table([head, *rows]) + "\n")
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from timing import table
 
 from gcfsr_datasets.degradation.photograph import Wear, wear_out
 from gcfsr_datasets.image_io import list_images, read_image
@@ -134,10 +135,10 @@ def measure(photographs: dict[str, Any], reduction: int, wear: str, args: argpar
     return rows
 
 
-def table(rows: list[dict[str, Any]], checkpoints: Sequence[str]) -> str:
+def summary(rows: list[dict[str, Any]], checkpoints: Sequence[str]) -> str:
     """Markdown: for each reduction, wear and method the means; gains over the input, the worst face, and who lost."""
     head = ["reduced by", "method", *COLUMNS, "restored", "gain, dB", "gain, cosine", "worst cosine", "lost cosine"]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines = [head]
     for case in dict.fromkeys((row["reduction"], row["wear"]) for row in rows):
         group = [row for row in rows if (row["reduction"], row["wear"]) == case]
         before = {(row["photograph"], row["face"]): row for row in group if row["method"] == "input"}
@@ -153,8 +154,8 @@ def table(rows: list[dict[str, Any]], checkpoints: Sequence[str]) -> str:
                 f"{done} of {len(mine)}", f"{gains['psnr'].mean():+.2f}", f"{gains['cosine'].mean():+.3f}",
                 f"{gains['cosine'].min():+.3f}", str(int((gains["cosine"] < -1e-3).sum())),
             ]  # fmt: skip
-            lines.append(f"| {case[0]}, {case[1]} | {method} | {' | '.join(means + tail)} |")
-    return "\n".join(lines)
+            lines.append([f"{case[0]}, {case[1]}", method, *means, *tail])
+    return table(lines)
 
 
 def main() -> None:
@@ -181,7 +182,7 @@ def main() -> None:
         for row in measure(photographs, reduction, wear, args)
     ]
     print(f"{len(photographs)} photographs, {sum(len(m) for _, m in photographs.values())} faces.\n")
-    print(table(rows, args.checkpoints))
+    print(summary(rows, args.checkpoints))
     if args.out:
         args.out.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -78,7 +78,6 @@ def _ascending(pair: list[float]) -> list[float]:
 
 
 Range = Annotated[list[Float], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
-PositiveRange = Annotated[list[Positive], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
 
 
 def unused(reason: str) -> Any:

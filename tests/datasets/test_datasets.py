@@ -83,8 +83,8 @@ def test_validation_never_moves(folder: Path, kind: str):
     first, later = ([dataset.at(epoch, index) for index in range(8)] for epoch in (0, 5))
     assert equal(first, later)
     for number, sample in enumerate(first):  # neither flipped nor moved nor coloured nor exchanged
-        truth = cv2.imread(str(folder / f"{number}.png"))[..., ::-1].transpose(2, 0, 1)
-        np.testing.assert_allclose((sample["gt"].numpy() + 1) * 127.5, truth, atol=1e-3)
+        gt = cv2.imread(str(folder / f"{number}.png"))[..., ::-1].transpose(2, 0, 1)
+        np.testing.assert_allclose((sample["gt"].numpy() + 1) * 127.5, gt, atol=1e-3)
 
 
 def test_multi_factor_samples(matlab: ModuleType, folder: Path):
@@ -99,9 +99,9 @@ def test_multi_factor_samples(matlab: ModuleType, folder: Path):
         factor = float(sample["factor"])
         assert float(sample["s"]) == factor / 8
         assert sample["lq_path"] == sample["gt_path"]
-        truth = (sample["gt"].numpy().transpose(1, 2, 0) + 1) / 2
-        flips += np.abs(truth - gray[sample["gt_path"]]).max() > 1e-4
-        expected = matlab.imresize(matlab.imresize(truth, 1 / factor), factor) * 2 - 1
+        gt = (sample["gt"].numpy().transpose(1, 2, 0) + 1) / 2
+        flips += np.abs(gt - gray[sample["gt_path"]]).max() > 1e-4
+        expected = matlab.imresize(matlab.imresize(gt, 1 / factor), factor) * 2 - 1
         np.testing.assert_allclose(sample["lq"].numpy().transpose(1, 2, 0), expected, atol=2e-6)
     assert 25 < flips < 55
     assert {tuple(sample["lq"].shape) for sample in samples} == {(3, 32, 32)}

@@ -104,7 +104,7 @@ def test_an_image_that_fails_in_the_middle(runs: Any) -> None:
 
 
 def test_numbers_that_are_not_finite(runs: Any) -> None:
-    """Steps are skipped and told; several in a row stop the run and name the last valid checkpoint."""
+    """Steps are skipped and reported; several in a row stop the run and name the last valid checkpoint."""
     changes = {"train__optim_g__lr": 1e30, "train__max_bad_steps": 4, "logger__save_checkpoint_freq": 1}
     errors = fails(runs, "4 steps in a row", "last valid checkpoint is", val=None, datasets__val=None, **changes)
     named = Path(errors.split("last valid checkpoint is ")[1].split(";")[0])

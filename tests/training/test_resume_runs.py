@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_finishes_the_iteration_saves_and_prints_how_to_resume(runs: Any, number: int, status: int) -> None:
-    """The signal goes to the loading processes too, as a terminal or a batch system sends it."""
+    """The signal goes to the workers too, as a terminal or a batch system sends it."""
     workers = {"datasets__train__num_worker_per_gpu": 2, "datasets__train__persistent_workers": True}
     file = runs.options(train__total_iter=400, logger__save_checkpoint_freq=100, val__val_freq=500, **workers)
     runs.start(file)

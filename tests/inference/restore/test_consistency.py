@@ -17,17 +17,17 @@ def shrunk(image: np.ndarray, side: int) -> np.ndarray:
 
 @pytest.mark.parametrize("factor", [2, 4, 8, 16])
 def test_the_ground_truth_agrees_with_its_input_to_half_a_step(astronaut, factor):
-    truth = shrunk(astronaut, 128)
-    found = consistency(truth, shrunk(truth, round(128 / factor)), factor)
+    gt = shrunk(astronaut, 128)
+    found = consistency(gt, shrunk(gt, round(128 / factor)), factor)
     assert found.size == round(128 / factor)
     assert found.largest <= 0.5
     assert found.psnr > 55
 
 
 def test_against_plain_numpy(astronaut):
-    truth, other = shrunk(astronaut, 64), shrunk(np.ascontiguousarray(astronaut[:, ::-1]), 64)
-    found = consistency(other, shrunk(truth, 16), 4)
-    difference = shrunk(truth, 16) - np.clip(resize(other / 255, (16, 16)), 0, 1) * 255
+    gt, other = shrunk(astronaut, 64), shrunk(np.ascontiguousarray(astronaut[:, ::-1]), 64)
+    found = consistency(other, shrunk(gt, 16), 4)
+    difference = shrunk(gt, 16) - np.clip(resize(other / 255, (16, 16)), 0, 1) * 255
     assert found.mean == pytest.approx(np.abs(difference).mean(), abs=1e-3)
     assert found.largest == pytest.approx(np.abs(difference).max(), abs=1e-3)
     assert found.psnr == pytest.approx(10 * np.log10(255**2 / np.mean(difference**2)), abs=1e-3)
@@ -38,9 +38,9 @@ def test_equal_images_have_a_finite_psnr(astronaut):
 
 
 def test_an_input_larger_than_its_content_is_shrunk_first(astronaut):
-    truth = shrunk(astronaut, 128)
-    blurred = shrunk(shrunk(truth, 16), 128)
-    assert consistency(truth, blurred, 8).size == 16
+    gt = shrunk(astronaut, 128)
+    blurred = shrunk(shrunk(gt, 16), 128)
+    assert consistency(gt, blurred, 8).size == 16
 
 
 @settings(max_examples=20, deadline=None)
@@ -66,17 +66,17 @@ def test_locking_reaches_half_a_step_on_the_mean(seed, factor, dtype, gray):
 
 
 def test_locking_what_agrees_changes_nothing(astronaut):
-    truth = shrunk(astronaut, 128)
-    locked, cost = lock(truth, shrunk(truth, 32), 4)
-    assert np.array_equal(locked, truth)
+    gt = shrunk(astronaut, 128)
+    locked, cost = lock(gt, shrunk(gt, 32), 4)
+    assert np.array_equal(locked, gt)
     assert (cost.steps, cost.psnr_change) == (0, EQUAL)
     assert cost.before == cost.after
 
 
 def test_the_cost_is_what_it_says(astronaut):
-    truth = shrunk(astronaut, 128)
-    blurred = np.round(scipy.ndimage.gaussian_filter(truth.astype(float), (3, 3, 0))).astype(np.uint8)
-    locked, cost = lock(blurred, shrunk(truth, 32), 4)
+    gt = shrunk(astronaut, 128)
+    blurred = np.round(scipy.ndimage.gaussian_filter(gt.astype(float), (3, 3, 0))).astype(np.uint8)
+    locked, cost = lock(blurred, shrunk(gt, 32), 4)
     mse = np.mean((locked.astype(float) - blurred) ** 2)
     assert cost.psnr_change == pytest.approx(10 * np.log10(255**2 / mse), abs=1e-6)
     assert cost.sharpness_after > cost.sharpness_before

@@ -2,16 +2,18 @@
 
     python benchmarks/dials.py FACES --checkpoint dials.safetensors --factor 4
 
-Every face is reduced by the factor and worn to `--wear` of each condition; one dial turns through nine settings while
-the others stay at their true place. Blur is measured by the gradient at the ground truth's edges, noise by its standard
-deviation in flat skin, JPEG by the steps over the borders of its blocks, the factor by the variance of the Laplacian.
-How well the network reads the dials is in the report of `gcfsr evaluate --method dials.safetensors?dials=auto`.
+For each dial, every face is reduced by the factor and worn by that dial's degradation alone, to `--wear` of it; the
+dial turns through nine settings while the others stay at their true place. Blur is measured by the slope at the ground
+truth's edges, noise by its standard deviation in flat skin, JPEG by the kinks over the borders of its blocks, the
+factor by the variance of the Laplacian (`gcfsr_measure.degradations`). How well the network reads the dials is in the
+report of `gcfsr evaluate --method dials.safetensors?dials=auto`.
 """
 
 import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +23,16 @@ from gcfsr_arch.conditions import CONDITIONS
 from gcfsr_arch.files import write_atomic
 from gcfsr_datasets.dataset_options import PhotographDraws
 from gcfsr_datasets.degradation import to_uint8
-from gcfsr_datasets.degradation.conditions import conditions_of
-from gcfsr_datasets.degradation.photograph import Photograph, Wear, apply_photograph, wear_of
+from gcfsr_datasets.degradation.photograph import Photograph, apply_photograph, wear_of
 from gcfsr_datasets.image_io import list_images, read_image
 from gcfsr_datasets.resize import resize
 from gcfsr_inference.evaluation.inputs import read_blind_ranges
+from gcfsr_inference.figures.common import new_figure, save_figure
 from gcfsr_measure.degradations import blocking, edge_sharpness, flat_area, residual_noise, strong_edges
 from gcfsr_measure.pixels import sharpness
 
 SETTINGS = 9
+MEASURES = ("variance of the Laplacian", "slope at edges", "noise in flat skin", "blocking")  # of `CONDITIONS`
 RISES = {"factor": True, "blur": True, "noise": False, "jpeg": False}  # the measure, as its dial is raised
 TOLERANCE = 0.01  # of the whole change, that a step may go the other way
 Image = NDArray[np.uint8]
@@ -46,23 +49,31 @@ def measures_of(gt: Image, side: int) -> Callable[[Image], list[float]]:
 
     def measured(image: Image) -> list[float]:
         return [
-            sharpness(image), edge_sharpness(image, edges), residual_noise(image, flat), blocking(reduced(image, side)),
+            sharpness(image), edge_sharpness(image, gt, edges), residual_noise(image, gt, flat),
+            blocking(reduced(image, side)),
         ]  # fmt: skip
 
     return measured
 
 
-def turned(restorer: Restorer, gt: Image, factor: float, wear: Wear, ranges: PhotographDraws, seed: int) -> NDArray:
+def settings_of(name: str, restorer: Restorer) -> NDArray:
+    """(SETTINGS,) of a dial, in [0, 1]: the factor's equal in octaves."""
+    if name != "factor":
+        return np.linspace(0, 1, SETTINGS)
+    return np.geomspace(restorer.min_factor / restorer.max_factor, 1, SETTINGS).clip(max=1)
+
+
+def turned(restorer: Restorer, gt: Image, factor: float, wear: float, ranges: PhotographDraws, seed: int) -> NDArray:
     """Every measure at every setting of every dial, the others at their true place: (k, SETTINGS, 4)."""
-    lq = apply_photograph(gt.astype(np.float32) / 255, factor, Photograph(wear=wear), np.random.default_rng(seed))
-    true = conditions_of(factor, restorer.max_factor, wear, ranges).tolist()
-    known = {name: true[CONDITIONS.index(name)] for name in restorer.conditions}
-    measured, features = measures_of(gt, round(len(gt) / factor)), restorer.encode(to_uint8(lq))
-    lowest = restorer.min_factor / restorer.max_factor
-    found = []
+    found, measured = [], measures_of(gt, round(len(gt) / factor))
     for name in restorer.conditions:
-        settings = np.geomspace(lowest, 1, SETTINGS) if name == "factor" else np.linspace(0, 1, SETTINGS)
-        images = [restorer.decode(features, {**known, name: min(float(s), 1.0)}) for s in settings]
+        shares = {one: wear if one == name else 0.0 for one in CONDITIONS[1:]}
+        draw = Photograph(wear=wear_of(**shares, ranges=ranges))
+        lq = to_uint8(apply_photograph(gt.astype(np.float32) / 255, factor, draw, np.random.default_rng(seed)))
+        true = {**shares, "factor": factor / restorer.max_factor}
+        known = {one: true[one] for one in restorer.conditions}
+        features = restorer.encode(lq)
+        images = [restorer.decode(features, {**known, name: float(s)}) for s in settings_of(name, restorer)]
         found.append([measured(image) for image in images])
     return np.array(found)
 
@@ -100,7 +111,10 @@ def card(found: NDArray, conditions: Sequence[str]) -> dict[str, dict]:
 def text(content: dict) -> str:
     """The card in Markdown."""
     names = list(content["card"])
-    lines = [f"{content['faces']} faces, factor {content['factor']:g}, each condition at {content['wear']:g}.", ""]
+    lines = [
+        f"{content['faces']} faces, factor {content['factor']:g}, each degradation alone, at {content['wear']:g}.",
+        "",
+    ]
     lines += [f"| dial | its measure, lowest to highest | monotone | {' | '.join(f'moves {n}' for n in names)} |"]
     lines += ["|---|---|---|" + "---|" * len(names)]
     for name, row in content["card"].items():
@@ -110,6 +124,21 @@ def text(content: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def figure(found: NDArray, restorer: Restorer) -> Any:
+    """Each dial's own measure over its settings: mean, and the middle half of the faces. `found` as in `card`."""
+    drawn = new_figure(3.2 * found.shape[1], 3.0)
+    axes = drawn.subplots(1, found.shape[1], squeeze=False)[0]
+    for axis, name, curves in zip(axes, restorer.conditions, found.swapaxes(0, 1), strict=True):
+        own = curves[:, :, CONDITIONS.index(name)]
+        settings = settings_of(name, restorer)
+        axis.plot(settings, own.mean(0))
+        axis.fill_between(settings, *np.quantile(own, (0.25, 0.75), axis=0), alpha=0.2)
+        axis.set_xlabel(f"s of {name}")
+        axis.set_ylabel(MEASURES[CONDITIONS.index(name)])
+    axes[0].set_xscale("log", base=2)
+    return drawn
+
+
 def main() -> None:
     """Prints the card, and writes it as JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
@@ -117,20 +146,22 @@ def main() -> None:
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--options", type=Path, default=Path("options/train_gcfsr_256_dials.yml"), help="its ranges")
     parser.add_argument("--factor", type=float, default=4.0)
-    parser.add_argument("--wear", type=float, default=0.8, help="of every condition but the factor [0.8]")
+    parser.add_argument("--wear", type=float, default=0.8, help="of a dial's degradation, in [0, 1] [0.8]")
     parser.add_argument("--every", type=int, default=1, help="take every Nth face [1]")
     parser.add_argument("--json", type=Path, help="write the numbers here")
+    parser.add_argument("--figure", type=Path, help="draw each measure against its dial, PNG")
     args = parser.parse_args()
     restorer = Restorer.load(args.checkpoint)
     faces = [read_image(file).bgr for file in list_images(args.faces)[:: args.every]]
     ranges = read_blind_ranges(args.options)
     if not isinstance(ranges, PhotographDraws):
         parser.error(f"--options {args.options}: its data set is not of photographs")
-    wear = wear_of(args.wear, args.wear, args.wear, ranges)
-    found = np.stack([turned(restorer, gt, args.factor, wear, ranges, seed) for seed, gt in enumerate(faces)])
+    found = np.stack([turned(restorer, gt, args.factor, args.wear, ranges, seed) for seed, gt in enumerate(faces)])
     content = {"faces": len(faces), "factor": args.factor, "wear": args.wear, "card": card(found, restorer.conditions)}
     if args.json:
         write_atomic(args.json, json.dumps(content, indent=1).encode())
+    if args.figure:
+        save_figure(args.figure, figure(found, restorer))
     print(text(content), end="")
 
 

@@ -66,7 +66,7 @@ class WholeGraph(nn.Module):
         self.encoder, self.decoder = EncoderGraph(net), DecoderGraph(net, maps)
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        return self.decoder([*self.encoder(inputs[0])[: len(feature_names(self.net))], *inputs[1:]])
+        return self.decoder([*self.encoder(inputs[0])[: 2 + self.decoder.levels], *inputs[1:]])
 
 
 def feature_names(net: GCFSR | GCFSRConfig) -> list[str]:

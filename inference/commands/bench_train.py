@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.commands.common import at_least
 from gcfsr_inference.console import note
 
@@ -29,8 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, evaluates, and prints where the report is."""
-    from gcfsr_arch.errors import GCFSRError
-
     for option, least in (("iterations", 1), ("seed", 0), ("threads", 1)):
         at_least(f"--{option}", getattr(args, option), least)
     for option in ("train", "val"):

@@ -3,6 +3,7 @@
 import argparse
 import os
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.commands.common import counted
 from gcfsr_inference.console import note, say
 
@@ -28,7 +29,6 @@ def run(args: argparse.Namespace) -> None:
     """
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # the faults are ours to list; read when OpenCV is imported
 
-    from gcfsr_arch.errors import GCFSRError
     from gcfsr_datasets.check import check_folder
 
     report = check_folder(args.folder, args.out_size, args.batch, args.resize_gt)

@@ -2,6 +2,7 @@
 
 import argparse
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.console import say, say_text
 
 EXAMPLES = """
@@ -20,7 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints to stdout what is right and to stderr what is wrong. Returns 0, or 2 where there are faults."""
-    from gcfsr_arch.errors import GCFSRError
     from gcfsr_arch.training.options import check_file, json_schema, reference
 
     if args.schema or args.reference:

@@ -2,6 +2,7 @@
 
 import argparse
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.console import say_text
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
@@ -24,8 +25,6 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         GCFSRError: shtab, which writes it, is not installed.
     """
-    from gcfsr_arch.errors import GCFSRError
-
     try:
         import shtab
     except ImportError:

@@ -2,6 +2,7 @@
 
 import argparse
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.commands.common import add_device, at_least
 
 KEPT = 4  # faces whose features are kept in memory, so that turning the dial only decodes
@@ -34,7 +35,6 @@ def run(args: argparse.Namespace) -> None:
     from contextlib import suppress
     from importlib.util import find_spec
 
-    from gcfsr_arch.errors import GCFSRError
     from gcfsr_datasets.image_io import MAX_PIXELS
 
     if find_spec("gradio") is None:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.commands.common import add_device, at_least, counted
 from gcfsr_inference.console import is_quiet, note, say_text
 
@@ -74,7 +75,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, or compares two reports."""
-    from gcfsr_arch.errors import GCFSRError
     from gcfsr_datasets.image_io import list_images
     from gcfsr_inference.restore.dial import check_seed
 

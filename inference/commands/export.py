@@ -2,6 +2,7 @@
 
 import argparse
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.console import note
 
 EXAMPLES = """
@@ -32,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from gcfsr_arch.errors import GCFSRError
     from gcfsr_arch.files import check_folder, make_folder
     from gcfsr_inference.restore.weights import licence_of, resolve_checkpoint
 

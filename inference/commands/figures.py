@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.console import note
 
 KINDS = {
@@ -91,7 +92,6 @@ def _fig2(args: argparse.Namespace, out: Any) -> Any:
 
 def _metric(args: argparse.Namespace) -> Any:
     """The entry and measure of --metric."""
-    from gcfsr_arch.errors import GCFSRError
     from gcfsr_inference.evaluation.metric_weights import availability
     from gcfsr_measure.catalogue import entry_of
 
@@ -139,7 +139,6 @@ def _fig5(args: argparse.Namespace, out: Any) -> Any:
 
 def _worn(args: argparse.Namespace, net: Any) -> Any:
     """The degradation of --condition and --wear."""
-    from gcfsr_arch.errors import GCFSRError
     from gcfsr_datasets.dataset_options import PhotographDraws
     from gcfsr_datasets.degradation.photograph import wear_of
     from gcfsr_inference.evaluation.inputs import read_blind_ranges
@@ -171,7 +170,6 @@ def _fig6(args: argparse.Namespace, out: Any) -> Any:
 def _fig7(args: argparse.Namespace, out: Any) -> Any:
     from pathlib import Path
 
-    from gcfsr_arch.errors import GCFSRError
     from gcfsr_inference.commands.network import open_restorer
     from gcfsr_inference.figures.ablation import ablation
     from gcfsr_inference.figures.common import doubling, load_faces, parse_numbers

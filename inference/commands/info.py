@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.console import say, say_text
 
 PAPER = (("GLEAN", 188.29), ("GFPGAN", 90.76), ("GPEN", 71.21), ("GCFSR", 66.69))  # Table 1, parameters in millions
@@ -29,7 +30,6 @@ def run(args: argparse.Namespace) -> None:
     import json
     from dataclasses import asdict
 
-    from gcfsr_arch.errors import GCFSRError
     from gcfsr_arch.files import check_file
 
     if (args.source is None) == (args.out_size is None):
@@ -80,7 +80,6 @@ def configuration_of_options(path: str) -> dict[str, Any]:
     from pathlib import Path
 
     from gcfsr_arch import GCFSR
-    from gcfsr_arch.errors import GCFSRError
     from gcfsr_arch.training.options import read_options
     from gcfsr_arch.training.options.released import generator_options
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.console import note
 
 Curve = tuple[list[int], list[float]]  # iterations, values
@@ -24,7 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the image; without --metric and --loss it has every metric and every loss."""
-    from gcfsr_arch.errors import GCFSRError
     from gcfsr_arch.training import curves
 
     if not 0 <= args.smooth < 1:
@@ -46,8 +46,6 @@ def labels(places: list[str]) -> dict[str, Path]:
     Raises:
         GCFSRError: one run is named twice.
     """
-    from gcfsr_arch.errors import GCFSRError
-
     folders = [path.parent if path.suffix == ".jsonl" else path for path in (Path(p).resolve() for p in places)]
     if len(set(folders)) < len(folders):
         raise GCFSRError("plot: a run is named twice")
@@ -70,8 +68,6 @@ def chosen_panels(
     Raises:
         GCFSRError: a name that no run has, or nothing to draw.
     """
-    from gcfsr_arch.errors import GCFSRError
-
     panels: dict[str, dict[str, Curve]] = {}
     for kind, names in wanted.items():
         found: dict[str, dict[str, Curve]] = {}
@@ -120,7 +116,6 @@ def draw(panels: dict[str, dict[str, Curve]], output: str) -> None:
     """
     from io import BytesIO
 
-    from gcfsr_arch.errors import GCFSRError
     from gcfsr_datasets.image_io import write_bytes_atomic
 
     try:

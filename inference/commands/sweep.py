@@ -2,6 +2,7 @@
 
 import argparse
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.commands.common import add_device, add_input, at_least, counted
 from gcfsr_inference.console import note
 
@@ -41,7 +42,6 @@ def run(args: argparse.Namespace) -> int:
     """Makes the output; factors outside the checkpoint's range are left out with a line that says so."""
     from pathlib import Path
 
-    from gcfsr_arch.errors import GCFSRError
     from gcfsr_datasets.image_io import MAX_FACE_PIXELS
     from gcfsr_inference.commands.restore.files import Outputs, gather
     from gcfsr_inference.commands.restore.plan import check_inputs
@@ -98,8 +98,6 @@ def parse_factors(text: str) -> list[float]:
     Raises:
         GCFSRError: neither of these.
     """
-    from gcfsr_arch.errors import GCFSRError
-
     try:
         if ":" in text:
             first, last, count = text.split(":")
@@ -117,7 +115,6 @@ def settings(args: argparse.Namespace, conditions: tuple[str, ...]) -> list[dict
     Raises:
         GCFSRError: two dials are given, the checkpoint has no such dial, or a value is not a number in [0, 1].
     """
-    from gcfsr_arch.errors import GCFSRError
     from gcfsr_inference.restore.dial import DIALS, parse_dial
 
     given = [option for option in DIALS if getattr(args, option) is not None]
@@ -143,8 +140,6 @@ def doublings(low: float, high: float) -> list[float]:
 
 def served(factors: list[float], restorer) -> list[float]:
     """The factors in the checkpoint's range; says which were left out. Raises GCFSRError where none is left."""
-
-    from gcfsr_arch.errors import GCFSRError
 
     low, high = restorer.min_factor, restorer.max_factor
     kept = [factor for factor in factors if low <= factor <= high]

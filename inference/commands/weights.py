@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.console import say, say_text
 
 EXAMPLES = """
@@ -54,7 +55,6 @@ def run(args: argparse.Namespace) -> int:
 def summary(path: Path) -> str:
     """One line about a checkpoint file, or why it is none of ours."""
     from gcfsr_arch.checkpoint import read_state
-    from gcfsr_arch.errors import GCFSRError
     from gcfsr_arch.state_dict import infer_config
 
     if path.suffix == ".onnx":

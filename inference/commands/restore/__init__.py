@@ -2,6 +2,7 @@
 
 import argparse
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.commands.common import add_device, add_input, at_least
 
 BACKGROUNDS = ("none", "bicubic", "lanczos", "realesrgan")
@@ -106,7 +107,6 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Checks the options that exclude each other, then restores."""
-    from gcfsr_arch.errors import GCFSRError
     from gcfsr_inference.commands.restore.plan import plan
     from gcfsr_inference.restore.dial import DIALS, check_blend, check_seed, parse_dial, parse_factor
 

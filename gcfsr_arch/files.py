@@ -125,7 +125,7 @@ def check_folder(folder: Path, key: str) -> None:
 def _opened(path: str | os.PathLike[str], limit: int | None, advice: str) -> Generator[BinaryIO, None, None]:
     """A regular file of at most `limit` bytes, opened to be read. Raises GCFSRError as `read_bytes`."""
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
+        with open(path, "rb", opener=_open_nonblocking) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise GCFSRError(f"{path}: not a regular file; name one, or pipe its bytes into - where that is taken")
@@ -135,7 +135,7 @@ def _opened(path: str | os.PathLike[str], limit: int | None, advice: str) -> Gen
         raise GCFSRError(f"{path}: {error.strerror or error}; check the path") from error
 
 
-def _open_at_once(path: str, flags: int) -> int:
+def _open_nonblocking(path: str, flags: int) -> int:
     """Opens without waiting for the other end of a pipe."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 

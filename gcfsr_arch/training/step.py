@@ -18,10 +18,10 @@ from gcfsr_arch.training.losses import (
     dial_gain,
     draw_mismatch,
     draw_settings,
-    left_by,
     per_head,
     r1_penalty,
     remainder,
+    share_left,
     undo_dial,
 )
 from gcfsr_arch.training.losses.criteria import Criteria
@@ -160,7 +160,7 @@ class TrainingStep:
                 matched, gain = None, dial_gain(factor[:, 0], moved, mismatch.gain)
             if mismatch.dials:
                 used = draw_settings(others, mismatch.dials)
-                left, others = left_by(others, used), used
+                left, others = share_left(others, used), used
             s = torch.cat([moved[:, None], others], dim=1)
         noise = self.draw_noise(batch)
         return dataclasses.replace(batch, s=s, matched=matched, gain=gain, left=left, true=batch.s, noise=noise)

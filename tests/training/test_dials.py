@@ -72,7 +72,7 @@ def test_the_encoder_learns_from_the_estimate_on_demand_alone(tiny: ModuleType, 
 def test_a_dial_below_its_place_leaves_its_share_and_one_above_leaves_nothing() -> None:
     true = torch.tensor([[0.8, 0.4, 0.0], [0.5, 0.5, 0.5]])
     used = torch.tensor([[0.2, 0.9, 0.3], [0.5, 0.0, 0.25]])
-    left = losses.left_by(true, used)
+    left = losses.share_left(true, used)
     torch.testing.assert_close(left, torch.tensor([[0.75, 0.0, 0.0], [0.0, 1.0, 0.5]]))
     parts = torch.randn(2, 3, 3, 8, 8)
     by_hand = torch.stack([0.75 * parts[0, 0], parts[1, 1] + 0.5 * parts[1, 2]])
@@ -83,8 +83,8 @@ def test_a_dial_below_its_place_leaves_its_share_and_one_above_leaves_nothing() 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
 def test_what_is_left_falls_with_the_dial(true: float, one: float, other: float) -> None:
     shares = (
-        losses.left_by(torch.tensor([[true]]), torch.tensor([[min(one, other)]])).item(),
-        losses.left_by(torch.tensor([[true]]), torch.tensor([[max(one, other)]])).item(),
+        losses.share_left(torch.tensor([[true]]), torch.tensor([[min(one, other)]])).item(),
+        losses.share_left(torch.tensor([[true]]), torch.tensor([[max(one, other)]])).item(),
     )
     assert 1 >= shares[0] >= shares[1] >= 0
 

@@ -178,7 +178,7 @@ def draw_settings(true: Tensor, prob: float) -> Tensor:
     return torch.where(drawn < prob, anywhere.to(true), true)
 
 
-def left_by(true: Tensor, used: Tensor) -> Tensor:
+def share_left(true: Tensor, used: Tensor) -> Tensor:
     """The share of each degradation that a setting below its true one leaves: 1 - used / true, 0 from there on."""
     return torch.where(true > 0, 1 - used / true.clamp(min=1e-6), 0.0).clamp(min=0)
 

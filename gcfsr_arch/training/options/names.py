@@ -52,7 +52,7 @@ def unknown_key(loc: Sequence[Any]) -> str:
     """What to say of an unknown key: the nearest known one of its block, or the block that it belongs to."""
     place: Path_ = ()
     for part in loc[:-1]:
-        place = next((p for p in ((*place, str(part)), (*place, "*")) if _leads_somewhere(p)), place)
+        place = next((p for p in ((*place, str(part)), (*place, "*")) if _is_block(p)), place)
     key, known = str(loc[-1]), known_keys()
     close = difflib.get_close_matches(key, known.get(place, ()), n=1)
     if close:
@@ -63,5 +63,5 @@ def unknown_key(loc: Sequence[Any]) -> str:
     return f"unknown key; known ones are {', '.join(sorted(known.get(place, ())))}"
 
 
-def _leads_somewhere(place: Path_) -> bool:
+def _is_block(place: Path_) -> bool:
     return any(known[: len(place)] == place for known in known_keys())

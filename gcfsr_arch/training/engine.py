@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -11,10 +12,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gcfsr_arch.devices import has_bf16
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.training.options.schema import EngineOptions, Optimizer, Train
+from gcfsr_arch.training.options.optimizers import PACKAGES, Optimizer
+from gcfsr_arch.training.options.schema import EngineOptions, Train
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
+FUSED = ("Adam", "AdamW", "SGD")  # torch's that a flag on the device can make skip a step, on every device
 
 
 class Engine(EngineOptions):
@@ -58,10 +60,31 @@ class Engine(EngineOptions):
         if self.tf32 is not None:
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
 
-    def optimizer(self, options: Optimizer, params: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """Adam or AdamW over `params`; the fused form, which a flag on the device can make skip a step."""
-        arguments = options.model_dump(exclude={"type"})
-        return OPTIMIZERS[options.type](params, **{**arguments, "betas": tuple(options.betas)}, fused=True)
+
+def build_optimizer(options: Optimizer, params: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser of a section over `params`; the fused form where there is one that skips steps by itself."""
+    arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in options.model_dump(exclude={"type"}).items()}
+    if options.type in FUSED:
+        arguments["fused"] = True
+    module, package = PACKAGES.get(options.type, ("torch.optim", "torch"))
+    try:
+        kind = getattr(import_module(module), options.type)
+    except (ImportError, AttributeError) as error:
+        raise GCFSRError(f"{options.type} needs the package {package}: pip install 'gcfsr[optimizers]'") from error
+    groups = muon_groups(params, options) if options.type == "Muon" else params
+    optimizer = kind(groups, **arguments)
+    if hasattr(optimizer, "train"):  # schedulefree's: the parameters are those at which gradients are taken
+        optimizer.train()
+    return optimizer
+
+
+def muon_groups(params: list[nn.Parameter], options: Optimizer) -> list[dict[str, Any]]:
+    """Muon's groups: weights between features take it; vectors, and layers from or to images or scores, take AdamW."""
+    hidden = [p for p in params if p.ndim > 1 and min(p.shape[:2]) > 3]
+    rest = [p for p in params if p.ndim < 2 or min(p.shape[:2]) <= 3]
+    groups = [{"params": hidden, "use_muon": True}, {"params": rest, "use_muon": False}]
+    shared = {"lr": options.lr, "weight_decay": options.weight_decay}
+    return [group | shared for group in groups if group["params"]]
 
 
 @contextmanager
@@ -78,10 +101,11 @@ def full_float32() -> Iterator[None]:
 class GuardedStep:
     """Accumulates scaled gradients, then steps the optimiser only where every number is finite on every rank.
 
-    The device decides and the host does not wait for it.
+    As in torch's GradScaler: the kernels of a fused optimiser read the decision on the device, and the host does not
+    wait for it. Any other optimiser can only be left out by the host, which waits for the device once a step.
 
     Args:
-        optimizer: whose parameters are stepped; fused.
+        optimizer: whose parameters are stepped.
         device: where they live.
         fp16: whether gradients are scaled against underflow.
         clip: largest gradient norm, or None.
@@ -110,9 +134,12 @@ class GuardedStep:
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.params, self.clip)
         finite = on_every_rank((torch.isfinite(norm) & torch.isfinite(loss.detach())).float()) * before
-        self.optimizer.found_inf = 1 - finite  # as GradScaler passes it: the kernels of the fused optimiser read it
-        self.optimizer.step()
-        del self.optimizer.found_inf
+        if getattr(self.optimizer, "_step_supports_amp_scaling", False):  # torch's mark of one that reads found_inf
+            self.optimizer.found_inf = 1 - finite
+            self.optimizer.step()
+            del self.optimizer.found_inf
+        elif finite.item():
+            self.optimizer.step()
         if self.scaler.is_enabled():
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -249,3 +276,15 @@ def update_ema(average: nn.Module, net: nn.Module, decay: float, taken: Tensor) 
         mine.lerp_(theirs, share.to(mine))
     for mine, theirs in zip(average.buffers(), net.buffers(), strict=True):
         mine.copy_(torch.where(taken > 0, theirs, mine))
+
+
+@torch.no_grad()
+def schedule_free_average(average: nn.Module, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """average = x of a schedule-free optimiser, whose parameters are y = (1 - beta) z + beta x; buffers are copied."""
+    (group,) = optimizer.param_groups
+    beta = group["betas"][0] if "betas" in group else group["momentum"]
+    for x, y in zip(average.parameters(), net.parameters(), strict=True):
+        z = optimizer.state[y].get("z", y)  # before its first step they are the same
+        x.copy_(torch.lerp(y, z, 1 - 1 / beta))
+    for mine, theirs in zip(average.buffers(), net.buffers(), strict=True):
+        mine.copy_(theirs)

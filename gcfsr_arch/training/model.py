@@ -22,6 +22,7 @@ from gcfsr_arch.training import curves
 from gcfsr_arch.training import engine as eng
 from gcfsr_arch.training import validation as val
 from gcfsr_arch.training.options import validated
+from gcfsr_arch.training.options.optimizers import SCHEDULE_FREE
 from gcfsr_arch.training.options.schema import Train
 from gcfsr_arch.training.resume import Content, Saver
 from gcfsr_arch.training.schedules import learning_rate
@@ -102,7 +103,7 @@ class GCFSRModel(SRModel):
             self.print_network(self.net_d)
             if path.get("pretrain_network_d"):
                 self.load_network(self.net_d, path["pretrain_network_d"], path.get("strict_load_d", True))
-        if train.ema_decay or train.ema_half_life:
+        if train.ema_decay or train.ema_half_life or train.optim_g.type in SCHEDULE_FREE:
             self.net_g_ema = build_network(self.opt["network_g"]).to(self.device).eval()
             self.net_g_ema.load_state_dict(eng.bare(self.net_g).state_dict())
             if path.get("pretrain_network_g"):

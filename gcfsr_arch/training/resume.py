@@ -26,6 +26,7 @@ from gcfsr_arch.training.ranks import from_first_rank, gathered
 from gcfsr_arch.training.stopping import StopRequest
 
 OURS = "gcfsr"  # key of the state that BasicSR does not know
+COUNTERS = ("step", "k", "weight_sum", "lr_max")  # of a parameter group, where an optimiser counts there
 
 
 @dataclasses.dataclass
@@ -220,7 +221,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> N
         ValueError: the state is of other parameters.
     """
     groups = zip(optimizer.param_groups, saved["param_groups"], strict=True)  # torch reads `fused` of the saved ones
-    saved = {**saved, "param_groups": [{**mine, "params": theirs["params"]} for mine, theirs in groups]}
+    taken = ("params", *COUNTERS)
+    saved = {**saved, "param_groups": [mine | {k: theirs[k] for k in taken if k in theirs} for mine, theirs in groups]}
     optimizer.load_state_dict(saved)
 
 

@@ -25,7 +25,8 @@ from gcfsr_arch.training.losses import (
     undo_dial,
 )
 from gcfsr_arch.training.losses.criteria import Criteria
-from gcfsr_arch.training.options.schema import Optimizer, Train
+from gcfsr_arch.training.options.optimizers import SCHEDULE_FREE, Optimizer
+from gcfsr_arch.training.options.schema import Train
 
 Logs = dict[str, Tensor]
 
@@ -46,6 +47,7 @@ class Batch:
     true: Tensor | None = None  # (N, k) the conditions of the input, where dials may be elsewhere; None as s
     contributions: Tensor | None = None  # (N, 3, 3, S, S) what blur, noise and JPEG did to lq; None if not given
     left: Tensor | None = None  # (N, k - 1) the shares of these that the dials leave; None where they leave nothing
+    average: Tensor | None = None  # (N, 3, S, S) what the moving average makes of lq, for LDL; otherwise None
 
     def part(self, chosen: slice) -> "Batch":
         """A micro-batch."""
@@ -134,7 +136,7 @@ class TrainingStep:
         self.unread: Iteration | None = None
 
     def _guarded(self, options: Optimizer, net: nn.Module, clip: float | None) -> eng.GuardedStep:
-        optimizer = self.engine.optimizer(options, [p for p in net.parameters() if p.requires_grad])
+        optimizer = eng.build_optimizer(options, [p for p in net.parameters() if p.requires_grad])
         return eng.GuardedStep(optimizer, self.device, self.engine.amp == "fp16", clip)
 
     def optimizers(self) -> list[tuple[torch.optim.Optimizer, Optimizer]]:
@@ -226,6 +228,13 @@ class TrainingStep:
         with self.engine.autocast(self.device):
             return [part.judged(self.nets.g(part.lq, part.s, noise=part.noise)) for part in parts]
 
+    @torch.no_grad()
+    def _averages(self, part: Batch) -> Tensor:
+        """The faces that the moving average restores."""
+        with self.engine.autocast(self.device):
+            output = self.nets.ema(part.lq, part.s, noise=part.noise)
+        return part.judged(output)
+
     def _restored_and_estimated(self, part: Batch) -> tuple[Tensor, Estimate | None]:
         loss = self.options.estimate_opt
         if loss is None:
@@ -243,6 +252,8 @@ class TrainingStep:
                     with self.engine.autocast(self.device):
                         output, estimate = self._restored_and_estimated(part)
                     output = part.judged(output)
+                    if self.criteria.needs_average:
+                        part = dataclasses.replace(part, average=self._averages(part))
                     losses = self.criteria.generator(output, part, judge, self.engine)
                     losses |= self.criteria.estimator(estimate, part)
                     self.g.backward(torch.stack(list(losses.values())).sum() * share)
@@ -250,9 +261,15 @@ class TrainingStep:
                 logs.add(losses, share)
         taken = self._finish("generator", self.g, logs, steps)
         if self.nets.ema is not None:
-            decay = eng.ema_decay(self.options, len(batch.lq) * self.world_size, self.seen)
-            eng.update_ema(self.nets.ema, eng.bare(self.nets.g), decay, taken)
+            self._average(self.nets.ema, len(batch.lq) * self.world_size, taken)
         return fakes
+
+    def _average(self, average: nn.Module, global_batch: int, taken: Tensor) -> None:
+        """Renews G's average: that of a schedule-free optimiser, or the moving one."""
+        if self.options.optim_g.type in SCHEDULE_FREE:
+            eng.schedule_free_average(average, eng.bare(self.nets.g), self.g.optimizer)
+        else:
+            eng.update_ema(average, eng.bare(self.nets.g), eng.ema_decay(self.options, global_batch, self.seen), taken)
 
     def _discriminator_step(
         self, batch: Batch, fakes: list[Tensor], iteration: int, steps: list[Outcome]

@@ -11,9 +11,19 @@ import torch
 from torch import nn
 
 from gcfsr_arch import GCFSRError
-from gcfsr_arch.training.engine import BadSteps, Engine, GuardedStep, ema_decay, micro_batches, update_ema
+from gcfsr_arch.training.engine import (
+    BadSteps,
+    Engine,
+    GuardedStep,
+    build_optimizer,
+    ema_decay,
+    micro_batches,
+    update_ema,
+)
 from gcfsr_arch.training.options import validated
-from gcfsr_arch.training.options.schema import Optimizer, Train
+from gcfsr_arch.training.options.optimizers import OPTIMIZERS, PACKAGES, SCHEDULE_FREE, Adam
+from gcfsr_arch.training.options.schema import Train
+from gcfsr_arch.training.resume import load_optimizer
 
 
 @pytest.fixture
@@ -168,12 +178,12 @@ def test_wrong_engine_options_are_named(options: dict[str, Any], words: str) -> 
 
 def test_optimizers_take_their_arguments_from_the_section() -> None:
     """`betas: [0, 0.99]`: torch refuses a whole number among them."""
-    section = validated(Optimizer, {"type": "AdamW", "lr": "1e-2", "betas": [0, 0.99]}, "train.optim_g")
-    optimizer = Engine().optimizer(section, [nn.Parameter(torch.zeros(1))])
+    section = validated(Adam, {"type": "AdamW", "lr": "1e-2", "betas": [0, 0.99]}, "train.optim_g")
+    optimizer = build_optimizer(section, [nn.Parameter(torch.zeros(1))])
     assert type(optimizer) is torch.optim.AdamW
     assert (optimizer.defaults["lr"], optimizer.defaults["betas"]) == (0.01, (0.0, 0.99))
     with pytest.raises(GCFSRError, match=r"train\.optim_g\.type: .*'Adm'"):
-        validated(Optimizer, {"type": "Adm", "lr": 1}, "train.optim_g")
+        validated(Adam, {"type": "Adm", "lr": 1}, "train.optim_g")
 
 
 @pytest.mark.parametrize("tf32", [None, True, False])
@@ -195,28 +205,90 @@ def test_r1_is_computed_without_tf32_backward_included(tiny: ModuleType, tf32_fl
     assert seen == [("r1", off), ("backward", off), ("backward", on)]
 
 
-@pytest.mark.parametrize("kind", ["Adam", "AdamW"])
+def built(kind: str, params: list[nn.Parameter], **arguments: Any) -> torch.optim.Optimizer:
+    """An optimiser as an option file asks for it."""
+    if kind in PACKAGES:
+        pytest.importorskip(PACKAGES[kind][0])
+    return build_optimizer(validated(OPTIMIZERS[kind], {"type": kind, "lr": 0.1, **arguments}, "optim_g"), params)
+
+
+def weights() -> list[nn.Parameter]:
+    """A matrix, a kernel and a bias."""
+    rng = torch.Generator().manual_seed(0)
+    return [nn.Parameter(torch.randn(shape, generator=rng)) for shape in ((4, 5), (6, 4, 3, 3), (5,))]
+
+
+def loss_of(params: list[nn.Parameter], factor: float = 1.0) -> torch.Tensor:
+    return torch.stack([p.square().sum() * factor for p in params]).sum()
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_a_skipped_step_leaves_no_trace(kind: str) -> None:
     """Two optimisers take the same steps; between them one of the two is shown numbers that are not finite."""
-    weights = [nn.Parameter(torch.linspace(-1, 1, 5)) for _ in range(2)]
-    section = validated(Optimizer, {"type": kind, "lr": 0.1, "weight_decay": 0.1}, "train.optim_g")
+    params = [weights(), weights()]
     step, other = (
-        GuardedStep(Engine().optimizer(section, [w]), torch.device("cpu"), fp16=False, clip=None) for w in weights
+        GuardedStep(built(kind, one, weight_decay=0.1), torch.device("cpu"), fp16=False, clip=None) for one in params
     )
     good, bad = torch.ones(()), torch.zeros(())
 
-    def taken(step: GuardedStep, weight: nn.Parameter, factor: float, before: torch.Tensor = good) -> float:
-        loss = (weight.square() * factor).sum()
+    def taken(step: GuardedStep, which: int, factor: float, before: torch.Tensor = good) -> float:
+        loss = loss_of(params[which], factor)
         step.backward(loss)
         return step.step(loss, before).item()
 
-    for factor in (1.0, -2.0, 3.0):
-        assert taken(step, weights[0], float("inf")) == taken(step, weights[0], float("nan")) == 0
-        assert taken(step, weights[0], factor, bad) == 0  # one before it in the iteration was not finite
-        assert taken(step, weights[0], factor) == taken(other, weights[1], factor) == 1
-        assert torch.equal(*weights)
+    first = [p.clone() for p in params[0]]
+    for factor in (1.0, -2.0, 3.0, -1.0, 2.0, -3.0, 1.0):  # RAdam's begin with steps that leave the weights alone
+        assert taken(step, 0, float("inf")) == taken(step, 0, float("nan")) == 0
+        assert taken(step, 0, factor, bad) == 0  # one before it in the iteration was not finite
+        assert taken(step, 0, factor) == taken(other, 1, factor) == 1
+        assert all(map(torch.equal, *params))
+    assert not torch.equal(first[0], params[0][0])
     for mine, theirs in zip(step.optimizer.state.values(), other.optimizer.state.values(), strict=True):
-        assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
+        assert all(torch.equal(mine[key], theirs[key]) for key in theirs if isinstance(theirs[key], torch.Tensor))
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_an_optimiser_goes_on_from_its_state(kind: str, tmp_path: Path) -> None:
+    """Saved as training saves it and taken back by one with another learning rate, which stays."""
+
+    def steps(params: list[nn.Parameter], optimizer: torch.optim.Optimizer, count: int) -> None:
+        for number in range(count):
+            loss_of(params, 1 + number).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    params = weights()
+    whole = built(kind, params)
+    steps(params, whole, 12)  # beyond the first renewal of SOAP's eigenbasis
+    torch.save(whole.state_dict(), tmp_path / "state")
+    later = [nn.Parameter(p.detach().clone()) for p in params]
+    again = built(kind, later, lr=0.05)
+    load_optimizer(again, torch.load(tmp_path / "state", weights_only=True))
+    for group in whole.param_groups:
+        group["lr"] = 0.05
+    steps(params, whole, 12)
+    steps(later, again, 12)
+    assert all(map(torch.equal, params, later))
+
+
+def test_torchs_optimisers_are_all_there_but_those_that_cannot_work() -> None:
+    """LBFGS needs a closure, SparseAdam sparse gradients, Rprop whole data sets; Muon is the package's, for kernels."""
+    theirs = {name for name in dir(torch.optim) if name[0].isupper()} - {"Optimizer", "LBFGS", "SparseAdam", "Rprop"}
+    assert theirs <= set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("kind", SCHEDULE_FREE)
+def test_the_average_of_a_schedule_free_run_is_the_packages(tiny: ModuleType, kind: str) -> None:
+    pytest.importorskip("schedulefree")
+    options = {"type": kind, "lr": 0.01}
+    model = tiny.build(train__optim_g=options, train__ema_decay=None)
+    tiny.train(model, 8)
+    model.step.g.optimizer.eval()  # puts the average into the parameters
+    pairs = list(zip(model.net_g_ema.parameters(), model.net_g.parameters(), strict=True))
+    for mine, theirs in pairs:
+        torch.testing.assert_close(mine, theirs)
+    model.step.g.optimizer.train()
+    assert any(not torch.equal(mine, theirs) for mine, theirs in pairs)
 
 
 def test_bad_steps_in_a_row_stop_and_name_the_checkpoint() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -16,7 +17,14 @@ from torchvision.models import squeezenet1_1
 
 from gcfsr_arch import GCFSRError
 from gcfsr_arch.training import losses
-from gcfsr_arch.training.losses.features import FeatureDiscriminator, FeatureLoss, FrozenFeatures, IdentityLoss
+from gcfsr_arch.training.losses.criteria import LDLLoss
+from gcfsr_arch.training.losses.features import (
+    DISTSLoss,
+    FeatureDiscriminator,
+    FeatureLoss,
+    FrozenFeatures,
+    IdentityLoss,
+)
 from gcfsr_datasets.resize import resize
 from gcfsr_measure.faceapi import DLIB_SIZE, DlibFace, dlib_embedding
 from gcfsr_measure.faces import DLIB_BOX, face_crop
@@ -55,6 +63,76 @@ def test_ssim_loss_is_zero_for_equal_images_and_has_a_gradient() -> None:
     assert losses.SSIMLoss(0.5)(x, x).item() == pytest.approx(0, abs=1e-12)
     y.requires_grad_(True)
     assert torch.autograd.gradcheck(losses.SSIMLoss(0.5), (y[:1, :1, :14, :14], x[:1, :1, :14, :14]))
+
+
+@pytest.mark.parametrize("scales", [1, 2, 5])
+def test_ms_ssim_is_piqs(scales: int) -> None:
+    piq = pytest.importorskip("piq")
+    x, y = images(2, size=192)
+    weights = torch.tensor(losses.MS_SSIM_WEIGHTS[:scales], dtype=torch.float64)
+    shifted = [(image + 1) / 2 for image in (x, y)]
+    wanted = piq.multi_scale_ssim(*shifted, reduction="none", scale_weights=weights)
+    torch.testing.assert_close(losses.ms_ssim(x, y, scales), wanted, rtol=1e-5, atol=1e-5)  # its kernel is float32
+    loss = losses.MSSSIMLoss(0.5, scales)
+    assert loss(x, x).item() == pytest.approx(0, abs=1e-12)
+    y.requires_grad_(True)
+    loss(y, -x.detach()).backward()  # opposite images: a similarity below 0
+    assert y.grad is not None
+    assert torch.isfinite(y.grad).all()
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+def test_the_focal_frequency_loss_is_its_authors(alpha: float) -> None:
+    package = pytest.importorskip("focal_frequency_loss")
+    x, y = (image.float().requires_grad_() for image in images(3))
+    mine, theirs = (kind(0.5, alpha)(x, y) for kind in (losses.FocalFrequencyLoss, package.FocalFrequencyLoss))
+    torch.testing.assert_close(mine, theirs)
+    torch.testing.assert_close(torch.autograd.grad(mine, x), torch.autograd.grad(theirs, x))
+    assert losses.FocalFrequencyLoss()(x, x).item() == 0
+
+
+def test_dists_is_piqs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both with the same random weights, of VGG16 and of the features."""
+    piq = pytest.importorskip("piq")
+    torch.manual_seed(0)
+    vgg = torchvision.models.vgg16(weights=None)
+    torch.save(vgg.state_dict(), tmp_path / "vgg16.pth")
+    shares = {key: torch.rand(1, 1475, 1, 1) for key in ("alpha", "beta")}
+    torch.save(shares, tmp_path / "dists.pt")
+    monkeypatch.setattr(torchvision.models, "vgg16", lambda **_: vgg)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: shares)
+    theirs = piq.DISTS(reduction="mean")
+    monkeypatch.undo()
+    mine = DISTSLoss(str(tmp_path / "vgg16.pth"), str(tmp_path / "dists.pt"), loss_weight=0.5)
+    x, y = (image.float() for image in images(4, size=64))
+    wanted = 0.5 * theirs((x + 1) / 2, (y + 1) / 2)
+    torch.testing.assert_close(mine(x, y), wanted, rtol=1e-4, atol=1e-5)
+    assert mine(x, x).item() == pytest.approx(0, abs=1e-5)
+    x.requires_grad_(True)
+    mine(x, y).backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+    with pytest.raises(GCFSRError, match=r"DISTSLoss:weights: .*vgg16\.pth: holds something else than alpha and beta"):
+        DISTSLoss(str(tmp_path / "vgg16.pth"), str(tmp_path / "vgg16.pth"))
+    with pytest.raises(GCFSRError, match=r"DISTSLoss:vgg_path: .*dists\.pt is not VGG16"):
+        DISTSLoss(str(tmp_path / "dists.pt"), str(tmp_path / "dists.pt"))
+
+
+def test_ldl_is_its_authors() -> None:
+    """In numpy: |residual| of a pixel, variances of a 7 x 7 square and of the image, where the average is nearer."""
+    gt, output = (image.float() for image in images(5, n=1, size=16))
+    average = (gt + 0.1 * torch.randn(gt.shape, generator=torch.Generator().manual_seed(6))).clamp(-1, 1)
+    residual, other = ((np.abs(x.numpy()[0] - gt.numpy()[0]) / 2).sum(0) for x in (output, average))
+    padded = np.pad(residual, 3, mode="reflect")
+    local = [[padded[y : y + 7, x : x + 7].var(ddof=1) for x in range(16)] for y in range(16)]
+    weight = residual.var(ddof=1) ** 0.2 * np.array(local) * (residual >= other)
+    wanted = (weight * np.abs(output.numpy()[0] - gt.numpy()[0]) / 2).mean()
+    assert LDLLoss(2.0)(output, gt, average).item() == pytest.approx(2 * wanted, rel=1e-4)
+    output.requires_grad_(True)
+    LDLLoss()(output, gt, gt).backward()
+    LDLLoss()(gt.clone().requires_grad_(), gt, gt).backward()  # no NaN where nothing differs
+    assert output.grad is not None
+    assert torch.isfinite(output.grad).all()
 
 
 def test_logistic_loss_is_binary_cross_entropy() -> None:

@@ -133,6 +133,24 @@ def test_each_loss_alone(tiny: ModuleType, left: str) -> None:
     assert ("l_d_gan" in log) == (left == "gan_opt")
 
 
+def test_losses_of_a_list(tiny: ModuleType) -> None:
+    listed = [{"type": "MSELoss", "loss_weight": 3}, {"type": "FocalFrequencyLoss"}, {"type": "LDLLoss"}]
+    model, data = tiny.build(train__losses=listed), tiny.batch()
+    with torch.no_grad():
+        y = model.net_g(data["lq"], data["s"], noise="zero")
+        for p in model.net_g_ema.parameters():
+            p.add_(0.1 * torch.randn_like(p))  # an average unlike the network
+        average = model.net_g_ema(data["lq"], data["s"], noise="zero")
+    model.feed_data(data)
+    model.optimize_parameters(1)
+    log, terms = model.get_current_log(), model.step.criteria.terms
+    assert {"l_g_pix", "l_g_ssim"} <= set(log)
+    assert log["l_g_mse"] == pytest.approx(3 * (y - data["gt"]).square().mean().item(), rel=1e-4)
+    assert log["l_g_focalfrequency"] == pytest.approx(terms["focalfrequency"](y, data["gt"]).item(), rel=1e-4)
+    assert log["l_g_ldl"] == pytest.approx(terms["ldl"](y, data["gt"], average).item(), rel=1e-3)
+    assert log["l_g_ldl"] > 0
+
+
 def test_d_iterations(tiny: ModuleType) -> None:
     model = tiny.build(train__net_d_init_iters=2, train__net_d_iters=2)
     moved = []

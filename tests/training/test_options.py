@@ -19,6 +19,7 @@ from gcfsr_arch.training.options.registry import registered, typed_blocks
 from gcfsr_arch.training.options.schema import EngineOptions, Options
 
 BLIND = {"type": "BlindFaceDegradationDataset"}
+FREE = {"type": "AdamWScheduleFree", "lr": 1e-3}
 KEPT = ("name", "dataroot_gt", "out_size", "num_worker_per_gpu", "batch_size_per_gpu")  # of both kinds
 COSINE = {"type": "CosineAnnealingRestartLR", "periods": [20, 40], "restart_weights": [1, 1]}
 
@@ -61,6 +62,24 @@ def test_text_numbers_become_numbers(good: dict[str, Any]) -> None:
         ("train.optim_g.lr", -1e-3, "train.optim_g.lr", "greater than 0, got -0.001"),
         ("train.optim_g.lr", ..., "train.optim_g.lr", "is missing"),
         ("train.optim_g.type", "Adm", "train.optim_g.type", "did you mean 'Adam'?"),
+        ("train.optim_d.type", "os.system", "train.optim_d.type", "unknown name 'os.system', known ones: Adam, AdamW"),
+        ("train.optim_g", {"type": "SGD", "lr": 1, "betas": [0, 0]}, "train.optim_g.betas", "unknown key"),
+        ("train.optim_g", FREE | {"betas": [0, 0.9]}, "train.optim_g.betas.0", "greater than 0"),
+        ("train.optim_g", FREE, "train.scheduler", "a schedule-free optim_g needs no schedule"),
+        (
+            "train.optim_g",
+            FREE,
+            "train.optim_g.type",
+            "needs the package schedulefree: pip install 'gcfsr[optimizers]'",
+        ),
+        ("train.losses", [{"type": "LDL"}], "train.losses.0.type", "did you mean 'LDLLoss'?"),
+        ("train.losses", [{"type": "LDLLoss"}], "train.ema_decay", "LDLLoss compares with the moving average"),
+        ("train.losses", [{"type": "LDLLoss", "window": 4}], "train.losses.0.window", "should be 3, 5, 7, 9 or 11"),
+        ("train.losses", [{"type": "MSSSIMLoss"}], "train.losses.0.scales", "need out_size 176; lower scales"),
+        ("train.losses", [{"type": "DISTSLoss"}], "train.losses.0.vgg_path", "is missing"),
+        ("train.losses", 2 * [{"type": "FocalFrequencyLoss"}], "train.losses.1.type", "in the list already"),
+        ("train.losses", [{"type": "FocalFrequencyLoss", "alfa": 1}], "train.losses.0.alfa", "did you mean 'alpha'?"),
+        ("train.losses", {"type": "L1Loss"}, "train.losses", "should be a valid list"),
         ("train.scheduler.type", "MultiStep", "train.scheduler.type", "did you mean 'MultiStepLR'?"),
         ("train.ema_decay", 1, "train.ema_decay", "less than 1"),
         ("network_g.out_size", 96, "network_g.out_size", "power of two"),
@@ -96,9 +115,10 @@ def test_a_fault_is_named_with_its_place(good: dict[str, Any], path: str, value:
 
 
 @pytest.fixture(autouse=True)
-def no_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the package wandb is not installed."""
+def bare_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the packages wandb and schedulefree are not installed."""
     monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setitem(sys.modules, "schedulefree", None)
 
 
 def test_cosine_periods_may_end_with_the_run(good: dict[str, Any]) -> None:

@@ -33,4 +33,4 @@ def test_every_block_is_valid(text: str) -> None:
 
 
 def test_the_page_has_its_blocks() -> None:
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 6

@@ -91,16 +91,10 @@ def _gaussian(window: int, sigma: float, like: Tensor) -> Tensor:
     return kernel / kernel.sum()
 
 
-def ssim(x: Tensor, y: Tensor, window: int = 11, sigma: float = 1.5, data_range: float = 2.0) -> Tensor:
-    """Structural similarity with a Gaussian window, without padding (Wang et al., 2004), differentiable.
+def ssim_maps(x: Tensor, y: Tensor, window: int, sigma: float, data_range: float) -> tuple[Tensor, Tensor]:
+    """Structural similarity and, without its luminance, contrast and structure alone, at each position without padding.
 
-    Args:
-        x, y: (N, C, H, W), float, both sides at least `window`.
-        window, sigma: size and standard deviation of the window, pixels.
-        data_range: largest minus smallest possible value: 2 for [-1, 1].
-
-    Returns:
-        (N,) the mean over channels and positions.
+    Arguments as in `ssim`. Returns two (N, C, H - window + 1, W - window + 1).
     """
     channels = x.shape[1]
     kernel = _gaussian(window, sigma, x)
@@ -115,7 +109,64 @@ def ssim(x: Tensor, y: Tensor, window: int = 11, sigma: float = 1.5, data_range:
     cov = blur(x * y) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     contrast = (2 * cov + c2) / (var_x + var_y + c2)
-    return (luminance * contrast).mean((1, 2, 3))
+    return luminance * contrast, contrast
+
+
+def ssim(x: Tensor, y: Tensor, window: int = 11, sigma: float = 1.5, data_range: float = 2.0) -> Tensor:
+    """Structural similarity with a Gaussian window, without padding (Wang et al., 2004), differentiable.
+
+    Args:
+        x, y: (N, C, H, W), float, both sides at least `window`.
+        window, sigma: size and standard deviation of the window, pixels.
+        data_range: largest minus smallest possible value: 2 for [-1, 1].
+
+    Returns:
+        (N,) the mean over channels and positions.
+    """
+    return ssim_maps(x, y, window, sigma, data_range)[0].mean((1, 2, 3))
+
+
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, from fine to coarse
+
+
+def ms_ssim(x: Tensor, y: Tensor, scales: int = 5, window: int = 11, data_range: float = 2.0) -> Tensor:
+    """Multi-scale structural similarity (Wang et al., 2003): a product over scales, each half of the one before.
+
+    Args:
+        x, y: (N, C, H, W), float, both sides at least window * 2^(scales - 1).
+        scales: at most 5; the weights of fewer are those of the finest, made to sum to 1.
+        window: size of the Gaussian window in pixels, whose standard deviation is 1.5.
+        data_range: as in `ssim`.
+
+    Returns:
+        (N,) the mean over channels.
+    """
+    weights = [weight / sum(MS_SSIM_WEIGHTS[:scales]) for weight in MS_SSIM_WEIGHTS[:scales]]
+    product = x.new_ones(x.shape[:2])
+    for scale, weight in enumerate(weights, 1):
+        whole, contrast = ssim_maps(x, y, window, 1.5, data_range)
+        kept = whole if scale == scales else contrast  # luminance at the coarsest scale alone
+        product = product * kept.mean((2, 3)).clamp(min=1e-6) ** weight  # a power of 0 has no gradient
+        x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
+    return product.mean(1)
+
+
+def focal_frequency(output: Tensor, gt: Tensor, alpha: float = 1.0) -> Tensor:
+    """Focal frequency loss (Jiang et al., 2021): squared spectral distance, weighted by itself to the power alpha / 2.
+
+    The weights are a share of the largest of each sample and channel, and take no gradient.
+
+    Args:
+        output, gt: (N, C, H, W).
+
+    Returns:
+        A scalar, the mean over samples, channels and frequencies.
+    """
+    spectrum = torch.view_as_real(torch.fft.fft2(output - gt, norm="ortho"))
+    distance = spectrum.square().sum(-1)
+    weight = distance.detach().sqrt() ** alpha
+    weight = weight / weight.amax((2, 3), keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
+    return (weight * distance).mean()
 
 
 def consistency(output: Tensor, gt: Tensor, factor: Sequence[float]) -> Tensor:
@@ -200,6 +251,28 @@ class SSIMLoss(nn.Module):
 
     def forward(self, output: Tensor, gt: Tensor) -> Tensor:
         return self.loss_weight * (1 - ssim(output, gt, self.window, self.sigma)).mean()
+
+
+class MSSSIMLoss(nn.Module):
+    """loss_weight * (1 - MS-SSIM); arguments as in `ms_ssim`."""
+
+    def __init__(self, loss_weight: float = 1.0, scales: int = 5, window: int = 11) -> None:
+        super().__init__()
+        self.loss_weight, self.scales, self.window = loss_weight, scales, window
+
+    def forward(self, output: Tensor, gt: Tensor) -> Tensor:
+        return self.loss_weight * (1 - ms_ssim(output, gt, self.scales, self.window)).mean()
+
+
+class FocalFrequencyLoss(nn.Module):
+    """loss_weight * `focal_frequency`."""
+
+    def __init__(self, loss_weight: float = 1.0, alpha: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight, self.alpha = loss_weight, alpha
+
+    def forward(self, output: Tensor, gt: Tensor) -> Tensor:
+        return self.loss_weight * focal_frequency(output.float(), gt.float(), self.alpha)  # no transform in bf16
 
 
 REGIONS = {  # (left, top, width, height) as shares of the side of an FFHQ-aligned face

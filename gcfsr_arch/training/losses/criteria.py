@@ -1,28 +1,48 @@
 """Which losses an option file asks for, and how they are applied to a restored face (Eq. 7)."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import basicsr.archs.vgg_arch as vgg_arch
 import torch
 from basicsr.losses import build_loss
+from basicsr.losses.loss_util import get_refined_artifact_map
 from torch import Tensor, nn
 
 from gcfsr_arch.errors import GCFSRError, first_line
 from gcfsr_arch.estimator import Estimate, estimate_loss
 from gcfsr_arch.training.engine import Engine
 from gcfsr_arch.training.hooks.table import replaced
-from gcfsr_arch.training.losses import AdversarialLoss, ConsistencyLoss, Logits, RegionLoss, SSIMLoss
-from gcfsr_arch.training.losses.features import SQUEEZENET_TAPS, FeatureDiscriminator, FeatureLoss, IdentityLoss
-from gcfsr_arch.training.options.networks import PerceptualLoss
+from gcfsr_arch.training.losses import (
+    AdversarialLoss,
+    ConsistencyLoss,
+    FocalFrequencyLoss,
+    Logits,
+    MSSSIMLoss,
+    RegionLoss,
+    SSIMLoss,
+)
+from gcfsr_arch.training.losses.features import (
+    SQUEEZENET_TAPS,
+    DISTSLoss,
+    FeatureDiscriminator,
+    FeatureLoss,
+    IdentityLoss,
+)
+from gcfsr_arch.training.options.networks import DistsLoss, LdlLoss, MsSsimLoss, PerceptualLoss, PixelLoss, SsimLoss
+from gcfsr_arch.training.options.networks import FocalFrequencyLoss as FocalFrequency
+from gcfsr_arch.training.options.networks import IdentityLoss as IdentitySection
+from gcfsr_arch.training.options.networks import RegionLoss as RegionSection
 from gcfsr_arch.training.options.schema import Losses
+from gcfsr_arch.training.options.types import Section
 
 if TYPE_CHECKING:
     from gcfsr_arch.training.step import Batch
 
 
-def build_perceptual(section: PerceptualLoss | None) -> nn.Module | None:
+class Perceptual(nn.Module):
     """BasicSR's PerceptualLoss; `vgg_path` names the VGG weights (torchvision's state dict).
 
     Without `vgg_path` BasicSR looks for its own file and then asks torchvision to fetch one.
@@ -30,21 +50,69 @@ def build_perceptual(section: PerceptualLoss | None) -> nn.Module | None:
     Raises:
         GCFSRError: the weights could not be loaded.
     """
-    if section is None:
-        return None
-    options = section.model_dump()
-    path = options.pop("vgg_path")
-    advice = "set train.perceptual_opt.vgg_path to a VGG state dict of torchvision, or remove train.perceptual_opt"
-    if path is not None and not Path(path).expanduser().is_file():
-        raise GCFSRError(f"train.perceptual_opt.vgg_path: {path} is not a file; {advice}")
-    weights = vgg_arch.VGG_PRETRAIN_PATH if path is None else str(Path(path).expanduser())
-    try:
-        with replaced("basicsr.archs.vgg_arch", VGG_PRETRAIN_PATH=weights):
-            return build_loss(options)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # URLError is an OSError
-        raise GCFSRError(
-            f"train.perceptual_opt: the VGG weights could not be loaded ({first_line(error)}); {advice}"
-        ) from error
+
+    def __init__(self, section: PerceptualLoss) -> None:
+        super().__init__()
+        options = section.model_dump()
+        path = options.pop("vgg_path")
+        advice = "set vgg_path to a VGG state dict of torchvision, or remove the loss"
+        if path is not None and not Path(path).expanduser().is_file():
+            raise GCFSRError(f"train.perceptual_opt.vgg_path: {path} is not a file; {advice}")
+        weights = vgg_arch.VGG_PRETRAIN_PATH if path is None else str(Path(path).expanduser())
+        try:
+            with replaced("basicsr.archs.vgg_arch", VGG_PRETRAIN_PATH=weights):
+                self.loss = build_loss(options)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # URLError is an OSError
+            raise GCFSRError(
+                f"train.perceptual_opt: the VGG weights could not be loaded ({first_line(error)}); {advice}"
+            ) from error
+
+    def forward(self, output: Tensor, gt: Tensor) -> dict[str, Tensor]:
+        """Its parts by name, without those of weight 0."""
+        percep, style = self.loss(output, gt)
+        return {name: value for name, value in (("percep", percep), ("style", style)) if value is not None}
+
+
+class LDLLoss(nn.Module):
+    """loss_weight * L1 weighted by LDL (Liang et al., 2022): where the output varies and its average is nearer to gt.
+
+    The weights are BasicSR's and take no gradient.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, window: int = 7) -> None:
+        super().__init__()
+        self.loss_weight, self.window = loss_weight, window
+
+    def forward(self, output: Tensor, gt: Tensor, average: Tensor) -> Tensor:
+        images = [(image.detach() + 1) / 2 for image in (gt, output, average)]
+        return self.loss_weight * (get_refined_artifact_map(*images, self.window) * (output - gt).abs() / 2).mean()
+
+
+BUILDERS: dict[type[Section], Callable[[Any], nn.Module]] = {  # losses of the output and its ground truth
+    PixelLoss: lambda section: build_loss(section.model_dump(exclude_none=True)),
+    SsimLoss: lambda section: SSIMLoss(section.loss_weight, section.window, section.sigma),
+    MsSsimLoss: lambda section: MSSSIMLoss(section.loss_weight, section.scales, section.window),
+    FocalFrequency: lambda section: FocalFrequencyLoss(section.loss_weight, section.alpha),
+    LdlLoss: lambda section: LDLLoss(section.loss_weight, section.window),
+    RegionSection: lambda section: RegionLoss(section.loss_weight),
+    PerceptualLoss: Perceptual,
+    DistsLoss: lambda section: DISTSLoss(section.vgg_path, section.weights, section.loss_weight),
+    IdentitySection: lambda section: IdentityLoss(section.weights, section.loss_weight),
+}
+OVER_NETWORKS = (Perceptual, DISTSLoss, IdentityLoss)  # the others compare pixels
+
+
+def named_sections(losses: Losses) -> dict[str, Section]:
+    """Name -> section of every loss of the output and its ground truth: those of blocks, then those of the list."""
+    blocks = {
+        "pix": losses.pixel_opt,
+        "ssim": losses.ssim_opt,
+        "region": losses.region_opt,
+        "percep": losses.perceptual_opt,
+        "identity": losses.identity_opt,
+    }
+    listed = {section.type.removesuffix("Loss").lower(): section for section in losses.losses}
+    return {name: section for name, section in (blocks | listed).items() if section is not None}
 
 
 class Criteria(nn.Module):
@@ -59,21 +127,17 @@ class Criteria(nn.Module):
 
     def __init__(self, losses: Losses) -> None:
         super().__init__()
-        pixel, ssim, feature = losses.pixel_opt, losses.ssim_opt, losses.feature_opt
-        consistency, gan = losses.consistency_opt, losses.gan_opt
-        self.pixel = build_loss(pixel.model_dump(exclude_none=True)) if pixel else None
-        self.ssim = SSIMLoss(ssim.loss_weight, ssim.window, ssim.sigma) if ssim else None
-        self.region = RegionLoss(losses.region_opt.loss_weight) if losses.region_opt else None
-        self.perceptual = build_perceptual(losses.perceptual_opt)
+        feature, consistency, gan = losses.feature_opt, losses.consistency_opt, losses.gan_opt
+        self.terms = nn.ModuleDict(
+            {name: BUILDERS[type(section)](section) for name, section in named_sections(losses).items()}
+        )
         taps = SQUEEZENET_TAPS if feature is None or feature.taps is None else tuple(feature.taps)
         self.feature = FeatureLoss(feature.weights, taps, feature.loss_weight) if feature else None
-        identity = losses.identity_opt
-        self.identity = IdentityLoss(identity.weights, identity.loss_weight) if identity else None
         self.consistency = ConsistencyLoss(consistency.loss_weight) if consistency else None
         self.estimate = losses.estimate_opt
         self.gan = AdversarialLoss(gan.gan_type, gan.loss_weight, gan.scale_d, gan.relativistic) if gan else None
-        whole = [self.perceptual, self.feature, self.identity, self.consistency, self.gan]
-        if not any(loss is not None for loss in [self.pixel, self.ssim, self.region, *whole]):
+        self.needs_average = any(isinstance(loss, LDLLoss) for loss in self.terms.values())
+        if not self.terms and not any((self.feature, self.consistency, self.gan)):
             raise GCFSRError("train: no loss is set; set pixel_opt, gan_opt, feature_opt or perceptual_opt")
         if losses.mismatch and self.consistency is None:
             raise GCFSRError("train.mismatch: images with a moved dial need train.consistency_opt; add it")
@@ -97,18 +161,18 @@ class Criteria(nn.Module):
             judge: the bare discriminator, whose parameters take no gradient now.
             engine: the precision in which frozen networks and the judge run.
         """
-        losses = {}
-        for name, loss in {"l_g_pix": self.pixel, "l_g_ssim": self.ssim, "l_g_region": self.region}.items():
-            if loss is not None:
-                losses[name] = on_matched(loss, output, batch)
+        losses: dict[str, Tensor] = {}
+        for name, loss in self.terms.items():
+            if not isinstance(loss, OVER_NETWORKS):
+                losses[f"l_g_{name}"] = on_matched(loss, output, batch)
         if self.consistency is not None:
             losses["l_g_consist"] = self.consistency(output, batch.gt, batch.factor)
         with engine.autocast(output.device):
-            if self.perceptual is not None:
-                percep, style = self.perceptual(output, batch.gt)
-                losses |= {k: v for k, v in {"l_g_percep": percep, "l_g_style": style}.items() if v is not None}
-            if self.identity is not None:
-                losses["l_g_identity"] = self.identity(output, batch.gt)
+            for name, loss in self.terms.items():
+                if isinstance(loss, OVER_NETWORKS):
+                    value = loss(output, batch.gt)
+                    parts = value if isinstance(value, dict) else {name: value}
+                    losses |= {f"l_g_{part}": term for part, term in parts.items()}
             losses |= self._over_features(output, batch.gt, judge)
         return losses
 
@@ -135,4 +199,4 @@ def on_matched(loss: nn.Module, output: Tensor, batch: "Batch") -> Tensor:
     """The loss of the samples whose dial is the true one, times their share; the others count as right already."""
     if batch.matched is not None:
         output = torch.where(batch.matched.view(-1, 1, 1, 1), output, batch.gt)
-    return loss(output, batch.gt)
+    return loss(output, batch.gt, batch.average) if isinstance(loss, LDLLoss) else loss(output, batch.gt)

@@ -72,6 +72,78 @@ class IdentityLoss(nn.Module):
         return self.loss_weight * (1 - F.cosine_similarity(self.embedding(output), wanted)).mean()
 
 
+class DISTSLoss(nn.Module):
+    """loss_weight * DISTS (Ding et al., 2020): similarity of the means and variances of VGG16's features, taken from 1.
+
+    The pooling is a blurred one, and the images themselves are the first of the six features.
+
+    Args:
+        vgg_path: VGG16's state dict, torchvision's.
+        weights: file with alpha and beta, 1,475 numbers each.
+        loss_weight: the weight.
+
+    Raises:
+        GCFSRError: a file is missing or contains something else.
+    """
+
+    CHANNELS = (3, 64, 128, 256, 512, 512)
+    STAGES = ((0, 4), (5, 9), (10, 16), (17, 23), (24, 30))  # of torchvision's layers, without the pooling between
+    pool: Tensor
+    shares: Tensor  # (2, 1475) alpha and beta; together 1
+
+    def __init__(self, vgg_path: str, weights: str, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        from torchvision.models import vgg16  # imported here: torchvision takes seconds to import
+
+        path, net = Path(vgg_path).expanduser(), vgg16(weights=None)
+        try:
+            fill(net, read_state(path)[0], f"{path} is not VGG16")
+        except GCFSRError as error:
+            raise GCFSRError(f"train:losses:DISTSLoss:vgg_path: {error}") from error
+        self.stages = nn.ModuleList(net.features[start:stop] for start, stop in self.STAGES)
+        for module in self.stages.modules():
+            if isinstance(module, nn.ReLU):
+                module.inplace = False  # the activation before it is differentiated
+        try:
+            state = read_state(Path(weights).expanduser())[0]
+            if {key: value.numel() for key, value in state.items()} != {"alpha": 1475, "beta": 1475}:
+                raise GCFSRError(f"{weights}: holds something else than alpha and beta of DISTS")
+        except GCFSRError as error:
+            raise GCFSRError(f"train:losses:DISTSLoss:weights: {error}") from error
+        shares = torch.stack([state[key].flatten().float() for key in ("alpha", "beta")])
+        self.register_buffer("shares", shares / shares.sum(), persistent=False)
+        taps = torch.tensor([0.5, 1.0, 0.5])  # a Hann window
+        self.register_buffer("pool", torch.outer(taps, taps) / 4, persistent=False)
+        self.normalize = ImageNetNormalize()
+        self.loss_weight = loss_weight
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) RGB in [-1, 1] -> the image in [0, 1] and the activations of the five stages."""
+        found, x = [(x + 1) / 2], self.normalize(x)
+        for number, stage in enumerate(self.stages):
+            if number:
+                kernel = self.pool.to(x).expand(x.shape[1], 1, 3, 3)
+                x = (F.conv2d(x.square(), kernel, stride=2, padding=1, groups=x.shape[1]) + 1e-12).sqrt()
+            x = stage(x)
+            found.append(x)
+        return found
+
+    def forward(self, output: Tensor, gt: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = self.features(gt)
+        similarity, small = output.new_zeros(()), 1e-6
+        parts = self.shares.split(self.CHANNELS, dim=1)
+        for x, y, (alpha, beta) in zip(self.features(output), wanted, parts, strict=True):
+            x, y = (f if f.dtype == torch.float64 else f.float() for f in (x, y))
+            mean_x, mean_y = x.mean((2, 3)), y.mean((2, 3))
+            var_x, var_y = x.var((2, 3), correction=0), y.var((2, 3), correction=0)
+            covariance = (x * y).mean((2, 3)) - mean_x * mean_y
+            texture = (2 * mean_x * mean_y + small) / (mean_x**2 + mean_y**2 + small)
+            structure = (2 * covariance + small) / (var_x + var_y + small)
+            similarity = similarity + (alpha * texture + beta * structure).sum(1).mean()
+        return self.loss_weight * (1 - similarity)
+
+
 class ProjectedPyramid(nn.Module):
     """EfficientNet-Lite0's features mixed by fixed random convolutions over channels and scales.
 

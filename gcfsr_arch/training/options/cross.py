@@ -1,11 +1,13 @@
 """Checks that need more than one key. They read raw options, so they work beside other faults."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import Any
 
 from gcfsr_arch.training.options.data import DATASETS
+from gcfsr_arch.training.options.networks import LISTED
+from gcfsr_arch.training.options.optimizers import OPTIMIZERS, PACKAGES, SCHEDULE_FREE
 from gcfsr_arch.training.options.schema import SCHEDULERS, Options
 
 Fault = tuple[str, str]
@@ -23,7 +25,9 @@ LOSSES = (
 
 def cross_faults(options: dict[str, Any], is_train: bool) -> list[Fault]:
     """Faults of keys against one another: (path, what is wrong)."""
-    checks = [_blocks, _sizes, _factors, _dials, _grid, _scheduler, _losses, _loaders, _checkpoint, _wandb]
+    checks = [
+        *(_blocks, _sizes, _factors, _dials, _grid, _optimizers, _scheduler, _losses, _loaders, _checkpoint, _wandb),
+    ]
     return [fault for check in checks for fault in check(options, is_train)]
 
 
@@ -140,11 +144,32 @@ def _grid(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
         yield "val.grid_factors", f"must be at most {top:g}, network_g's max_factor"
 
 
+def _unknown(kind: str, known: Iterable[str]) -> str:
+    close = get_close_matches(kind, list(known), n=1)
+    return f"unknown name {kind!r}, " + (f"did you mean {close[0]!r}?" if close else f"known ones: {', '.join(known)}")
+
+
+def _optimizers(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
+    for key in ("optim_g", "optim_d"):
+        kind = _get(options, "train", key, "type")
+        if isinstance(kind, str) and kind not in OPTIMIZERS:
+            yield f"train.{key}.type", _unknown(kind, OPTIMIZERS)
+        module, package = PACKAGES.get(str(kind), ("torch", "torch"))
+        if find_spec(module) is None:
+            yield f"train.{key}.type", f"{kind} needs the package {package}: pip install 'gcfsr[optimizers]'"
+    if _get(options, "train", "optim_g", "type") not in SCHEDULE_FREE:
+        return
+    for key in ("ema_decay", "ema_half_life", "ema_rampup"):
+        if _get(options, "train", key):
+            yield f"train.{key}", "a schedule-free optim_g averages the weights itself; remove the key"
+    if _get(options, "train", "scheduler"):
+        yield "train.scheduler", "a schedule-free optim_g needs no schedule but warmup_iter; remove the block"
+
+
 def _scheduler(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
     kind = _get(options, "train", "scheduler", "type")
     if isinstance(kind, str) and kind not in SCHEDULERS:
-        close = get_close_matches(kind, SCHEDULERS, n=1) or sorted(SCHEDULERS)
-        yield "train.scheduler.type", f"unknown name {kind!r}, did you mean {' or '.join(map(repr, close))}?"
+        yield "train.scheduler.type", _unknown(kind, SCHEDULERS)
     periods, total = _numbers(options, "train", "scheduler", "periods"), _number(options, "train", "total_iter")
     if periods and total and total - 1 > sum(periods):
         yield (
@@ -169,10 +194,36 @@ def _losses(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
             yield "network_d", "is missing, train.gan_opt needs it"
         if train.get("optim_d") is None:
             yield "train.optim_d", "is missing, train.gan_opt needs it"
-    if not any(train.get(key) for key in LOSSES):
-        yield "train", f"has no loss; set at least one of {', '.join(LOSSES)}"
+    listed = train.get("losses") if isinstance(train.get("losses"), list) else []
+    if not listed and not any(train.get(key) for key in LOSSES):
+        yield "train", f"has no loss; set at least one of losses, {', '.join(LOSSES)}"
+    yield from _listed_losses(options, [block for block in listed if isinstance(block, dict)])
     if train.get("mismatch") and not train.get("consistency_opt"):
         yield "train.consistency_opt", "is missing, train.mismatch needs it"
+
+
+def _listed_losses(options: dict[str, Any], listed: list[dict[str, Any]]) -> Iterator[Fault]:
+    """Faults of the list `train.losses`."""
+    blocks = {"SSIMLoss": "ssim_opt", "RegionLoss": "region_opt", "IdentityLoss": "identity_opt"}
+    blocks["PerceptualLoss"] = "perceptual_opt"
+    kinds = [str(block.get("type")) for block in listed]
+    for number, kind in enumerate(kinds):
+        place = f"train.losses.{number}"
+        if kind not in LISTED:
+            yield f"{place}.type", _unknown(kind, LISTED)
+        elif kind in kinds[:number]:
+            yield f"{place}.type", f"{kind} is in the list already; add up the weights"
+        elif kind in blocks and _get(options, "train", blocks[kind]):
+            yield f"{place}.type", f"train.{blocks[kind]} is the same loss; remove one of them"
+    size = _number(options, "network_g", "out_size")
+    for number, block in enumerate(listed):
+        scales, window = (_number({"scales": 5, "window": 11, **block}, key) for key in ("scales", "window"))
+        if kinds[number] == "MSSSIMLoss" and size and scales and window and size < window * 2 ** (scales - 1):
+            least = f"{window * 2 ** (scales - 1):g}"
+            yield f"train.losses.{number}.scales", f"{scales:g} scales need out_size {least}; lower scales or window"
+    free = _get(options, "train", "optim_g", "type") in SCHEDULE_FREE
+    if "LDLLoss" in kinds and not (free or any(_get(options, "train", key) for key in ("ema_decay", "ema_half_life"))):
+        yield "train.ema_decay", "is missing, LDLLoss compares with the moving average"
 
 
 def _checkpoint(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:

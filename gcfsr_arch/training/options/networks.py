@@ -133,6 +133,40 @@ class SsimLoss(Section):
     sigma: Positive = Field(1.5, description="Its standard deviation in pixels.")
 
 
+class MsSsimLoss(Section):
+    """1 - MS-SSIM."""
+
+    type: Literal["MSSSIMLoss"]
+    loss_weight: Weight = 1.0
+    scales: Annotated[Count, Field(le=5)] = Field(5, description="Halvings and one; 5 need 256 pixels.")
+    window: Count = Field(11, description="Side of the Gaussian window in pixels.")
+
+
+class FocalFrequencyLoss(Section):
+    """Squared distance of the spectra, weighted by itself (focal frequency loss)."""
+
+    type: Literal["FocalFrequencyLoss"]
+    loss_weight: Weight = 1.0
+    alpha: Weight = Field(1.0, description="Power of the distance in the weights; 0 weights all frequencies alike.")
+
+
+class LdlLoss(Section):
+    """L1 where the output varies in a way that its moving average does not: artefacts (LDL)."""
+
+    type: Literal["LDLLoss"]
+    loss_weight: Weight = 1.0
+    window: Literal[3, 5, 7, 9, 11] = Field(7, description="Side in pixels of the square whose variance counts.")
+
+
+class DistsLoss(Section):
+    """DISTS, structure and texture of VGG features."""
+
+    type: Literal["DISTSLoss"]
+    loss_weight: Weight = 1.0
+    vgg_path: str = Field(description="VGG16's weights, torchvision's state dict.")
+    weights: str = Field(description="alpha and beta, as weights.pt of the package dists-pytorch has them.")
+
+
 class FeatureLoss(Section):
     """Distance of frozen ImageNet features in LPIPS's form."""
 
@@ -155,6 +189,26 @@ class IdentityLoss(Section):
     type: Literal["IdentityLoss"] = "IdentityLoss"
     weights: str = Field(description="dlib-face.safetensors of tools/face_api.py.")
     loss_weight: Weight = 1.0
+
+
+class OtherLoss(OpenSection):
+    """An unknown loss; `cross.py` says so."""
+
+    type: str
+
+
+LISTED: dict[str, type[Section]] = {
+    **dict.fromkeys(("L1Loss", "MSELoss", "CharbonnierLoss"), PixelLoss),
+    "SSIMLoss": SsimLoss,
+    "MSSSIMLoss": MsSsimLoss,
+    "FocalFrequencyLoss": FocalFrequencyLoss,
+    "LDLLoss": LdlLoss,
+    "RegionLoss": RegionLoss,
+    "PerceptualLoss": PerceptualLoss,
+    "DISTSLoss": DistsLoss,
+    "IdentityLoss": IdentityLoss,
+}
+ListedLoss = one_of(LISTED, OtherLoss)
 
 
 class ConsistencyLoss(Section):

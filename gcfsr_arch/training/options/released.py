@@ -36,7 +36,7 @@ def train_options(train: Options) -> Options:
         train.setdefault("ema_decay", EMA_DECAY)
     train.setdefault("net_d_first", True)
     for key, every in (("optim_g", train.get("net_g_reg_every", 4)), ("optim_d", train.get("net_d_reg_every", 16))):
-        if train.get(key):
+        if train.get(key) and train[key].get("type", "Adam") in ("Adam", "AdamW"):
             train[key].setdefault("betas", [0.0, 0.99 ** (every / (every + 1))])
     if train.get("gan_opt"):
         train["gan_opt"].setdefault("scale_d", False)  # R1's weight of 10 is for D's whole loss

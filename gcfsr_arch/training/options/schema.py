@@ -11,6 +11,7 @@ from gcfsr_arch.training.options.networks import (
     FeatureLoss,
     GanLoss,
     IdentityLoss,
+    ListedLoss,
     Mismatch,
     NetworkD,
     NetworkG,
@@ -19,6 +20,7 @@ from gcfsr_arch.training.options.networks import (
     RegionLoss,
     SsimLoss,
 )
+from gcfsr_arch.training.options.optimizers import AnyOptimizer
 from gcfsr_arch.training.options.types import (
     Count,
     Float,
@@ -37,17 +39,6 @@ from gcfsr_arch.training.options.types import (
 
 NO_PATH_LENGTH = "path length regularisation is StyleGAN2's, GCFSR has none"
 OTHER_MODEL = "BasicSR's key for another model"
-
-
-class Optimizer(Section):
-    """Adam or AdamW, with torch's arguments."""
-
-    type: Literal["Adam", "AdamW"]
-    lr: Positive
-    weight_decay: Weight = 0.0
-    betas: Annotated[list[Annotated[Float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = Field([0.9, 0.999])
-    eps: Positive = 1e-8
-    amsgrad: bool = False
 
 
 class MultiStep(Section):
@@ -108,7 +99,7 @@ class EngineOptions(Section):
     tf32: bool | None = Field(
         None, description="TF32 on CUDA; without it torch's default. R1 is computed in full float32 in any case."
     )
-    fused: Any = unused("Adam is always fused")
+    fused: Any = unused("Adam, AdamW and SGD are always fused")
     checkpointing: bool = Field(False, description="Recompute the generator's levels in the backward pass.")
     clip_grad_g: Positive | None = Field(None, description="Largest gradient norm of the generator.")
     clip_grad_d: Positive | None = Field(None, description="Largest gradient norm of the discriminator.")
@@ -117,6 +108,7 @@ class EngineOptions(Section):
 class Losses(Section):
     """The losses of the block `train`, each of them optional."""
 
+    losses: list[ListedLoss] = Field([], description="Losses of the output and its ground truth, each by its type.")
     pixel_opt: PixelLoss | None = None
     perceptual_opt: PerceptualLoss | None = None
     ssim_opt: SsimLoss | None = None
@@ -134,8 +126,8 @@ class Train(Losses):
 
     total_iter: Count = Field(description="Iterations of the whole run.")
     warmup_iter: Int = Field(-1, description="Iterations of linear warm-up, -1 for none.")
-    optim_g: Optimizer
-    optim_d: Optimizer | None = None
+    optim_g: AnyOptimizer
+    optim_d: AnyOptimizer | None = None
     scheduler: Scheduler | None = None
     noise: Literal["random", "fixed", "zero"] = Field("random", description="The generator's noise while training.")
 
@@ -158,7 +150,7 @@ class Train(Losses):
     path_reg_weight: Any = unused(NO_PATH_LENGTH)
     net_g_reg_every: Any = unused(NO_PATH_LENGTH)
     mixing_prob: Any = unused("style mixing is StyleGAN2's, GCFSR takes its styles from the image")
-    ldl_opt: Any = unused(OTHER_MODEL)
+    ldl_opt: Any = unused("of another model; ours is losses: [{type: LDLLoss}]")
     feature_matching_opt: Any = unused(OTHER_MODEL)
     fix_flow: Any = unused(OTHER_MODEL)
     flow_lr_mul: Any = unused(OTHER_MODEL)

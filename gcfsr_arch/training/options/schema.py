@@ -108,7 +108,6 @@ class EngineOptions(Section):
 class Losses(Section):
     """The losses of the block `train`, each of them optional."""
 
-    losses: list[ListedLoss] = Field([], description="Losses of the output and its ground truth, each by its type.")
     pixel_opt: PixelLoss | None = None
     perceptual_opt: PerceptualLoss | None = None
     ssim_opt: SsimLoss | None = None
@@ -119,6 +118,7 @@ class Losses(Section):
     gan_opt: GanLoss | None = None
     estimate_opt: EstimateLoss | None = None
     mismatch: Mismatch | None = None
+    losses: list[ListedLoss] = Field([], description="Losses of the output and its ground truth, each by its type.")
 
 
 class Train(Losses):

@@ -16,6 +16,7 @@ from gcfsr_datasets.degradation.blind_parameters import BlindRanges
 from gcfsr_datasets.degradation.color import ToneRanges
 from gcfsr_datasets.degradation.photograph import Photograph, PhotographRanges, draw_photograph
 from gcfsr_datasets.degradation.placement import PlacementRanges
+from gcfsr_datasets.degradation.second_order import SecondOrderRanges
 
 Pair = tuple[float, float]
 Options = TypeVar("Options", bound="FaceOptions")
@@ -26,6 +27,29 @@ LOADER_KEYS = frozenset(
         *("dataset_enlarge_ratio", "prefetch_mode", "num_prefetch_queue", "pin_memory", "persistent_workers"),
     }
 )
+
+
+@dataclass(frozen=True)
+class PairedOptions:
+    """Real pairs that training mixes in.
+
+    Attributes:
+        dataroot_lq: folder of the degraded faces, aligned as their ground truth is; enlarged to out_size.
+        dataroot_gt: folder of the ground truth, under the same names (with any suffix).
+        prob: share of the samples that is a pair.
+        factor: what the network is told of the inputs; without it the ratio of a pair's sides, at least 1.
+    """
+
+    dataroot_lq: str
+    dataroot_gt: str
+    prob: float
+    factor: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.prob <= 1:
+            raise GCFSRError(f"paired: prob: {self.prob:g} must be above 0 and at most 1")
+        if self.factor is not None and self.factor < 1:
+            raise GCFSRError(f"paired: factor: {self.factor:g} must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -59,6 +83,7 @@ class FaceOptions:
         extra_roots: further folders or LMDBs, read as dataroot_gt is.
         root_weights: proportions in which training draws from dataroot_gt and each of extra_roots; without them every
             image is drawn as often.
+        paired: mixes real pairs in; they are flipped, but not moved, tinted or degraded. See `PairedOptions`.
     """
 
     dataroot_gt: str
@@ -82,6 +107,7 @@ class FaceOptions:
     valid_corners: str | None = None
     extra_roots: tuple[str, ...] | None = None
     root_weights: tuple[float, ...] | None = None
+    paired: PairedOptions | None = None
 
     @classmethod
     def from_opt(cls: type[Options], opt: dict[str, Any]) -> Options:
@@ -93,9 +119,8 @@ class FaceOptions:
         return read_block(cls, opt, f"datasets: {opt.get('name', 'faces')}", LOADER_KEYS)
 
     def __post_init__(self) -> None:
-        for key, ranges in (("augment", ToneRanges), ("misplace", PlacementRanges)):
-            if isinstance(block := getattr(self, key), dict):
-                object.__setattr__(self, key, read_block(ranges, block, f"datasets: {self.name}: {key}"))
+        for key, kind in (("augment", ToneRanges), ("misplace", PlacementRanges), ("paired", PairedOptions)):
+            self._read_nested(key, kind)
         backend = self.io_backend.get("type")
         self._require(self.out_size >= 1, "out_size", "a positive number of pixels")
         self._require(backend in ("disk", "lmdb"), "io_backend: type", "disk or lmdb")
@@ -110,6 +135,10 @@ class FaceOptions:
         weights = self.root_weights
         valid = weights is None or (len(weights) == 1 + len(self.extra_roots or ()) > 1 and min(weights) > 0)
         self._require(valid, "root_weights", "one number above 0 for dataroot_gt and for each of extra_roots")
+
+    def _read_nested(self, key: str, kind: type) -> None:
+        if isinstance(block := getattr(self, key), dict):
+            object.__setattr__(self, key, read_block(kind, block, f"datasets: {self.name}: {key}"))
 
     def _require(self, holds: bool, key: str, wanted: str) -> None:
         if not holds:
@@ -157,10 +186,18 @@ class MultiFactorOptions(FaceOptions):
 
 @dataclass(frozen=True)
 class BlindOptions(BlindRanges, FaceOptions):  # FaceOptions' keys come first
-    """Keys of `BlindFaceDegradationDataset`: those above and `BlindRanges`, whose names are GFPGAN's."""
+    """Keys of `BlindFaceDegradationDataset`: those above and `BlindRanges`, whose names are GFPGAN's.
+
+    Attributes:
+        second_order: Real-ESRGAN's degradation instead of blur, noise and JPEG; downsample_range and the colours stay.
+            See `SecondOrderRanges`.
+    """
+
+    second_order: SecondOrderRanges | None = None
 
     def __post_init__(self) -> None:
         FaceOptions.__post_init__(self)
+        self._read_nested("second_order", SecondOrderRanges)
         BlindRanges.__post_init__(self)
 
 
@@ -205,6 +242,7 @@ class PhotographOptions(PhotographDraws, FaceOptions):  # FaceOptions' keys come
         FaceOptions.__post_init__(self)
         PhotographDraws.__post_init__(self)
         self._require(self.factor_range[1] <= self.out_size, "factor_range", f"at most out_size {self.out_size}")
+        self._require(not (self.contributions and self.paired), "contributions", "false with paired")
 
 
 Block = TypeVar("Block")

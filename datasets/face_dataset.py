@@ -1,6 +1,7 @@
 """The base of the data sets: the order of the images, random numbers, and images that cannot be decoded."""
 
 import logging
+from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
@@ -11,11 +12,11 @@ from torch.utils.data import Dataset
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets import balance
-from gcfsr_datasets.dataset_options import FaceOptions
+from gcfsr_datasets.dataset_options import FaceOptions, PairedOptions
 from gcfsr_datasets.degradation import to_uint8
 from gcfsr_datasets.degradation.color import augment_tone
 from gcfsr_datasets.degradation.placement import misplace
-from gcfsr_datasets.image_io import decode_bgr
+from gcfsr_datasets.image_io import decode_bgr, list_images, read_bytes
 from gcfsr_datasets.image_source import JoinedSource, open_source
 from gcfsr_datasets.resize import resize
 from gcfsr_datasets.valid_area import ValidAreas
@@ -46,6 +47,7 @@ class FaceDataset(Dataset):
         self.training = options.phase == "train"
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._failed = torch.zeros(len(self.source.names), dtype=torch.uint8).share_memory_()
+        self._pairs = None if options.paired is None or not self.training else matched_pairs(options.paired)
         self._valid = None if options.valid_corners is None else ValidAreas.read(options.valid_corners)
         chances = np.ones(len(self.source.names))
         if self.training and options.balance_luminance:
@@ -78,6 +80,8 @@ class FaceDataset(Dataset):
                 or more than `max_bad_share` of all images could not.
         """
         rng = np.random.default_rng((self.options.seed, epoch if self.training else 0, index))
+        if self._pairs is not None and rng.random() < self.options.paired.prob:
+            return self._real_pair(*self._pairs[rng.integers(len(self._pairs))], rng)
         image, name = self._readable(self._choose(index, rng), rng)
         if self._valid is not None:
             image = np.dstack([image, self._valid.mask(name, self.options.out_size)])  # moves with the image
@@ -89,11 +93,39 @@ class FaceDataset(Dataset):
         if self.training and self.options.augment is not None:
             image = augment_tone(image.astype(np.float32) / 255, rng, self.options.augment)
         valid = {} if self._valid is None else {"valid": torch.from_numpy((mask > 127).transpose(2, 0, 1)).float()}
-        return {**self._normalized(self.sample(image, rng)), **valid, "lq_path": name, "gt_path": name}
+        sample = self._normalized(self.sample(image, rng))
+        if self._pairs is not None:
+            sample.pop("conditions", None)  # of which nothing is known for real pairs
+        return {**sample, **valid, "lq_path": name, "gt_path": name}
 
     def sample(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
         """Degrades a square face, BGR, uint8 or float32 in [0, 1]: lq and gt (3, S, S) RGB in [-1, 1], s, factor."""
         raise NotImplementedError
+
+    def dial(self, factor: float) -> dict[str, Tensor]:
+        """`s` and `factor` of a sample at a factor."""
+        raise NotImplementedError
+
+    def pair(self, gt: np.ndarray, lq: np.ndarray, factor: float) -> dict[str, Tensor]:
+        """The sample of a real pair: (3, S, S) RGB in [-1, 1] each."""
+        return {"lq": torch.from_numpy(lq), "gt": torch.from_numpy(gt), **self.dial(factor)}
+
+    def _real_pair(self, gt_path: Path, lq_path: Path, rng: np.random.Generator) -> dict[str, Any]:
+        options = self.options
+        gt, small = (decode_bgr(read_bytes(str(path)), str(path)) for path in (gt_path, lq_path))
+        gt, (height, width) = fit(gt, options, str(gt_path)), small.shape[:2]
+        if height != width:
+            raise GCFSRError(f"{lq_path}: is {width} x {height} pixels, not square; crop it as its ground truth is")
+        lq = resize(small.astype(np.float32) / 255, (options.out_size, options.out_size))
+        factor = options.paired.factor or max(1.0, options.out_size / width)
+        largest = getattr(options, "max_factor", factor)
+        if factor > largest:
+            raise GCFSRError(f"{lq_path}: its factor is {factor:g}, above max_factor {largest:g}; remove it")
+        if options.use_hflip and rng.random() < 0.5:
+            gt, lq = cv2.flip(gt, 1), cv2.flip(lq, 1)
+        sample = self._normalized(self.pair(to_planes(gt), to_planes(lq), factor))
+        valid = {} if self._valid is None else {"valid": torch.ones(1, options.out_size, options.out_size)}
+        return {**sample, **valid, "lq_path": str(lq_path), "gt_path": str(gt_path)}
 
     def _normalized(self, sample: dict[str, Tensor]) -> dict[str, Tensor]:
         """The sample with its images normalised by `mean` and `std`."""
@@ -130,6 +162,29 @@ class FaceDataset(Dataset):
             raise GCFSRError(f"{error}; {so_far}, more than max_bad_share {self.options.max_bad_share:g}") from error
         if not known:
             logger.warning(f"skipped: {error} ({so_far} so far)")
+
+
+def dial_at(factor: float, max_factor: float) -> dict[str, Tensor]:
+    """`s` and `factor` of a sample."""
+    values = {"s": factor / max_factor, "factor": factor}
+    return {key: torch.tensor(value, dtype=torch.float32) for key, value in values.items()}
+
+
+def matched_pairs(options: PairedOptions) -> list[tuple[Path, Path]]:
+    """(ground truth, degraded face) of each file of dataroot_lq, by their relative names without suffix.
+
+    Raises:
+        GCFSRError: a folder is missing or empty, or a degraded face has no ground truth.
+    """
+    roots = options.dataroot_gt, options.dataroot_lq
+    gts, lqs = (
+        {path.relative_to(root).with_suffix(""): path for path in map(Path, list_images(root, recursive=True))}
+        for root in roots
+    )
+    for name, path in lqs.items():
+        if name not in gts:
+            raise GCFSRError(f"{path}: paired.dataroot_gt {options.dataroot_gt} has no {name}; add it or remove this")
+    return [(gts[name], path) for name, path in lqs.items()]
 
 
 def fit(image: np.ndarray, options: FaceOptions, name: str) -> np.ndarray:

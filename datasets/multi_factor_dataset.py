@@ -6,7 +6,7 @@ from torch import Tensor
 
 from gcfsr_datasets.dataset_options import MultiFactorOptions
 from gcfsr_datasets.degradation import degrade_planes, draw_factor
-from gcfsr_datasets.face_dataset import FaceDataset, to_planes
+from gcfsr_datasets.face_dataset import FaceDataset, dial_at, to_planes
 
 
 class MultiFactorDegradationDataset(FaceDataset):
@@ -24,10 +24,12 @@ class MultiFactorDegradationDataset(FaceDataset):
         return {
             "lq": torch.from_numpy(degrade_planes(gt, factor, self.options.quantize)),
             "gt": torch.from_numpy(gt),
-            "s": torch.tensor(factor / self.options.max_factor, dtype=torch.float32),
-            "factor": torch.tensor(factor, dtype=torch.float32),
+            **self.dial(factor),
             "conditions": torch.tensor([factor / self.options.max_factor, 0, 0, 0], dtype=torch.float32),
         }
+
+    def dial(self, factor: float) -> dict[str, Tensor]:
+        return dial_at(factor, self.options.max_factor)
 
     def _draw_factor(self, rng: np.random.Generator) -> float:
         options = self.options

@@ -10,7 +10,7 @@ from gcfsr_datasets.dataset_options import PhotographOptions
 from gcfsr_datasets.degradation import degrade_planes
 from gcfsr_datasets.degradation.conditions import conditions_of
 from gcfsr_datasets.degradation.photograph import apply_photograph, contributions
-from gcfsr_datasets.face_dataset import FaceDataset, to_planes
+from gcfsr_datasets.face_dataset import FaceDataset, dial_at, to_planes
 
 
 class PhotographDegradationDataset(FaceDataset):
@@ -40,8 +40,13 @@ class PhotographDegradationDataset(FaceDataset):
             "lq": torch.from_numpy(to_planes(lq)),
             "gt": torch.from_numpy(gt),
             "base": torch.from_numpy(degrade_planes(gt, factor)),
-            "s": torch.tensor(factor / options.max_factor, dtype=torch.float32),
-            "factor": torch.tensor(factor, dtype=torch.float32),
+            **self.dial(factor),
             "conditions": conditions_of(factor, options.max_factor, draw.wear, options),
             **extra,
         }
+
+    def dial(self, factor: float) -> dict[str, Tensor]:
+        return dial_at(factor, self.options.max_factor)
+
+    def pair(self, gt: np.ndarray, lq: np.ndarray, factor: float) -> dict[str, Tensor]:
+        return {**super().pair(gt, lq, factor), "base": torch.from_numpy(degrade_planes(gt, factor))}

@@ -99,7 +99,12 @@ def apply_blind(gt: np.ndarray, draw: BlindDraw, rng: np.random.Generator, kerne
         image += rng.standard_normal(image.shape, np.float32) * np.float32(draw.noise)
     if draw.quality is not None:
         image = compress(image, draw.quality)
-    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return enlarge_and_tint(image, (height, width), draw)
+
+
+def enlarge_and_tint(image: np.ndarray, size: tuple[int, int], draw: BlindDraw) -> np.ndarray:
+    """The end of the blind degradation: back to size (height, width), the colours of the draw, rounded to 8 bits."""
+    image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
     if draw.shift is not None:
         image = color.shift_color(image, draw.shift)
     if draw.gray:

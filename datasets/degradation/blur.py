@@ -14,11 +14,16 @@ TAIL = 3e-5  # Frobenius norm of the neglected part of a kernel that sums to 1: 
 
 def gaussian_kernel(size: int, sigma: tuple[float, float], angle: float) -> np.ndarray:
     """(size, size) float64 Gaussian with deviations sigma (pixels) along axes turned by `angle` radians; sums to 1."""
+    kernel = np.exp(-0.5 * quadratic_form(size, sigma, angle))
+    return kernel / kernel.sum()
+
+
+def quadratic_form(size: int, sigma: tuple[float, float], angle: float) -> np.ndarray:
+    """(size, size) squared distance from the middle, in sigmas (pixels) along axes turned by `angle` radians."""
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     precision = turn @ np.diag(np.square(1.0 / np.array(sigma))) @ turn.T
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
-    kernel = np.exp(-0.5 * (precision[0, 0] * x * x + 2 * precision[0, 1] * x * y + precision[1, 1] * y * y))
-    return kernel / kernel.sum()
+    return precision[0, 0] * x * x + 2 * precision[0, 1] * x * y + precision[1, 1] * y * y
 
 
 def blur_and_shrink(image: np.ndarray, kernel: np.ndarray, size: Size) -> np.ndarray:

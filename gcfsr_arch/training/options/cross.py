@@ -117,6 +117,10 @@ def _most_reduced(options: Any, block: Any) -> float | None:
 
 
 def _dials(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
+    several = len(_get(options, "network_g", "conditions") or ()) > 1
+    for key in ("second_order", "paired") if several else ():
+        if _get(options, "datasets", "train", key):
+            yield f"datasets.train.{key}", "gives no strengths of blur, noise and jpeg, which network_g.conditions need"
     estimator, loss = _get(options, "network_g", "estimator"), _get(options, "train", "estimate_opt")
     if is_train and estimator is True and loss is None:
         yield "train.estimate_opt", "is missing, network_g.estimator needs it"

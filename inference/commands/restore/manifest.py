@@ -10,16 +10,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pydantic import TypeAdapter
+
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import write_atomic
 from gcfsr_inference.commands.common import counted
 from gcfsr_inference.commands.restore import sidecar
 from gcfsr_inference.commands.restore.files import Source
 from gcfsr_inference.console import note
+from gcfsr_inference.documents import Name, Part, read_document
 from gcfsr_inference.restore.hashes import file_hash
 
 NAME = "manifest.jsonl"
 SHARE = re.compile(r"manifest\.(\d+)-of-(\d+)\.jsonl")
+REPORT, REPORT_SHARE = "report.json", re.compile(r"report\.(\d+)-of-\d+\.json")
 EVERY = 10.0  # seconds between two lines about the speed
 
 
@@ -138,8 +142,10 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 def merge(folder: Path) -> tuple[int, int]:
     """Joins the manifests of all shares into one, with the last line of each input; returns inputs and failures.
 
+    Their reports, where there are any, become one in the same way.
+
     Raises:
-        GCFSRError: a share has no manifest yet, or there is none.
+        GCFSRError: a share has no manifest yet, or there is none; a report is not one.
     """
     shares = {path: SHARE.fullmatch(path.name) for path in folder.glob("manifest.*.jsonl")}
     found = {(int(match[1]), int(match[2])): path for path, match in shares.items() if match}
@@ -149,12 +155,43 @@ def merge(folder: Path) -> tuple[int, int]:
         missing = [str(index) for index in range(1, count + 1) if (index, count) not in found]
         if missing:
             raise GCFSRError(f"{folder}: no manifest of share {', '.join(missing)} of {count}; restore it first")
+    merge_reports(folder)
     lines = {line["input"]: line for line in read_all(folder)}
     text = "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines.values())
     write_atomic(folder / NAME, text.encode())
     for path in found.values():
         path.unlink()
     return len(lines), sum("error" in line for line in lines.values())
+
+
+class Entry(Part):
+    """An entry of a report."""
+
+    input: Name
+
+
+ENTRIES = TypeAdapter(list[Entry])
+
+
+def merge_reports(folder: Path) -> None:
+    """Joins the reports of all shares into report.json, in the order of the list, with the last entry of each input."""
+    found = {path: REPORT_SHARE.fullmatch(path.name) for path in folder.glob("report.*.json")}
+    shares = {int(match[1]): path for path, match in found.items() if match}
+    if not shares:
+        return
+    what = "a report of `gcfsr restore`"
+    old = folder / REPORT
+    former = [entry.model_dump() for entry in read_document(old, ENTRIES, what)] if old.is_file() else []
+    placed = [
+        ((place, index), entry.model_dump())
+        for index, path in shares.items()
+        for place, entry in enumerate(read_document(path, ENTRIES, what))
+    ]
+    latest = [entry for _, entry in sorted(placed, key=lambda pair: pair[0])]
+    entries = {entry["input"]: entry for entry in (*former, *latest)}
+    write_atomic(old, sidecar.dump(list(entries.values())))
+    for path in shares.values():
+        path.unlink()
 
 
 def share(args: Namespace, environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:

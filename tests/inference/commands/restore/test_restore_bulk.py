@@ -113,18 +113,40 @@ def test_an_incomplete_line_of_a_killed_run_is_dropped(restore, folder, tmp_path
 
 
 def test_shares_are_the_whole(restore, folder, tmp_path, capsys):
-    assert restore("-i", folder, "--aligned", out=tmp_path / "whole")[0] == 0
+    assert restore("-i", folder, "--aligned", "--report", out=tmp_path / "whole")[0] == 0
     for number in (1, 3):
-        assert restore("-i", folder, "--aligned", "--shard", f"{number}/3")[0] == 0
+        assert restore("-i", folder, "--aligned", "--report", "--shard", f"{number}/3")[0] == 0
     out = tmp_path / "out"
     assert names(out) == ["000.png", "003.png", "002.png", "005.png"]
     assert main(["merge-manifests", str(out)]) == 2
     assert "no manifest of share 2 of 3" in capsys.readouterr().err
-    assert restore("-i", folder, "--aligned", "--shard", "2/3")[0] == 0
+    assert restore("-i", folder, "--aligned", "--report", "--shard", "2/3")[0] == 0
     assert main(["merge-manifests", str(out)]) == 0
     assert sorted(names(out)) == [f"{number:03d}.png" for number in range(6)]
     assert [path.name for path in out.glob("*.jsonl")] == ["manifest.jsonl"]
     assert results(out) == results(tmp_path / "whole")
+    assert [path.name for path in out.glob("report*")] == ["report.json"]
+    joined, whole = (report(path) for path in (out, tmp_path / "whole"))
+    assert joined == whole
+
+
+def report(folder: Path) -> list[dict]:
+    """The entries of a report, with outputs seen from the folder."""
+    entries = json.loads((folder / "report.json").read_text())
+    return [{**entry, "output": str(Path(entry["output"]).relative_to(folder))} for entry in entries]
+
+
+def test_a_report_that_is_none_is_named_and_kept(restore, folder, tmp_path, capsys):
+    assert restore("-i", folder, "--aligned", "--report", "--shard", "1/1")[0] == 0
+    path = tmp_path / "out" / "report.1-of-1.json"
+    path.write_text('[{"output": "a"}]')
+    assert main(["merge-manifests", str(tmp_path / "out")]) == 2
+    assert (
+        "report.1-of-1.json: not a report of `gcfsr restore --shard`: 0.input: Field required"
+        in capsys.readouterr().err
+    )
+    assert path.is_file()
+    assert (tmp_path / "out" / "manifest.1-of-1.jsonl").is_file()
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ def test_examples_run(page: str, folder: Path, tmp_path: Path, monkeypatch: pyte
     examples = [yaml.safe_load(block) for block in blocks(page, "yaml")]
     assert {example["type"] for example in examples} == set(kinds)
     for example in examples:
+        if "paired" in example:
+            example["paired"] |= {"dataroot_lq": str(folder), "dataroot_gt": str(folder)}
         dataset = kinds[example["type"]]({**example, "dataroot_gt": str(folder)})
         assert dataset[0]["lq"].shape == (3, 32, 32)
 

@@ -33,4 +33,9 @@ def test_every_block_is_valid(text: str) -> None:
 
 
 def test_the_page_has_its_blocks() -> None:
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7
+
+
+def test_one_block_is_an_option_file() -> None:
+    (text,) = [block for block in BLOCKS if block.startswith("name:")]
+    assert check(yaml.safe_load(text)).faults == []

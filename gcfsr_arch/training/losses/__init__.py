@@ -129,22 +129,21 @@ def ssim(x: Tensor, y: Tensor, window: int = 11, sigma: float = 1.5, data_range:
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, from fine to coarse
 
 
-def ms_ssim(x: Tensor, y: Tensor, scales: int = 5, window: int = 11, data_range: float = 2.0) -> Tensor:
+def ms_ssim(x: Tensor, y: Tensor, scales: int = 5, window: int = 11) -> Tensor:
     """Multi-scale structural similarity (Wang et al., 2003): a product over scales, each half of the one before.
 
     Args:
-        x, y: (N, C, H, W), float, both sides at least window * 2^(scales - 1).
+        x, y: (N, C, H, W), float in [-1, 1], both sides at least window * 2^(scales - 1); compared in [0, 1], as usual.
         scales: at most 5; the weights of fewer are those of the finest, made to sum to 1.
         window: size of the Gaussian window in pixels, whose standard deviation is 1.5.
-        data_range: as in `ssim`.
 
     Returns:
         (N,) the mean over channels.
     """
     weights = [weight / sum(MS_SSIM_WEIGHTS[:scales]) for weight in MS_SSIM_WEIGHTS[:scales]]
-    product = x.new_ones(x.shape[:2])
+    product, x, y = x.new_ones(x.shape[:2]), (x + 1) / 2, (y + 1) / 2
     for scale, weight in enumerate(weights, 1):
-        whole, contrast = ssim_maps(x, y, window, 1.5, data_range)
+        whole, contrast = ssim_maps(x, y, window, 1.5, 1.0)
         kept = whole if scale == scales else contrast  # luminance at the coarsest scale alone
         product = product * kept.mean((2, 3)).clamp(min=1e-6) ** weight  # a power of 0 has no gradient
         x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)

@@ -21,6 +21,15 @@ def test_the_front_matter_names_the_app() -> None:
     settings = yaml.safe_load(block)
     assert settings["sdk"] == "gradio"
     assert (SPACE / settings["app_file"]).is_file()
+    colours = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}  # those that a Space may have
+    assert {settings["colorFrom"], settings["colorTo"]} <= colours
+    assert settings["title"]
+    assert settings["license"] == "apache-2.0"
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 or later reads TOML")
+    project = tomllib.loads((SPACE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (gradio,) = (Requirement(line) for line in project["optional-dependencies"]["demo"])
+    assert gradio.specifier.contains(str(settings["sdk_version"]))
+    assert Requirement(f"python{project['requires-python']}").specifier.contains(str(settings["python_version"]))
     names = [Requirement(line) for line in (SPACE / "requirements.txt").read_text().splitlines() if line]
     assert [(name.name, name.extras) for name in names] == [("gcfsr", {"demo"})]
 

@@ -47,7 +47,8 @@ class FaceDataset(Dataset):
         self.training = options.phase == "train"
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._failed = torch.zeros(len(self.source.names), dtype=torch.uint8).share_memory_()
-        self._pairs = None if options.paired is None or not self.training else matched_pairs(options.paired)
+        self._paired = options.paired if self.training else None
+        self._pairs = [] if self._paired is None else matched_pairs(self._paired)
         self._valid = None if options.valid_corners is None else ValidAreas.read(options.valid_corners)
         chances = np.ones(len(self.source.names))
         if self.training and options.balance_luminance:
@@ -80,8 +81,8 @@ class FaceDataset(Dataset):
                 or more than `max_bad_share` of all images could not.
         """
         rng = np.random.default_rng((self.options.seed, epoch if self.training else 0, index))
-        if self._pairs is not None and rng.random() < self.options.paired.prob:
-            return self._real_pair(*self._pairs[rng.integers(len(self._pairs))], rng)
+        if self._paired is not None and rng.random() < self._paired.prob:
+            return self._real_pair(*self._pairs[rng.integers(len(self._pairs))], self._paired.factor, rng)
         image, name = self._readable(self._choose(index, rng), rng)
         if self._valid is not None:
             image = np.dstack([image, self._valid.mask(name, self.options.out_size)])  # moves with the image
@@ -94,7 +95,7 @@ class FaceDataset(Dataset):
             image = augment_tone(image.astype(np.float32) / 255, rng, self.options.augment)
         valid = {} if self._valid is None else {"valid": torch.from_numpy((mask > 127).transpose(2, 0, 1)).float()}
         sample = self._normalized(self.sample(image, rng))
-        if self._pairs is not None:
+        if self._paired is not None:
             sample.pop("conditions", None)  # of which nothing is known for real pairs
         return {**sample, **valid, "lq_path": name, "gt_path": name}
 
@@ -110,14 +111,16 @@ class FaceDataset(Dataset):
         """The sample of a real pair: (3, S, S) RGB in [-1, 1] each."""
         return {"lq": torch.from_numpy(lq), "gt": torch.from_numpy(gt), **self.dial(factor)}
 
-    def _real_pair(self, gt_path: Path, lq_path: Path, rng: np.random.Generator) -> dict[str, Any]:
+    def _real_pair(
+        self, gt_path: Path, lq_path: Path, factor: float | None, rng: np.random.Generator
+    ) -> dict[str, Any]:
         options = self.options
         gt, small = (decode_bgr(read_bytes(str(path)), str(path)) for path in (gt_path, lq_path))
         gt, (height, width) = fit(gt, options, str(gt_path)), small.shape[:2]
         if height != width:
             raise GCFSRError(f"{lq_path}: is {width} x {height} pixels, not square; crop it as its ground truth is")
         lq = resize(small.astype(np.float32) / 255, (options.out_size, options.out_size))
-        factor = options.paired.factor or max(1.0, options.out_size / width)
+        factor = factor or max(1.0, options.out_size / width)
         largest = getattr(options, "max_factor", factor)
         if factor > largest:
             raise GCFSRError(f"{lq_path}: its factor is {factor:g}, above max_factor {largest:g}; remove it")

@@ -225,11 +225,15 @@ def test_a_file_that_is_not_an_image_is_an_error_on_the_page(page: "playwright.P
     assert shown(page) == []
 
 
-def test_the_client_restores_in_three_lines(address: str, astronaut: Path, tiny: Path) -> None:
-    client = pytest.importorskip("gradio_client")
-    page = client.Client(address, verbose=False)
-    file = page.predict(client.handle_file(str(astronaut)), 8.0, api_name="/restore")
-    np.testing.assert_array_equal(cv2.imread(file), expected(tiny, astronaut, [0], 8.0))
+def test_the_client_of_the_docs_restores(address: str, astronaut: Path, tiny: Path, root: Path) -> None:
+    pytest.importorskip("gradio_client")
+    (code,) = re.findall(r"^```py\n(.*?)^```", (root / "docs" / "photos.md").read_text("utf-8"), re.M | re.S)
+    for given, ours in (("http://127.0.0.1:7860", address), ("photo.jpg", str(astronaut))):
+        assert given in code
+        code = code.replace(given, ours)
+    names: dict = {}
+    exec(compile(code, "docs/photos.md", "exec"), names)
+    np.testing.assert_array_equal(cv2.imread(names["file"]), expected(tiny, astronaut, [0], 8.0))
 
 
 def test_other_hosts_and_origins_are_refused(address: str) -> None:

@@ -48,7 +48,7 @@ def data(folder: Path) -> dict[str, Any]:
 
 def test_it_trains_and_a_longer_run_goes_on_exactly(runs: Any) -> None:
     made, folder = data(runs.folder), runs.folder / "experiments/tiny"
-    whole = runs.options(**CHANGES, datasets__train=made, train__total_iter=6)
+    whole = runs.options("whole.yml", **CHANGES, datasets__train=made, train__total_iter=6)
     assert runs.run(whole) == 0, runs.text()[-3000:]
     log = runs.text()
     assert all(f" {name} " in log for name in ("charbonnier", "msssim", "focalfrequency", "ldl", "gan")), log[-3000:]
@@ -63,7 +63,8 @@ def test_it_trains_and_a_longer_run_goes_on_exactly(runs: Any) -> None:
         assert lq.shape == gt.shape == (32, 32, 3)
 
     folder.rename(runs.folder / "whole")
-    assert runs.run(runs.options(**CHANGES, datasets__train=made, train__total_iter=3)) == 0, runs.text()[-3000:]
+    half = runs.options("half.yml", **CHANGES, datasets__train=made, train__total_iter=3)
+    assert runs.run(half) == 0, runs.text()[-3000:]
     assert runs.run(whole, "--auto_resume") == 0, runs.text()[-3000:]
     for net, wanted in zip("gd", states, strict=True):
         found = torch.load(folder / f"models/net_{net}_6.pth", weights_only=True)

@@ -100,10 +100,9 @@ def test_dists_is_piqs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(vgg.state_dict(), tmp_path / "vgg16.pth")
     shares = {key: torch.rand(1, 1475, 1, 1) for key in ("alpha", "beta")}
     torch.save(shares, tmp_path / "dists.pt")
-    monkeypatch.setattr(torchvision.models, "vgg16", lambda **_: vgg)
+    monkeypatch.setattr("piq.perceptual.vgg16", lambda **_: vgg)
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: shares)
     theirs = piq.DISTS(reduction="mean")
-    monkeypatch.undo()
     mine = DISTSLoss(str(tmp_path / "vgg16.pth"), str(tmp_path / "dists.pt"), loss_weight=0.5)
     x, y = (image.float() for image in images(4, size=64))
     wanted = 0.5 * theirs((x + 1) / 2, (y + 1) / 2)

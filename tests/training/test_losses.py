@@ -98,8 +98,9 @@ def test_dists_is_piqs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     vgg = torchvision.models.vgg16(weights=None)
     torch.save(vgg.state_dict(), tmp_path / "vgg16.pth")
-    shares = {key: torch.rand(1, 1475, 1, 1) for key in ("alpha", "beta")}
-    torch.save(shares, tmp_path / "dists.pt")
+    weights = {key: torch.rand(1, 1475, 1, 1) for key in ("alpha", "beta")}
+    torch.save(weights, tmp_path / "dists.pt")
+    shares = {key: value / (weights["alpha"].sum() + weights["beta"].sum()) for key, value in weights.items()}
     monkeypatch.setattr("piq.perceptual.vgg16", lambda **_: vgg)
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: shares)
     theirs = piq.DISTS(reduction="mean")

@@ -151,7 +151,7 @@ def test_four_dials_start_at_what_the_network_reads_and_only_decode(tmp_path: Pa
     restorer = Restorer(Counting(net), kept=4)
     session = DemoSession(restorer, two_faces(tmp_path), photograph(tmp_path / "p.png"))
     for one in session.subjects:
-        read = restorer.backend.estimate(restorer.encode(one.crop)).mean[0].tolist()
+        read = restorer.backend.estimate(restorer.encode(one.crop)).dials()[0].tolist()
         assert dict(one.dials) == pytest.approx(dict(zip(CONDITIONS[1:], read[1:], strict=True)))
     first = session.subjects[0]
     images = [session.set_to([0], (8.0, *first.dials.values())).image, session.restore([0], 8.0).image]

@@ -24,8 +24,8 @@ from gcfsr_datasets.degradation.photograph import Wear, wear_out
 from gcfsr_datasets.image_io import list_images, read_image
 from gcfsr_inference.cli import main as gcfsr
 from gcfsr_inference.photo.detect import build_detector
+from gcfsr_inference.photo.detect.turned import find
 from gcfsr_inference.photo.paste import align, crop_face, soft_mask
-from gcfsr_inference.photo.turned import find
 from gcfsr_inference.restore.weights import DEFAULT_NAME
 from gcfsr_measure.measures import Case, onnx_cosine
 from gcfsr_measure.pixels import psnr, sharpness

@@ -10,12 +10,12 @@ import numpy as np
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.photo.background import TILE, check_enlargement, enlarge
 from gcfsr_inference.photo.detect import build_detector, find_detector
-from gcfsr_inference.photo.detection import Detector
-from gcfsr_inference.photo.face_choice import choose, parse_numbers
+from gcfsr_inference.photo.detect.detection import Detector
+from gcfsr_inference.photo.detect.face_choice import choose, parse_numbers
+from gcfsr_inference.photo.detect.turned import find
 from gcfsr_inference.photo.gain import reason_to_leave, share_to_keep
 from gcfsr_inference.photo.paste import align, crop_face, neighbours, paste_face, scale_matrix, scale_of
 from gcfsr_inference.photo.tone import match_color
-from gcfsr_inference.photo.turned import find
 from gcfsr_inference.restore.arrays import blended
 from gcfsr_inference.restore.consistency import agreed, consistency
 from gcfsr_inference.restore.dial import check_agreement, check_blend

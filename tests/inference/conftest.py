@@ -1,4 +1,4 @@
-"""Tiny networks as checkpoint files, a face that may be shown, and clips: made and read without `photo.clip`."""
+"""Tiny networks as checkpoint files, a face that may be shown, and clips: made and read without `photo.video.clip`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction

@@ -13,8 +13,8 @@ from gcfsr_inference.commands.restore.context import Loaded, Restored, RestoreRu
 from gcfsr_inference.commands.restore.files import Source
 from gcfsr_inference.commands.restore.report import describe
 from gcfsr_inference.photo.detect import build_detector
+from gcfsr_inference.photo.detect.turned import find
 from gcfsr_inference.photo.paste import align, crop_face, scale_of
-from gcfsr_inference.photo.turned import find
 from gcfsr_inference.restore.arrays import alpha_at, check_face, network_view
 from gcfsr_inference.restore.runner import FaceResult
 

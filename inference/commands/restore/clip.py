@@ -14,9 +14,9 @@ from gcfsr_inference.commands.restore.context import Restored, RestoreRun, photo
 from gcfsr_inference.commands.restore.files import Source
 from gcfsr_inference.commands.restore.whole import detector_for
 from gcfsr_inference.console import note
-from gcfsr_inference.photo.clip import WRITTEN
 from gcfsr_inference.photo.photograph import Face
 from gcfsr_inference.photo.video import restore_video
+from gcfsr_inference.photo.video.clip import WRITTEN
 from gcfsr_inference.restore.hashes import file_hash
 from gcfsr_inference.restore.runner import FaceRecord
 

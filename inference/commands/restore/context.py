@@ -19,7 +19,7 @@ from gcfsr_inference.console import note
 from gcfsr_inference.evaluation.metric_weights import availability
 from gcfsr_inference.photo.background import TILE
 from gcfsr_inference.photo.detect import LandmarkFile, build_detector, find_detector
-from gcfsr_inference.photo.detection import Detector
+from gcfsr_inference.photo.detect.detection import Detector
 from gcfsr_inference.photo.photograph import PhotoOptions
 from gcfsr_inference.restore.arrays import to_depth, unit_bgr
 from gcfsr_inference.restore.dial import (

@@ -13,7 +13,7 @@ from gcfsr_inference.commands.restore.context import Loaded, Restored, RestoreRu
 from gcfsr_inference.commands.restore.files import Source
 from gcfsr_inference.commands.restore.report import describe
 from gcfsr_inference.photo.detect import LandmarkFile
-from gcfsr_inference.photo.detection import Detection, Detector
+from gcfsr_inference.photo.detect.detection import Detection, Detector
 from gcfsr_inference.photo.photograph import Face, enlarge_background, find_faces, restore_into
 from gcfsr_inference.restore.runner import FaceResult
 

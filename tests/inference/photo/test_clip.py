@@ -16,8 +16,8 @@ import pytest
 from gcfsr_arch.errors import GCFSRError
 
 av = pytest.importorskip("av")
-from gcfsr_inference.photo import clip as clip_module  # noqa: E402 - it needs PyAV
-from gcfsr_inference.photo.clip import Frame, open_clip, written_clip  # noqa: E402
+from gcfsr_inference.photo.video import clip as clip_module  # noqa: E402 - it needs PyAV
+from gcfsr_inference.photo.video.clip import Frame, open_clip, written_clip  # noqa: E402
 
 COLOURS = ((0, 0, 220), (0, 200, 0), (220, 0, 0), (60, 120, 190))  # BGR
 
@@ -426,6 +426,6 @@ def test_invalid_targets(write_clip, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_without_pyav_the_extra_is_named() -> None:
-    program = "import sys; sys.modules['av'] = None; import gcfsr_inference.photo.clip"
+    program = "import sys; sys.modules['av'] = None; import gcfsr_inference.photo.video.clip"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stderr.strip().endswith("video: PyAV is not installed; pip install 'gcfsr[video]'")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from gcfsr_inference.photo import detect
 from gcfsr_inference.photo.detect import build_detector
-from gcfsr_inference.photo.detect_search import TILE, levels, search, suppress, tiles
-from gcfsr_inference.photo.detection import Detection
+from gcfsr_inference.photo.detect.detection import Detection
+from gcfsr_inference.photo.detect.search import TILE, levels, search, suppress, tiles
 
 PHOTOS = {
     "cc0_selfie_1face_a.jpg": 1, "cc0_selfie_1face_b.jpg": 1, "fr_portrait_1face.jpg": 1, "fr_two_people_2faces.jpg": 2,

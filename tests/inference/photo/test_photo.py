@@ -11,8 +11,8 @@ import pytest
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.photo.detect import LandmarkFile, build_detector
-from gcfsr_inference.photo.detection import Detection
-from gcfsr_inference.photo.face_choice import choose
+from gcfsr_inference.photo.detect.detection import Detection
+from gcfsr_inference.photo.detect.face_choice import choose
 from gcfsr_inference.photo.paste import TEMPLATE
 from gcfsr_inference.photo.photograph import Face, PhotoOptions, restore_photo
 from gcfsr_inference.restore.runner import FaceInput, FaceRecord, FaceResult

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from gcfsr_inference.photo.detect import build_detector
-from gcfsr_inference.photo.detect_search import search
-from gcfsr_inference.photo.detection import Detection
+from gcfsr_inference.photo.detect.detection import Detection
+from gcfsr_inference.photo.detect.search import search
+from gcfsr_inference.photo.detect.turned import confirm, find, unturned
 from gcfsr_inference.photo.paste import TEMPLATE
-from gcfsr_inference.photo.turned import confirm, find, unturned
 
 LANDMARKS = np.array([[200, 102], [247, 103], [220, 125], [199, 143], [240, 144]])  # of the astronaut, by hand
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from gcfsr_arch.errors import GCFSRError
 
 pytest.importorskip("av")
-from gcfsr_inference.photo.clip import Frame
 from gcfsr_inference.photo.detect import build_detector
-from gcfsr_inference.photo.detection import Detection
+from gcfsr_inference.photo.detect.detection import Detection
 from gcfsr_inference.photo.paste import TEMPLATE
 from gcfsr_inference.photo.photograph import PhotoOptions
-from gcfsr_inference.photo.tracking import CutDetector, Track, Tracker
 from gcfsr_inference.photo.video import follow, restore_video
+from gcfsr_inference.photo.video.clip import Frame
+from gcfsr_inference.photo.video.tracking import CutDetector, Track, Tracker
 from gcfsr_inference.restore.runner import FaceInput, FaceRecord, FaceResult
 
 SIZE = (160, 240)  # (H, W)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.photo.background import enlarged_size
-from gcfsr_inference.photo.clip import Frame, open_clip, written_clip
-from gcfsr_inference.photo.detect_search import search
-from gcfsr_inference.photo.detection import Detection, Detector
-from gcfsr_inference.photo.face_choice import choose, parse_numbers
+from gcfsr_inference.photo.detect.detection import Detection, Detector
+from gcfsr_inference.photo.detect.face_choice import choose, parse_numbers
+from gcfsr_inference.photo.detect.search import search
 from gcfsr_inference.photo.photograph import Face, FaceRestorer, PhotoOptions, enlarge_background, restore_into
-from gcfsr_inference.photo.tracking import CutDetector, Track, Tracker
+from gcfsr_inference.photo.video.clip import Frame, open_clip, written_clip
+from gcfsr_inference.photo.video.tracking import CutDetector, Track, Tracker
 
 REACH = 2  # frames before and after over which detections are smoothed
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from gcfsr_inference.photo.detection import Detection, Detector
+from gcfsr_inference.photo.detect.detection import Detection, Detector
 
 COARSEST = 640  # long side of the smallest level in pixels: a face that fills the image is found there
 TILE = 1280  # side of a tile in pixels: bounds the memory for any image size

@@ -12,7 +12,7 @@ from facexlib.detection.retinaface_utils import PriorBox, decode, decode_landm
 from torch import Tensor
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.photo.detection import Detection, detections
+from gcfsr_inference.photo.detect.detection import Detection, detections
 
 
 class RetinaFaceDetector:

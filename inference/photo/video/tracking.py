@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from gcfsr_inference.photo.detection import Detection, overlap
+from gcfsr_inference.photo.detect.detection import Detection, overlap
 from gcfsr_inference.photo.photograph import Face
 
 SAME_FACE = 0.3  # overlap (intersection over union) of one face's boxes in neighbouring frames

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.photo.detect_search import COARSEST, search, suppress
-from gcfsr_inference.photo.detection import Detection, Detector, overlap
+from gcfsr_inference.photo.detect.detection import Detection, Detector, overlap
+from gcfsr_inference.photo.detect.search import COARSEST, search, suppress
 from gcfsr_inference.photo.paste import align, crop_face, invert
 
 SIDE = 128  # pixels of the aligned crop on which a face is detected again

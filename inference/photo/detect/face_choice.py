@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.photo.detection import Detection
+from gcfsr_inference.photo.detect.detection import Detection
 
 
 def choose(found: Sequence[Detection], faces: str, shape: tuple[int, int]) -> list[int]:

@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.documents import MOST_FACES, Box, Landmarks, Name, Number, Part, read_document
-from gcfsr_inference.photo.detection import Detection, Detector, detections
+from gcfsr_inference.photo.detect.detection import Detection, Detector, detections
 from gcfsr_inference.restore.weights import find_file, missing
 
 RETINAFACE_FILES = {"resnet50": "detection_Resnet50_Final.pth", "mobile0.25": "detection_mobilenet0.25_Final.pth"}
@@ -143,7 +143,7 @@ def build_detector(
         return YuNetDetector(path, confidence)
     if find_spec("facexlib") is None:
         raise GCFSRError(f"detector {name}: facexlib is not installed; pip install 'gcfsr[photo]', or use yunet")
-    from gcfsr_inference.photo.retinaface import RetinaFaceDetector
+    from gcfsr_inference.photo.detect.retinaface import RetinaFaceDetector
 
     return RetinaFaceDetector(path, name.removeprefix("retinaface_"), confidence, device)
 

@@ -48,6 +48,7 @@ def main() -> None:
             for number, (name, (threads, jobs)) in enumerate(ways.items()):
                 out = Path(place, f"{run}-{number}")
                 rates.setdefault(name, []).append(images_per_second(folder, out, threads, jobs, args.options))
+                print(f"{name}: {rates[name][-1]:.2f} images/s", file=sys.stderr, flush=True)
     one, several, split = (statistics.median(rates[name]) for name in ways)
     print(f"{machine()}; load {os.getloadavg()[0]:.1f}; {args.faces} faces, median of {args.runs}\n")
     print(table([("", "images/s"), *((name, f"{statistics.median(rates[name]):.2f}") for name in ways)]))

@@ -86,8 +86,8 @@ def run(args: argparse.Namespace) -> int:
         from gcfsr_datasets.image_io import ImageData
 
         outputs.write(Path(args.output), ImageData(sheet(found, largest)))
-    for one in found:
-        steps = counted(len(factors), "step")
+    steps = counted(len(factors), "step") + (f" at {len(rows)} settings" if len(rows) > 1 else "")
+    for one in found[:: len(rows)]:
         note(f"{one.name}: estimated factor {one.estimate:.3g}; {steps} -> {args.output}")
     return 0
 

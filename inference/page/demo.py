@@ -178,7 +178,7 @@ class Page:
         one, updates = session.subjects[face], []
         for option, name in DIALS.items():
             value = one.dials.get(name, 0.0)
-            label = f"{option}: face {one.number} has {value:.2f}" if name in one.dials else option
+            label = f"{option}: auto is {value:.2f} for face {one.number}" if name in one.dials else option
             updates.append(gr.update(value=round(value, 2), label=label, visible=name in one.dials))
         return updates
 

@@ -115,7 +115,7 @@ class TrainingStep:
         warn: called with a line for every skipped step.
 
     Raises:
-        GCFSRError: a discriminator without an optimiser, or losses that cannot be built.
+        GCFSRError: a discriminator without an optimiser, a loss without its average, or losses that cannot be built.
     """
 
     def __init__(
@@ -126,6 +126,8 @@ class TrainingStep:
         self.criteria = Criteria(options).to(device)
         if nets.d is not None and options.optim_d is None:
             raise GCFSRError("train.optim_d: the discriminator has no optimiser; add it as in optim_g")
+        if self.criteria.needs_average and nets.ema is None:
+            raise GCFSRError("train.losses: LDLLoss compares with the moving average; set train.ema_decay")
         self.g = self._guarded(options.optim_g, nets.g, engine.clip_grad_g)
         self.d = None if nets.d is None else self._guarded(options.optim_d, nets.d, engine.clip_grad_d)
         self.guard = eng.BadSteps(options.max_bad_steps)

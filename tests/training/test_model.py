@@ -321,6 +321,10 @@ def test_engine_state_goes_and_comes_back(tiny: ModuleType) -> None:
             },
             "vgg_path: no.pth is not a file",
         ),
+        (
+            {"train__losses": [{"type": "LDLLoss"}], "train__ema_decay": None},
+            "LDLLoss compares with the moving average",
+        ),
         ({"val__metrics": {"x": {"type": "calculate_fun"}}}, "val:metrics:x:type: calculate_fun is not registered"),
         ({"val__metrics": {"l": {"type": "calculate_lpips", "heads": "a.pth"}}}, "heads: calculate_lpips takes"),
         ({"train__engine": {"amp": "fp8"}}, r"train\.engine\.amp"),

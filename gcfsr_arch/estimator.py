@@ -15,7 +15,7 @@ HIDDEN = 16
 OCTAVES = 5.0  # the factor is estimated on a logarithmic scale: 1 at s = 1, 0 at s = 1 / 32
 LEAST = 1e-4  # variance
 MOMENTUM = 0.01  # of the running moments, per batch
-MARGIN = 1.0  # deviations above the mean at which "auto" sets a dial; docs/dials.md has the measurement
+MARGIN = 0.5  # deviations above the mean at which "auto" sets a dial; docs/dials.md has the measurement
 
 
 class Estimate(NamedTuple):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -70,8 +71,9 @@ class EqualLinear(nn.Module):
         bias = self.bias * gain
         if torch.is_grad_enabled():  # so that a gradient in half precision does not underflow
             y = F.linear(x, self.weight * (self.gain * gain), bias)
-        else:  # without a copy of the weights, 200 MB in the latent head at 512
-            y = F.linear(x * (self.gain * gain), self.weight, bias)
+        else:  # without a copy of the weights, scaled or in bfloat16: 200 MB in the latent head at 512
+            with autocast_off(x):
+                y = F.linear(x.to(self.weight) * (self.gain * gain), self.weight, bias)
         return ops.leaky_relu(y) if self.activate else y
 
 
@@ -96,11 +98,11 @@ class ModulatedConv2d(nn.Module):
         self.up_kernel: Tensor | None
         self.register_buffer("up_kernel", None if up_kernel is None else ops.fir_kernel(up_kernel, 4.0), False)
 
-    def forward(self, x: Tensor, code: Tensor, gain: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, code: Tensor, gain: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
         style = self.weight.new_ones(1, x.shape[1]) if self.style is None else self.style(code)  # (N or 1, I)
         one = style.shape[0] == 1  # then the style goes into the weights, and can bear their factor
         weight, style = (self.weight, style * self.gain) if one else (self.weight * self.gain, style)
-        return fast.modulated_conv2d(x, weight, style, self.demodulate, self.up_kernel, gain)
+        return fast.modulated_conv2d(x, weight, style, self.demodulate, self.up_kernel, gain, bias)
 
 
 class StyleConv(nn.Module):
@@ -152,7 +154,7 @@ class StyleConv(nn.Module):
     def _folded(
         self, x: Tensor, code: Tensor, noise: Tensor | None, f: Tensor | None, sigmas: tuple[Tensor, Tensor] | None
     ) -> Tensor:
-        """`forward` in fewer passes over memory: sigma_gen and the gain are folded into the convolution."""
+        """`forward` in fewer passes over memory: sigma_gen, gain and bias are folded into the convolution."""
         bias, before, after = self.bias.view(1, -1, 1, 1) * ops.SQRT2, [], []
         gain = torch.full_like(bias, ops.SQRT2)
         if f is not None and sigmas is not None:
@@ -162,10 +164,9 @@ class StyleConv(nn.Module):
                 before = [(f, sigma_enc * ops.SQRT2)]
             else:  # h = sigma_enc * f + sigma_gen * act(conv + noise + bias)
                 after, bias = [(f, sigma_enc)], self.bias.view(1, -1, 1, 1) * gain
-        y = self.conv(x, code, gain)
         if noise is not None:
             before = [*before, (noise, self.noise_strength * gain)]
-        return fast.finish(y, bias, before, after)
+        return fast.finish(self.conv(x, code, gain, bias), before, after)
 
 
 class ToRGB(nn.Module):
@@ -182,6 +183,13 @@ class ToRGB(nn.Module):
         """h (N, C, 2^i, 2^i) and the image of the level below (N, 3, 2^(i-1), 2^(i-1)) -> (N, 3, 2^i, 2^i)."""
         rgb = self.conv(h, code) + self.bias.view(1, 3, 1, 1)
         return rgb if below is None else rgb + ops.upsample2d(below, self.up_kernel)
+
+
+def autocast_off(x: Tensor) -> AbstractContextManager[None]:
+    """Ends autocast where x is; a trace keeps it."""
+    device = x.device.type
+    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device) and not ops.traced()
+    return torch.autocast(device, enabled=False) if on else nullcontext()
 
 
 def run(module: nn.Module, *args: Any, recompute: bool) -> Any:

@@ -80,23 +80,29 @@ class _FIR(torch.autograd.Function):
         return grad, None, None, None, None, None
 
 
-def _depthwise(x: Tensor, kernel: Tensor, before: int, size: tuple[int, int], up: int, down: int) -> Tensor:
+def _depthwise(
+    x: Tensor, kernel: Tensor, before: int, size: tuple[int, int], up: int, down: int, bias: Tensor | None = None
+) -> Tensor:
     (c, h, w), k = x.shape[1:], kernel.shape[0]
     if up == 1:
         weight = kernel.flip(0, 1).to(x).expand(c, 1, k, k)
         below, right = ((out - 1) * down + k - n - before for out, n in zip(size, (h, w), strict=True))
         if before == below == right >= 0:
-            return F.conv2d(x, weight, stride=down, padding=before, groups=c)
-        return F.conv2d(F.pad(x, (before, right, before, below)), weight, stride=down, groups=c)
+            return F.conv2d(x, weight, bias, stride=down, padding=before, groups=c)
+        return F.conv2d(F.pad(x, (before, right, before, below)), weight, bias, stride=down, groups=c)
     y = F.conv_transpose2d(x, kernel.to(x).expand(c, 1, k, k), stride=up, groups=c)  # as if padded by k - 1
     first = k - 1 - before
     return F.pad(y, (-first, first + size[1] - y.shape[3], -first, first + size[0] - y.shape[2]))
 
 
-def blur(x: Tensor, kernel: Tensor, pad: tuple[int, int]) -> Tensor:
-    """`fir` without resampling, `pad` zeros before and after: (N, C, H, W) -> (N, C, H + sum(pad) - k + 1, ...)."""
+def blur(x: Tensor, kernel: Tensor, pad: tuple[int, int], bias: Tensor | None = None) -> Tensor:
+    """`fir` without resampling, `pad` zeros before and after: (N, C, H, W) -> (N, C, H + sum(pad) - k + 1, ...).
+
+    With a bias, (C,), which is added, no gradient is recorded.
+    """
     more = sum(pad) - kernel.shape[0] + 1
-    return fir(x, kernel, pad[0], (x.shape[2] + more, x.shape[3] + more))
+    size = x.shape[2] + more, x.shape[3] + more
+    return fir(x, kernel, pad[0], size) if bias is None else _depthwise(x, kernel, pad[0], size, 1, 1, bias)
 
 
 def upsample2d(x: Tensor, kernel: Tensor) -> Tensor:

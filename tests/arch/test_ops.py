@@ -141,9 +141,35 @@ def test_gradients_in_float64():
 
 @pytest.mark.parametrize("channels", [3, 20000])  # one block of rows, and several
 def test_finish_in_place_equals_the_formula(channels):
-    y, bias, noise = rand(2, channels, 9, 9), rand(1, channels, 1, 1, seed=1), rand(2, 1, 9, 9, seed=2)
+    y, noise = rand(2, channels, 9, 9), rand(2, 1, 9, 9, seed=2)
     skip, strength, sigma = rand(1, channels, 9, 9, seed=3), rand(1, 1, 1, 1, seed=4), rand(2, channels, 1, 1, seed=5)
-    z = (y + bias + noise * strength).numpy()
+    z = (y + noise * strength).numpy()
     expected = np.where(z > 0, z, 0.2 * z) + (skip * sigma).numpy()
-    args = (bias, [(noise, strength)], [(skip, sigma)])
-    np.testing.assert_allclose(fast.finish(y.clone(), *args), expected, atol=1e-12)
+    before, after = [(noise, strength)], [(skip, sigma)]
+    np.testing.assert_allclose(fast.finish(y.clone(), before, after), expected, atol=1e-12)
+
+
+def test_finish_rounds_bfloat16_once():
+    """A processor computes it in float32: the result is the formula's, rounded to bfloat16 at the end."""
+    y, skip = rand(1, 3, 9, 9).bfloat16(), rand(1, 3, 9, 9, seed=1).bfloat16()
+    noise, strength, sigma = rand(1, 1, 9, 9, seed=2), rand(1, 1, 1, 1, seed=3), rand(1, 3, 1, 1, seed=4)
+    z = y.double() + noise * strength + skip.double() * sigma
+    expected = torch.where(z > 0, z, 0.2 * z)
+    actual = fast.finish(y.clone(), [(noise, strength), (skip, sigma)], [])
+    assert actual.dtype == torch.bfloat16
+    torch.testing.assert_close(actual.double(), expected, rtol=2**-8, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("up", [True, False])
+@pytest.mark.parametrize("constant", [True, False])
+@pytest.mark.parametrize("grad", [True, False])
+def test_gain_and_bias_of_a_modulated_convolution(batch, up, constant, grad):
+    """Folded into the convolution or not, they are the same product and sum."""
+    x, weight, style = rand(batch, 5, 8, 8), rand(4, 5, 3, 3, seed=1), rand(batch, 5, seed=2) + 1
+    kernel, size = (ops.fir_kernel((1, 3, 3, 1), 4.0).double(), 16) if up else (None, 8)
+    shape = (1, 4, 1, 1) if constant else (batch, 4, size, size)
+    gain, bias = rand(*shape, seed=3), rand(*shape, seed=4)
+    with torch.set_grad_enabled(grad):
+        actual = fast.modulated_conv2d(x, weight, style, True, kernel, gain, bias)
+    torch.testing.assert_close(actual, naive_modulated(x, weight, style, True, kernel) * gain + bias)

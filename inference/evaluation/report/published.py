@@ -6,6 +6,7 @@ They were measured by the authors on CelebA-HQ with their own networks and progr
 from dataclasses import dataclass, field
 
 SOURCE = "He et al., GCFSR, CVPR 2022"
+INPUT_SOURCE = "Wang et al., GFPGAN, CVPR 2021"
 
 # Table 1: parameters in millions
 PARAMETERS = {"GLEAN": 188.29, "GFPGAN": 90.76, "GPEN": 71.21, "GCFSR": 66.69}
@@ -27,8 +28,8 @@ class Protocol:
         title: the table.
         data: a description of its images and inputs.
         images: the number of images, None if the paper does not say.
-        input: metrics of the input itself (condition -> metric -> value), if known. Unconfirmed: quoted from memory of
-            GFPGAN's paper (Wang et al., CVPR 2021) and found in no source; used for a warning, never shown as a result.
+        input: metrics of the input itself (condition -> metric -> value), if known. Not confirmed: quoted from memory
+            of `INPUT_SOURCE` and found in no source; used for a warning, never shown as a result.
     """
 
     title: str

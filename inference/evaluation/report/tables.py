@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gcfsr_inference.evaluation.report.published import PUBLISHED, PUBLISHED_PROTOCOLS, SOURCE
+from gcfsr_inference.evaluation.report.published import INPUT_SOURCE, PUBLISHED, PUBLISHED_PROTOCOLS, SOURCE
 from gcfsr_inference.evaluation.score import decode
 from gcfsr_measure.statistics import bootstrap_interval
 
@@ -163,7 +163,8 @@ def warnings(report: dict[str, Any]) -> list[str]:
                 digits = report["metrics"][metric]["digits"]
                 found.append(
                     f"the input's {report['metrics'][metric]['name']} is {given:.{digits}f}, "
-                    f"that of the published rows {value:.{digits}f}: another degradation or other images"
+                    f"that of the published rows {value:.{digits}f} (not confirmed: quoted from memory of "
+                    f"{INPUT_SOURCE}): another degradation or other images"
                 )
     start = f"The published rows ({about.title}, {about.data}) cannot be compared with the others"
     return [f"{start}: {reason}." for reason in found]

@@ -101,7 +101,7 @@ def test_published_rows_are_separate(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("psnr", "warned"), [(25.3, False), (22.6, True)])
 def test_an_input_of_another_quality_is_warned_about(psnr: float, warned: bool) -> None:
-    """Table 3's inputs have 25.35 dB: a degradation with colour jitter gives about 22.6."""
+    """Table 3's inputs have 25.35 dB, which is not confirmed: a degradation with colour jitter gives about 22.6."""
     report = hand_made({"input": [psnr] * 2, "a": [28, 28]}, published="table3")
     report["methods"][0]["identity"]["kind"] = "bicubic"
     report["conditions"] = [{"key": "blind", "input_key": "blind", "factor": None, "dial": None}]
@@ -111,6 +111,7 @@ def test_an_input_of_another_quality_is_warned_about(psnr: float, warned: bool) 
     report["input_sha256"] = {"blind": "i" * 64}
     said = [line for line in warnings(report) if "the input's PSNR (RGB) is 22.60, that of the published" in line]
     assert bool(said) == warned
+    assert all("published rows 25.35 (not confirmed: quoted from memory of Wang et al." in line for line in said)
     assert make_tables(report)[0].rows[0].label == "input"
     assert ("another degradation or other images" in markdown(report)) == warned
     assert ("another degradation or other images" in html_page(report, [])) == warned

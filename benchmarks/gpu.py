@@ -6,12 +6,13 @@ the order of their use when time is short:
 - the tests marked `cuda`;
 - exact resume: a run, then the same run continued from its middle, compared;
 - training by BasicSR's trainer in one nccl rank;
-- latency (batch 1) and throughput (batch 8) in fp32, TF32 and bf16, eager, compiled and as a CUDA graph, with the share
-  of the convolution peak that the multiply-adds reach;
-- training images per second at the largest batch that fits, and what R1 costs.
+- latency (batch 1) and throughput (batch 8) in fp32, TF32 and bf16, eager and as a CUDA graph, with the share of the
+  convolution peak that the multiply-adds reach;
+- training images per second at the largest batch that fits, and what R1 costs;
+- the same latency and throughput compiled, which takes the most time.
 
-The JSON file is written after every measurement: what was measured stays when time is up or a step fails. `--device cpu
---tiny` runs every step in miniature.
+The JSON file is written after every measurement: what was measured stays when time is up, a step fails, or one of the
+programs hangs (each has a quarter of the time). `--device cpu --tiny` runs every step in miniature.
 """
 
 import argparse
@@ -60,6 +61,7 @@ class Plan:
     device: torch.device
     out: Path
     deadline: float
+    limit: float = 600.0  # seconds of one program
     tiny: bool = False
     runs: int = 20
     sizes: tuple[int, ...] = (512, 1024)
@@ -85,10 +87,10 @@ class Plan:
 
 
 def program(plan: Plan, *words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Runs Python with our packages on its path, for at most the time that is left."""
+    """Runs Python with our packages on its path, for at most its limit and the time that is left."""
     path = os.pathsep.join([str(ROOT), str(NAMES), os.environ.get("PYTHONPATH", "")])
     env = {**os.environ, "PYTHONPATH": path}
-    limit = max(plan.left, 1)
+    limit = max(min(plan.left, plan.limit), 1)
     return subprocess.run(
         [sys.executable, *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=limit, check=False
     )
@@ -150,7 +152,9 @@ def one_rank(plan: Plan) -> Row:
 def precision(plan: Plan, name: str) -> AbstractContextManager:
     """Sets TF32 on or off and gives the autocast of a precision."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name != "fp32"
-    return torch.autocast(plan.device.type, torch.bfloat16) if name == "bf16" else nullcontext()
+    if name != "bf16":
+        return nullcontext()
+    return torch.autocast(plan.device.type, torch.bfloat16, cache_enabled=False)  # a graph must not keep casts of it
 
 
 def seconds(plan: Plan, call: Call) -> float:
@@ -198,36 +202,57 @@ def as_graph(call: Call) -> Call:
     return graph.replay
 
 
-def passes(plan: Plan, size: int, batch: int) -> tuple[float, dict[str, Callable[[], Call]]]:
-    """Multiply-adds of an image, and the whole pass in its forms, each made when it is asked for."""
-    torch.manual_seed(0)
-    net = GCFSR(size, variant="released", narrow=plan.narrow, num_style_feat=round(512 * plan.narrow)).eval()
-    work = macs(net, torch.zeros(1, 3, size, size), [torch.zeros(shape) for shape in net.noise_shapes()])
-    net = net.to(plan.device)
-    x = torch.rand(batch, 3, size, size, device=plan.device) * 2 - 1
-    noise = [torch.randn(shape, device=plan.device) for shape in net.noise_shapes(batch)]
-    compiled = torch.compile(net, backend="aot_eager" if plan.tiny else "inductor")
-    forms: dict[str, Callable[[], Call]] = {
-        "eager": lambda: lambda: net(x, 0.5, noise=noise),
-        "compiled": lambda: lambda: compiled(x, 0.5, noise=noise),
-    }
-    if plan.device.type == "cuda":
-        forms["CUDA graph"] = lambda: as_graph(lambda: net(x, 0.5, noise=noise))
-    return work, forms
+def network(plan: Plan, size: int) -> GCFSR:
+    """The released form of a size."""
+    return GCFSR(size, variant="released", narrow=plan.narrow, num_style_feat=round(512 * plan.narrow)).eval()
+
+
+def work(plan: Plan, size: int) -> float:
+    """Multiply-adds of one image."""
+    with torch.device("meta"):
+        net = network(plan, size)
+        return macs(net, torch.empty(1, 3, size, size), [torch.empty(shape) for shape in net.noise_shapes()])
+
+
+def whole_pass(net: GCFSR, batch: int, device: torch.device) -> Call:
+    """A pass whose inputs are on the device: a graph can be captured of it."""
+    x = torch.rand(batch, 3, net.out_size, net.out_size, device=device) * 2 - 1
+    s = torch.full((1,), 0.5, device=device)
+    noise = [torch.randn(shape, device=device) for shape in net.noise_shapes(batch)]
+    return lambda: net(x, s, noise=noise)
 
 
 def inference(plan: Plan) -> Iterator[Row]:
     """Latency and throughput, a row for each size, batch, precision and form."""
+    forms: dict[str, Callable[[Call], Call]] = {"eager": lambda call: call}
+    if plan.device.type == "cuda":
+        forms["CUDA graph"] = as_graph
+    return measured(plan, forms)
+
+
+def compiled(plan: Plan) -> Iterator[Row]:
+    """The same, compiled."""
+    return measured(plan, {"compiled": partial(torch.compile, backend="aot_eager" if plan.tiny else "inductor")})
+
+
+def measured(plan: Plan, forms: dict[str, Callable[[Call], Call]]) -> Iterator[Row]:
+    """A row for each size, batch, precision and form; one that fails has the error instead of times."""
     for size in plan.sizes:
+        macs_of_one = work(plan, size)
+        torch.manual_seed(0)
+        net = network(plan, size).to(plan.device)
         for batch in (1, 8):
             for name in PRECISIONS:
                 with torch.inference_mode(), precision(plan, name):
-                    work, forms = passes(plan, size, batch)
                     top = peak(plan)
                     for form, make in forms.items():
                         row = {"size": size, "batch": batch, "precision": name, "form": form}
-                        took = seconds(plan, make())
-                        share = 2 * work * batch / took / top
+                        try:
+                            took = seconds(plan, make(whole_pass(net, batch, plan.device)))
+                        except Exception as error:  # noqa: BLE001  the other forms are worth having
+                            yield {**row, "failed": f"{type(error).__name__}: {error}"[:2000]}
+                            continue
+                        share = 2 * macs_of_one * batch / took / top
                         yield {**row, "ms": 1e3 * took, "images/s": batch / took, "share of the peak": share}
 
 
@@ -238,9 +263,12 @@ def training(plan: Plan) -> Iterator[Row]:
         while batch <= plan.most:
             del step  # before the next one is built beside it
             if plan.device.type == "cuda":
+                torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
             try:
                 step = Step(size, narrow=plan.narrow, batch=batch, device=str(plan.device))
+                for net in (step.g, step.d):
+                    net.to(memory_format=torch.channels_last)
                 plain, regular = (seconds(plan, partial(step.ours, r, bf16=True)) for r in (False, True))
             except torch.cuda.OutOfMemoryError:
                 break
@@ -259,11 +287,13 @@ STEPS: dict[str, Callable[[Plan], Row | Iterator[Row]]] = {
     "one rank": one_rank,
     "inference": inference,
     "training": training,
+    "compiled": compiled,
 }
 
 
 def run(plan: Plan) -> None:
     """Runs every step until time is up; one that fails is recorded, and the next one follows."""
+    torch.backends.cudnn.benchmark = True  # every size is called many times
     name = torch.cuda.get_device_name() if plan.device.type == "cuda" else platform.processor() or "CPU"
     plan.keep("machine", {"device": name, "torch": torch.__version__, "cuda": torch.version.cuda, "runs": plan.runs})
     for step, measure in STEPS.items():
@@ -288,11 +318,12 @@ def run(plan: Plan) -> None:
 
 
 def text(rows: list[Row]) -> str:
-    """A Markdown table of rows that have the same keys."""
+    """A Markdown table of rows."""
     if not rows:
         return "nothing"
-    cells = [tuple(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()) for row in rows]
-    return table([tuple(rows[0]), *cells])
+    heads = tuple(dict.fromkeys(key for row in rows for key in row))
+    cells = [tuple(f"{v:.3g}" if isinstance(v := row.get(k, ""), float) else str(v) for k in heads) for row in rows]
+    return table([heads, *cells])
 
 
 def main() -> None:
@@ -305,7 +336,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
         sys.exit("gpu.py: there is no CUDA device; --device cpu --tiny tries every step")
-    plan = Plan(torch.device(args.device), args.out, time.monotonic() + 60 * args.minutes, args.tiny, args.runs)
+    total = 60 * args.minutes
+    plan = Plan(torch.device(args.device), args.out, time.monotonic() + total, total / 4, args.tiny, args.runs)
     if args.tiny:
         plan.sizes, plan.train_sizes, plan.narrow, plan.most, plan.runs = (32,), (32,), 1 / 16, 2, 1
     run(plan)

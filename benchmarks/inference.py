@@ -2,6 +2,7 @@
 
 The reference (`gcfsr_arch.reference`) and the network hold the same parameters and take turns in one process. The
 roofline is the time that the network's multiply-adds alone take at the convolution peak measured in the same process.
+On a processor with bf16 arithmetic a pass in bf16 is measured too, against its own roofline.
 The reference allocates as any process does; ours keeps freed memory, as `gcfsr restore` does (gcfsr_arch/devices.py).
 """
 
@@ -15,7 +16,7 @@ from timing import convolution_peak, interleaved, machine, peak_memory, table
 from torch.utils.flop_counter import FlopCounterMode
 
 from gcfsr_arch import GCFSR
-from gcfsr_arch.devices import M_MMAP_MAX, M_TRIM_THRESHOLD, keep_freed_memory
+from gcfsr_arch.devices import M_MMAP_MAX, M_TRIM_THRESHOLD, has_bf16, keep_freed_memory
 from gcfsr_arch.reference import generate
 
 MEMORY = """
@@ -62,8 +63,8 @@ def memory(size: int, call: str) -> float:
     return peak_memory(MEMORY.format(size=size, blind=size == 512, call=call))
 
 
-def measure(size: int, runs: int, peak: float) -> list[tuple[str, ...]]:
-    """One size: the whole pass, the dial, a sweep, a batch of four, memory."""
+def measure(size: int, runs: int, peak: float, peak_bf16: float | None) -> list[tuple[str, ...]]:
+    """One size: the whole pass, the dial, a sweep, a batch of four, memory; in bf16 too where that has a peak."""
     net, x, noise = build(size)
     features = net.encode(x)
     four, noise4 = x.expand(4, -1, -1, -1).contiguous(), [n.expand(4, -1, -1, -1) for n in noise]
@@ -99,7 +100,32 @@ def measure(size: int, runs: int, peak: float) -> list[tuple[str, ...]]:
         ("batch 4, time per face against batch 1", "1.0x", f"{batch['batch'] / 4 / batch['one']:.2f}x"),
         ("peak memory, share of the reference's", "0.45x", f"{share:.2f}x"),
     ]
+    if peak_bf16:
+        rows += measure_bf16(net, x, noise, runs, 2e9 * gmac / peak_bf16)
     return [(str(size), *row) for row in rows]
+
+
+def measure_bf16(
+    net: GCFSR, x: torch.Tensor, noise: list[torch.Tensor], runs: int, roofline: float
+) -> list[tuple[str, ...]]:
+    """A pass and a further s in bf16, as `--dtype bf16` runs them, in turns with float32."""
+
+    def half(call: Callable[[], object]) -> Callable[[], object]:
+        def run() -> None:
+            with torch.autocast("cpu", torch.bfloat16):
+                call()
+
+        return run
+
+    with torch.autocast("cpu", torch.bfloat16):
+        features = net.encode(x)
+    whole, dial = (lambda: net(x, 0.5, noise=noise)), (lambda: net.decode(features, 0.5, noise))
+    seconds = interleaved({"fp32": whole, "bf16": half(whole), "dial": half(dial)}, runs)
+    return [
+        ("whole pass in bf16, times the speed of float32", "", f"{seconds['fp32'] / seconds['bf16']:.2f}x"),
+        ("whole pass in bf16, times its roofline", "", f"{seconds['bf16'] / roofline:.2f}x"),
+        ("a further s in bf16, share of a whole pass", "", f"{seconds['dial'] / seconds['bf16']:.2f}x"),
+    ]
 
 
 def measure_compiled(size: int, runs: int) -> list[tuple[str, ...]]:
@@ -126,11 +152,13 @@ def main() -> None:
     args = parser.parse_args()
     keep_freed_memory()
     peak = convolution_peak()
-    print(f"{machine()}; convolution peak {peak / 1e9:.0f} GFLOP/s; median of {args.runs}\n")
+    peak_bf16 = convolution_peak(dtype=torch.bfloat16) if has_bf16(torch.device("cpu")) else None
+    half = f" ({peak_bf16 / 1e9:.0f} in bf16)" if peak_bf16 else ""
+    print(f"{machine()}; convolution peak {peak / 1e9:.0f} GFLOP/s{half}; median of {args.runs}\n")
     rows: list[tuple[str, ...]] = [("size", "what", "aim", "measured")]
     with torch.inference_mode():
         for size in args.sizes:
-            rows += measure_compiled(size, args.runs) if args.compile else measure(size, args.runs, peak)
+            rows += measure_compiled(size, args.runs) if args.compile else measure(size, args.runs, peak, peak_bf16)
     print(table(rows))
 
 

@@ -33,13 +33,13 @@ def interleaved(candidates: Mapping[str, Callable[[], object]], runs: int = 5, w
     return {name: statistics.median(t) for name, t in times.items()}
 
 
-def convolution_peak(runs: int = 5) -> float:
+def convolution_peak(runs: int = 5, dtype: torch.dtype = torch.float32) -> float:
     """FLOP/s of the fastest large 3x3 convolution, over shapes and both memory formats (one MAC is two FLOP)."""
     best = 0.0
     for channels, size in CONV_SHAPES:
         for layout in (torch.contiguous_format, torch.channels_last):
-            x = torch.randn(1, channels, size, size).to(memory_format=layout)
-            weight = torch.randn(channels, channels, 3, 3).to(memory_format=layout)
+            x = torch.randn(1, channels, size, size).to(dtype, memory_format=layout)
+            weight = torch.randn(channels, channels, 3, 3).to(dtype, memory_format=layout)
             call = {"conv": lambda x=x, weight=weight: F.conv2d(x, weight, padding=1)}
             best = max(best, 2 * 9 * channels**2 * size**2 / interleaved(call, runs, warmup=2)["conv"])
     return best

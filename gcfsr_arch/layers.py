@@ -185,7 +185,7 @@ class ToRGB(nn.Module):
         return rgb if below is None else rgb + ops.upsample2d(below, self.up_kernel)
 
 
-def autocast_off(x: Tensor) -> AbstractContextManager[None]:
+def autocast_off(x: Tensor) -> AbstractContextManager[object]:
     """Ends autocast where x is; a trace keeps it."""
     device = x.device.type
     on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device) and not ops.traced()

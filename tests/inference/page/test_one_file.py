@@ -274,7 +274,8 @@ def test_halved_weights_are_rounded_and_small_or_large_ones_kept() -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
     draw = np.random.default_rng(0).normal(size=(3, 300)).astype(np.float32)
-    constants = {"small": draw[0, :10], "half": draw[1], "large": draw[2] * 1e5}
+    moments = "net.estimator.norm.square"
+    constants = {"small": draw[0, :10], "half": draw[1], "large": draw[2] * 1e5, moments: draw[0]}
     outputs = [helper.make_tensor_value_info(f"{name}_out", 1, None) for name in constants]
     graph = helper.make_graph(
         [helper.make_node("Identity", [name], [f"{name}_out"]) for name in constants], "g", [], outputs,
@@ -283,7 +284,8 @@ def test_halved_weights_are_rounded_and_small_or_large_ones_kept() -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     halved = half_weights(model.SerializeToString())
     assert len(halved) < len(model.SerializeToString()) - 500
-    small, half, large = onnxruntime.InferenceSession(halved).run(None, {})
+    small, half, large, kept = onnxruntime.InferenceSession(halved).run(None, {})
+    np.testing.assert_array_equal(kept, constants[moments])
     np.testing.assert_array_equal(small, constants["small"])
     np.testing.assert_array_equal(half, constants["half"].astype(np.float16).astype(np.float32))
     np.testing.assert_array_equal(large, constants["large"])

@@ -49,6 +49,13 @@ def no_dial(condition: Condition) -> str | None:
     return "has no dial" if condition.turned else None
 
 
+class WithoutDial:
+    """What the methods without a dial share."""
+
+    def absent(self, condition: Condition) -> str | None:
+        return no_dial(condition)
+
+
 def upsample(low: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.float32]:
     """Our bicubic, clipped: the input of other authors' networks. (h, w, 3) uint8 BGR -> (H, W, 3) in [0, 1]."""
     return np.clip(resize(low.astype(np.float32) / 255, (size[0], size[1])), 0, 1)
@@ -58,14 +65,11 @@ INPUT = "input"  # label of the row for the input
 
 
 @dataclass
-class Bicubic:
+class Bicubic(WithoutDial):
     """MATLAB's bicubic, as in the paper: the input resized to the output size. It is the first row of every report."""
 
     label: str = "bicubic"
     identity: dict[str, Any] = field(default_factory=lambda: {"kind": "bicubic"})
-
-    def absent(self, condition: Condition) -> str | None:
-        return no_dial(condition)
 
     def restore(
         self, lows: Sequence[Image], size: tuple[int, int], condition: Condition, true: Sequence[Known] = ()
@@ -74,14 +78,11 @@ class Bicubic:
 
 
 @dataclass
-class Lanczos:
+class Lanczos(WithoutDial):
     """Pillow's Lanczos with three lobes."""
 
     label: str = "lanczos"
     identity: dict[str, Any] = field(default_factory=lambda: {"kind": "lanczos"})
-
-    def absent(self, condition: Condition) -> str | None:
-        return no_dial(condition)
 
     def restore(
         self, lows: Sequence[Image], size: tuple[int, int], condition: Condition, true: Sequence[Known] = ()
@@ -185,7 +186,7 @@ class Checkpoint:
 
 
 @dataclass
-class Network:
+class Network(WithoutDial):
     """Any torch model from RGB to RGB: a BasicSR architecture, or one that spandrel loads.
 
     Attributes:
@@ -202,9 +203,6 @@ class Network:
     upsampled: bool = False
     signed: bool = False
     fit: bool = False
-
-    def absent(self, condition: Condition) -> str | None:
-        return no_dial(condition)
 
     def restore(
         self, lows: Sequence[Image], size: tuple[int, int], condition: Condition, true: Sequence[Known] = ()
@@ -226,15 +224,12 @@ class Network:
 
 
 @dataclass
-class Function:
+class Function(WithoutDial):
     """A Python callable f(low, factor, size): low (h, w, 3) BGR uint8, factor None when blind, size (H, W)."""
 
     label: str
     identity: dict[str, Any]
     function: Any
-
-    def absent(self, condition: Condition) -> str | None:
-        return no_dial(condition)
 
     def restore(
         self, lows: Sequence[Image], size: tuple[int, int], condition: Condition, true: Sequence[Known] = ()

@@ -22,10 +22,9 @@ from gcfsr import Restorer
 from gcfsr_arch.conditions import CONDITIONS
 from gcfsr_arch.files import write_atomic
 from gcfsr_datasets.dataset_options import PhotographDraws
-from gcfsr_datasets.degradation import to_uint8
+from gcfsr_datasets.degradation import resized, to_uint8
 from gcfsr_datasets.degradation.photograph import Photograph, apply_photograph, wear_of
 from gcfsr_datasets.image_io import list_images, read_image
-from gcfsr_datasets.resize import resize
 from gcfsr_inference.evaluation.inputs import read_blind_ranges
 from gcfsr_inference.figures.common import new_figure, save_figure
 from gcfsr_measure.degradations import blocking, edge_sharpness, flat_area, residual_noise, strong_edges
@@ -38,11 +37,6 @@ TOLERANCE = 0.01  # of the whole change, that a step may go the other way
 Image = NDArray[np.uint8]
 
 
-def reduced(image: Image, side: int) -> Image:
-    """A result at the size of the LR image, where JPEG's blocks are."""
-    return to_uint8(resize(image.astype(np.float32) / 255, (side, side)))
-
-
 def measures_of(gt: Image, side: int) -> Callable[[Image], list[float]]:
     """Result -> the measures of `CONDITIONS`, in their order."""
     flat, edges = flat_area(gt), strong_edges(gt)
@@ -50,7 +44,7 @@ def measures_of(gt: Image, side: int) -> Callable[[Image], list[float]]:
     def measured(image: Image) -> list[float]:
         return [
             sharpness(image), edge_sharpness(image, gt, edges), residual_noise(image, gt, flat),
-            blocking(reduced(image, side)),
+            blocking(resized(image, side)),
         ]  # fmt: skip
 
     return measured

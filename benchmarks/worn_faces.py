@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from gcfsr import Restorer
-from gcfsr_datasets.degradation import to_uint8
+from gcfsr_datasets.degradation import resized, to_uint8
 from gcfsr_datasets.degradation.photograph import Photograph, Wear, apply_photograph
 from gcfsr_datasets.image_io import list_images, read_image
-from gcfsr_datasets.resize import resize
 from gcfsr_inference.restore.dial import clip_factor
 from gcfsr_measure.catalogue import measure_of
 from gcfsr_measure.measures import Case, Measure
@@ -27,11 +26,6 @@ from gcfsr_measure.statistics import bootstrap_interval
 WEARS = {"clean": Wear(), "worn": Wear(sigma=(0.6, 0.6), noise=6 / 255, quality=60)}
 SKIN = slice(80, 180)  # rows and columns of the middle of an aligned face of 256 pixels
 SIDE = 256
-
-
-def at_size(image: np.ndarray, side: int) -> np.ndarray:
-    """A uint8 image at (side, side) by bicubic interpolation."""
-    return image if len(image) == side else to_uint8(resize(image.astype(np.float32) / 255, (side, side)))
 
 
 def rows(restorer: Restorer, faces: Sequence[np.ndarray], factor: float, wear: Wear, cosine: Measure) -> np.ndarray:
@@ -50,7 +44,7 @@ def rows(restorer: Restorer, faces: Sequence[np.ndarray], factor: float, wear: W
         given = apply_photograph(face.astype(np.float32) / 255, factor, draw, np.random.default_rng(number))
         given = to_uint8(given)
         dial = "auto" if restorer.blind else clip_factor(factor * restorer.out_size / SIDE, restorer)
-        result = at_size(restorer.restore(at_size(given, restorer.out_size), dial), SIDE)
+        result = resized(restorer.restore(resized(given, restorer.out_size), dial), SIDE)
         restored, before = (float(v) for v in cosine([Case(face, x, given) for x in (result, given)]))  # type: ignore[arg-type]
         shift = np.abs(result[SKIN, SKIN].mean((0, 1)) - given[SKIN, SKIN].mean((0, 1))).max()
         gain = psnr(result, face) - psnr(given, face)
@@ -67,7 +61,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take every Nth face [1]")
     parser.add_argument("--embedding", type=Path, required=True, help="MobileFaceNet.onnx")
     args = parser.parse_args()
-    faces = [at_size(read_image(file).bgr, SIDE) for file in list_images(args.faces)[:: args.every]]
+    faces = [resized(read_image(file).bgr, SIDE) for file in list_images(args.faces)[:: args.every]]
     cosine = measure_of("mobilefacenet", args.embedding, "cpu")
     print(f"{len(faces)} faces; means, in brackets 95% bootstrap intervals over faces.\n")
     print("| input | checkpoint | PSNR, dB | faces that lose PSNR | cosine | sharpness | colour, of 255 |")

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets import balance
 from gcfsr_datasets.dataset_options import FaceOptions, PairedOptions
-from gcfsr_datasets.degradation import to_uint8
+from gcfsr_datasets.degradation import resized
 from gcfsr_datasets.degradation.color import augment_tone
 from gcfsr_datasets.degradation.placement import misplace
 from gcfsr_datasets.image_io import decode_bgr, list_images, read_bytes
@@ -199,8 +199,7 @@ def fit(image: np.ndarray, options: FaceOptions, name: str) -> np.ndarray:
     fault = size_fault(image.shape[1], image.shape[0], options)
     if fault is not None:
         raise GCFSRError(f"{name}: {fault}")
-    size = (options.out_size, options.out_size)
-    return image if image.shape[:2] == size else to_uint8(resize(image.astype(np.float32) / 255, size))
+    return resized(image, options.out_size)
 
 
 def size_fault(width: int, height: int, options: FaceOptions) -> str | None:

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError, exit_status
+from gcfsr_datasets.degradation import resized
 from gcfsr_datasets.image_io import decode_bgr, list_images, read_bytes, write_bytes_atomic
-from gcfsr_datasets.resize import resize
 from gcfsr_inference.restore.weights import bundled
 
 OPTIONS = Path(__file__).resolve().parents[1] / "options" / "train_gcfsr_demo.yml"
@@ -77,8 +77,7 @@ def square(image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    middle = image[top : top + side, left : left + side].astype(np.float32)
-    return np.clip(np.rint(resize(middle, (SIDE, SIDE))), 0, 255).astype(np.uint8)
+    return resized(image[top : top + side, left : left + side], SIDE)
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
@@ -114,7 +113,7 @@ def sweep(checkpoint: str | Path | None, face: np.ndarray) -> list[np.ndarray]:
 
 def small_image(face: np.ndarray) -> np.ndarray:
     """The input: SMALL x SMALL pixels, bicubic."""
-    return np.clip(np.rint(resize(face.astype(np.float32), (SMALL, SMALL))), 0, 255).astype(np.uint8)
+    return resized(face, SMALL)
 
 
 def draw(rows: Sequence[tuple[str, Sequence[np.ndarray]]], face: np.ndarray) -> np.ndarray:

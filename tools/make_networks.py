@@ -24,9 +24,9 @@ from gcfsr_arch.errors import GCFSRError, exit_status
 from gcfsr_arch.growth import grow
 from gcfsr_arch.state_dict import fit
 from gcfsr_datasets.balance import face_luminance
+from gcfsr_datasets.degradation import resized
 from gcfsr_datasets.image_io import list_images, read_image, write_bytes_atomic, write_image
 from gcfsr_inference.restore.weights import bundled
-from prepare_faces import reduced
 
 OPTIONS = Path(__file__).resolve().parents[1] / "options"
 DEFAULT_RUNS = "~/.cache/gcfsr/runs"
@@ -122,7 +122,7 @@ def _copy(path: Path, folder: Path, size: int) -> Path | None:
     if height < size:
         return None
     folder.mkdir(parents=True, exist_ok=True)
-    write_image(target, reduced(image, size))
+    write_image(target, resized(image, size))
     return target
 
 

@@ -12,19 +12,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
-import numpy as np
 
 from gcfsr_arch.errors import GCFSRError, exit_status
+from gcfsr_datasets.degradation import resized
 from gcfsr_datasets.image_io import list_images, read_image
-from gcfsr_datasets.resize import resize
-from gcfsr_inference.restore.arrays import to_depth, unit_bgr
 
 MAP_SIZE = 2**40  # address space that an LMDB may grow to; its file takes what its images need
-
-
-def reduced(image: np.ndarray, size: int) -> np.ndarray:
-    """A square image, uint8 or uint16 (S, S, 3), at `size` pixels: uint8 (size, size, 3)."""
-    return to_depth(resize(unit_bgr(image), (size, size)), np.uint8)
 
 
 def faces(folder: Path, size: int, names: Sequence[str] | None) -> Iterator[tuple[str, bytes]]:
@@ -45,8 +38,7 @@ def faces(folder: Path, size: int, names: Sequence[str] | None) -> Iterator[tupl
         height, width = image.shape[:2]
         if height != width or width < size:
             raise GCFSRError(f"{found[name]}: {width}x{height}; an aligned face is square and at least {size} pixels")
-        exact = width == size and image.dtype == np.uint8
-        yield name, cv2.imencode(".png", image if exact else reduced(image, size))[1].tobytes()
+        yield name, cv2.imencode(".png", resized(image, size))[1].tobytes()
 
 
 def write_folder(out: Path, images: Iterator[tuple[str, bytes]]) -> int:

@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError, exit_status
+from gcfsr_datasets.degradation import resized
 from gcfsr_datasets.image_io import decode_bgr, list_images, read_file
-from gcfsr_datasets.resize import resize
 
 LIMIT = 64 << 20  # bytes of the array
 OPTIONS = Path(__file__).resolve().parents[1] / "options" / "train_gcfsr_256.yml"
@@ -38,8 +38,7 @@ def pack(folder: Path, size: int, out: Path, limit: int = LIMIT) -> int:
     chosen = np.random.default_rng(0).permutation(len(paths))[: limit // (3 * size * size)]
     faces = np.empty((len(chosen), size, size, 3), np.uint8)
     for face, index in zip(faces, sorted(chosen), strict=True):
-        whole = decode_bgr(read_file(paths[index]), str(paths[index])).astype(np.float32) / 255
-        face[...] = (resize(whole, (size, size)) * 255).round().clip(0, 255)
+        face[...] = resized(decode_bgr(read_file(paths[index]), str(paths[index])), size)
     np.savez(out, faces=faces)
     return len(faces)
 

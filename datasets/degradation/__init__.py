@@ -123,3 +123,10 @@ def compress(image: np.ndarray, quality: int) -> np.ndarray:
 def to_uint8(image: np.ndarray) -> np.ndarray:
     """Clips and rounds [0, 1] to 0..255."""
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def resized(image: np.ndarray, side: int) -> np.ndarray:
+    """A square image of 8 or 16 bits at another size, bicubic, as (side, side, C) uint8; itself where it is that."""
+    if image.shape[:2] == (side, side) and image.dtype == np.uint8:
+        return image
+    return to_uint8(resize(np.divide(image, np.iinfo(image.dtype).max, dtype=np.float32), (side, side)))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gcfsr_arch.conditions import CONDITIONS
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.dataset_options import PhotographDraws, read_block
-from gcfsr_datasets.degradation import degrade_blind, small_size, to_uint8
+from gcfsr_datasets.degradation import degrade_blind, resized, small_size, to_uint8
 from gcfsr_datasets.degradation.blind_parameters import BlindRanges, draw_blind
 from gcfsr_datasets.degradation.conditions import conditions_of
 from gcfsr_datasets.degradation.photograph import apply_photograph
@@ -35,7 +35,7 @@ def to_size(image: NDArray[np.uint8], size: int, name: str) -> NDArray[np.uint8]
         raise GCFSRError(f"{name}: is {width}x{height}; --out-size needs square images")
     if height < size:
         raise GCFSRError(f"{name}: is {width}x{height}, smaller than --out-size {size}; a ground truth is not enlarged")
-    return image if height == size else to_uint8(resize(image.astype(np.float32) / 255, (size, size)))
+    return resized(image, size)
 
 
 Ranges = BlindRanges | PhotographDraws  # of the blind degradation: GFPGAN's, or that of photographs

@@ -29,7 +29,7 @@ WHOLE, BATCH = 200, 4
 def cases(size: int, count: int) -> list[Case]:
     """Real faces enlarged to the size with grain, beside the same faces with other grain."""
     rng = np.random.default_rng(0)
-    faces = [cv2.imread(str(path)) for path in sorted(FACES.glob("*.jpg"))]
+    faces = [np.asarray(cv2.imread(str(path))) for path in sorted(FACES.glob("*.jpg"))]
     found = []
     for number in range(count):
         face = cv2.resize(faces[number % len(faces)], (size, size), interpolation=cv2.INTER_CUBIC)

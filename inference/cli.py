@@ -4,7 +4,7 @@ import argparse
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference import console
@@ -44,6 +44,11 @@ class Parser(argparse.ArgumentParser):
 
     def _print_message(self, message: str, file: Any = None) -> None:
         console.say_text(message, error=file is not sys.stdout)
+
+    def error(self, message: str) -> NoReturn:
+        """One line, without the usage, which takes 20."""
+        console.say(f"gcfsr: error: {message}; `{self.prog} --help` lists what it takes", error=True)
+        raise SystemExit(2)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -99,6 +99,8 @@ def unexpected_error(error: Exception, debug: bool) -> str:
     if debug:
         for line in "".join(traceback.format_exception(error)).splitlines():
             say(line, error=True)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:  # a name that is too long, ...
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
     return f"unexpected {type(error).__name__}: {error}{'' if debug else ' (--debug prints the traceback)'}"
 
 

@@ -4,6 +4,8 @@ import argparse
 
 from gcfsr_arch.errors import GCFSRError
 
+MOST = 1 << 40  # of an option that counts something
+
 
 def add_input(parser: argparse.ArgumentParser, what: str) -> None:
     """IN ..., with or without -i: both fill `args.input`, a list, or None where there is neither."""
@@ -19,14 +21,16 @@ def add_device(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> Non
     )  # fmt: skip
 
 
-def at_least(option: str, value: int | None, least: int) -> int | None:
-    """The value of an option, if it is not below `least`; None where it was not given.
+def at_least(option: str, value: int | None, least: int, most: int = MOST) -> int | None:
+    """The value of an option, if it is not below `least` or above `most`; None where it was not given.
 
     Raises:
         GCFSRError: it is.
     """
     if value is not None and value < least:
         raise GCFSRError(f"{option} {value}: at least {least}")
+    if value is not None and value > most:
+        raise GCFSRError(f"{option} {value}: at most {most}")
     return value
 
 

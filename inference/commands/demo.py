@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-v", "--checkpoint", metavar="CHECKPOINT", help="file, bundled name, or name in the weights folder")
     add("--detector", choices=DETECTORS, help="[the first whose weights are available; none: aligned faces only]")
     add("--weights-dir", metavar="FOLDER", help="where detectors' weights lie; also $GCFSR_WEIGHTS")
-    add("--confidence", type=float, help="least score of a face in [0, 1]")
+    add("--confidence", type=float, help="least score of a face in [0.05, 1]")
     add("--host", default="127.0.0.1", help="address to listen on [127.0.0.1: this computer only]")
     add("--port", type=int, default=0, help="[0: the first free one from 7860]")
     add("--open", action="store_true", help="open the page in the browser")

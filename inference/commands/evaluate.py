@@ -76,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluates, or compares two reports."""
     from gcfsr_datasets.image_io import list_images
+    from gcfsr_inference.evaluation.method_names import check_method, parse_method
     from gcfsr_inference.restore.dial import check_seed
 
     if args.compare:
@@ -88,7 +89,9 @@ def run(args: argparse.Namespace) -> int:
     check_seed(args.seed)
     if not args.method:
         raise GCFSRError("--method: name at least one, for example --method bicubic")
-    list_images(args.gt)  # raises at once, before torch is loaded
+    for text in args.method:  # raises at once, before torch is loaded
+        check_method(parse_method(text))
+    list_images(args.gt)
     if args.protocol is None and args.factors is None:
         raise GCFSRError("--protocol or --factors: one of them is needed, for example --factors 4,8,16")
 

@@ -6,6 +6,7 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.commands.common import add_device, add_input, at_least, counted
 from gcfsr_inference.console import note
 
+MOST_STEPS = 64  # of a sweep
 KINDS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".html")
 EXAMPLES = """
 gcfsr sweep face.png -o sweep.html
@@ -100,13 +101,19 @@ def parse_factors(text: str) -> list[float]:
     """
     try:
         if ":" in text:
-            first, last, count = text.split(":")
-            steps = int(count)
-            ratio = (float(last) / float(first)) ** (1 / (steps - 1))
-            return [round(float(first) * ratio**k, 3) for k in range(steps)]
-        return [float(part) for part in text.split(",")]
-    except (ValueError, ZeroDivisionError):
-        raise GCFSRError(f"--factors {text!r}: numbers separated by commas, or FIRST:LAST:COUNT") from None
+            first, last, steps = (kind(part) for kind, part in zip((float, float, int), text.split(":"), strict=True))
+            if not (1 <= first <= 1024 and 1 <= last <= 1024 and 2 <= steps <= MOST_STEPS):
+                raise ValueError
+            return [round(first * (last / first) ** (k / (steps - 1)), 3) for k in range(steps)]
+        factors = [float(part) for part in text.split(",")]
+        if len(factors) > MOST_STEPS:
+            raise ValueError
+        return factors
+    except ValueError:
+        raise GCFSRError(
+            f"--factors {text[:60]!r}: numbers from 1 to 1024 separated by commas, or FIRST:LAST:COUNT, "
+            f"{MOST_STEPS} at most"
+        ) from None
 
 
 def settings(args: argparse.Namespace, conditions: tuple[str, ...]) -> list[dict[str, float]]:

@@ -64,7 +64,7 @@ def availability(
         return None, f"no package: {absent[0]} ({how})"
     if entry.weights is None:
         return None, "ok"
-    target = (user_folders(option) or [Path(DEFAULT_FOLDER).expanduser()])[0]
+    target = (user_folders(option) or [Path(os.path.expanduser(DEFAULT_FOLDER))])[0]
     path = find_weights(entry, option)
     if path is None and may_download and entry.url:
         path = download(entry, target)
@@ -73,7 +73,7 @@ def availability(
 
 def shown(folder: Path) -> str:
     """A folder as a report names it: below the home folder, or by its own name; no other path of the machine."""
-    home = Path.home()
+    home = Path(os.path.expanduser("~"))
     return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else folder.name
 
 

@@ -1,21 +1,15 @@
-"""Parses `--method [LABEL=]SPEC[?option=value&...]` and builds the method."""
+"""Builds the methods that `--method` names."""
 
 import sys
 from importlib import import_module
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 import gcfsr_autoload
 from gcfsr_arch.errors import GCFSRError, first_line
+from gcfsr_inference.evaluation.method_names import basicsr_files, check_method, checkpoint_of, parse_method
 from gcfsr_inference.evaluation.methods import Bicubic, Checkpoint, Folder, Function, Lanczos, Method, Network
 from gcfsr_inference.restore.hashes import file_hash
 from gcfsr_inference.restore.restorer import Restorer
-from gcfsr_inference.restore.weights import resolve_checkpoint
-
-OPTIONS = {
-    "gcfsr": {"s", "dials"}, "basicsr": {"input", "range", "fit"}, "spandrel": {"input", "range", "fit"},
-    "folder": set(), "python": set(), "bicubic": set(), "lanczos": set(),
-}  # fmt: skip
 
 
 def build_method(text: str, device: str = "cpu", seed: int = 0) -> Method:
@@ -29,36 +23,21 @@ def build_method(text: str, device: str = "cpu", seed: int = 0) -> Method:
     Raises:
         GCFSRError: the specification is invalid, or the file or folder does not exist or does not fit.
     """
-    head, label_given, rest = text.partition("=")
-    label, spec = (head, rest) if label_given and not set(head) & set(":/?\\") else ("", text)
-    target, _, query = spec.partition("?")
-    kind, _, where = target.partition(":")
-    if kind not in OPTIONS or target == "gcfsr":
-        kind, where = "gcfsr", target
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    unknown = sorted(set(options) - OPTIONS[kind])
-    if unknown:
-        known = ", ".join(sorted(OPTIONS[kind])) or "none"
-        raise GCFSRError(f"--method {text}: unknown option {unknown[0]}; {kind} takes {known}")
-    if kind in ("bicubic", "lanczos"):
-        method: Method = Bicubic() if kind == "bicubic" else Lanczos()
+    name = parse_method(text)
+    check_method(name)
+    if name.kind in ("bicubic", "lanczos"):
+        method: Method = Bicubic() if name.kind == "bicubic" else Lanczos()
     else:
-        method = BUILDERS[kind](where, options, device, seed)
-    if label:
-        method.label = label
+        method = BUILDERS[name.kind](name.where, name.options, device, seed)
+    if name.label:
+        method.label = name.label
     if not method.label or set(method.label) & set("/\\") or method.label.startswith("."):
         raise GCFSRError(f"--method {text}: the label {method.label!r} is not a valid folder name")
     return method
 
 
-def _existing(path: str, what: str) -> Path:
-    if not Path(path).exists():
-        raise GCFSRError(f"{path}: no such {what}")
-    return Path(path)
-
-
 def _checkpoint(where: str, options: dict[str, str], device: str, seed: int) -> Checkpoint:
-    path = resolve_checkpoint(None if where == "gcfsr" else where)
+    path = checkpoint_of(where)
     s = float(_number(options["s"], 0, 1)) if "s" in options else None
     identity = {"kind": "gcfsr", "file": path.name, "sha256": file_hash(path), "seed": seed, **options}
     restorer, dials = Restorer.load(path, device), options.get("dials")
@@ -79,9 +58,7 @@ def _number(text: str, low: float, high: float) -> float:
 
 
 def _folder(where: str, options: dict[str, str], device: str, seed: int) -> Folder:
-    path = _existing(where, "folder")
-    if not path.is_dir():
-        raise GCFSRError(f"{where}: is not a folder")
+    path = Path(where)
     return Folder(path.name, path, {"kind": "folder", "name": path.name})
 
 
@@ -103,8 +80,7 @@ def _basicsr(where: str, options: dict[str, str], device: str, seed: int) -> Net
     from gcfsr_arch.training.options import read_options
     from gcfsr_measure.squeezenet import fill
 
-    file, _, checkpoint = where.rpartition(":")
-    opt_path, path = _existing(file, "BasicSR option file"), _existing(checkpoint, "checkpoint")
+    opt_path, path = basicsr_files(where)
     config = read_options(opt_path)[0].get("network_g")
     if not isinstance(config, dict):
         raise GCFSRError(f"{opt_path}: has no network_g, the architecture's type and arguments")
@@ -121,7 +97,7 @@ def _spandrel(where: str, options: dict[str, str], device: str, seed: int) -> Ne
     """Any single-image model that spandrel recognises; the input of one of scale 1 is the upsampled image."""
     from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 
-    path, flags = _existing(where, "file"), _flags(options)
+    path, flags = Path(where), _flags(options)
     try:
         model = ModelLoader(device).load_from_file(path)
     except (UnsupportedModelError, ValueError, RuntimeError) as error:

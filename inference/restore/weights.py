@@ -48,12 +48,20 @@ def user_folders(option: str | os.PathLike | None = None) -> list[Path]:
     for origin, value in (("--weights-dir", option), (ENVIRONMENT, os.environ.get(ENVIRONMENT))):
         if not value:
             continue
-        folder = Path(value).expanduser()
+        folder = Path(os.path.expanduser(value))
         if not folder.is_dir():
             raise GCFSRError(f"{folder}: {origin} names a folder that does not exist; make it or name another")
         found.append(folder)
-    default = Path(DEFAULT_FOLDER).expanduser()
+    default = Path(os.path.expanduser(DEFAULT_FOLDER))  # as it is where the user has no home: no such folder
     return [*found, default] if default.is_dir() else found
+
+
+def cache_folder(path: str = DEFAULT_FOLDER) -> Path:
+    """A folder in the user's home to write into. Raises GCFSRError where the user has no home."""
+    folder = Path(os.path.expanduser(path))
+    if not folder.is_absolute():
+        raise GCFSRError(f"{path}: this user has no home folder; set HOME to a folder that can be written")
+    return folder
 
 
 def package_folder() -> Path:
@@ -113,8 +121,8 @@ def resolve_checkpoint(name: str | os.PathLike | None = None, option: str | os.P
     if option is not None:
         user_folders(option)  # raises where there is none
     wanted = str(name) if name is not None else DEFAULT_NAME
-    if name is not None and Path(wanted).expanduser().is_file():
-        return Path(wanted).expanduser()
+    if name is not None and os.path.isfile(os.path.expanduser(wanted)):
+        return Path(os.path.expanduser(wanted))
     if wanted in bundled():
         return bundled()[wanted]
     if f"gcfsr-{wanted}" in bundled():  # GFPGAN's habit: -v 1.4

@@ -3,7 +3,7 @@
 import argparse
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.commands.common import add_device, add_input, at_least
+from gcfsr_inference.commands.common import MOST, add_device, add_input, at_least
 
 BACKGROUNDS = ("none", "bicubic", "lanczos", "realesrgan")
 DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "yunet")
@@ -70,7 +70,7 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
     add("--sidecar", action="store_true", help="write a JSON beside each result from which it can be made again")
 
 
-def _add_photo(group: argparse._ArgumentGroup) -> None:
+def _add_photo(group: argparse._ActionsContainer) -> None:
     add = group.add_argument
     add("-s", "--upscale", type=float, default=1.0, help="size of the whole image over the input's [1]")
     add("--bg_upsampler", default="none", help=f"how the rest is enlarged: {', '.join(BACKGROUNDS)} [none]")
@@ -79,7 +79,7 @@ def _add_photo(group: argparse._ArgumentGroup) -> None:
     add("--faces", default="all", help="all, largest, center, or numbers from left to right such as 0,2 [all]")
     add("--min-face", type=float, default=20.0, metavar="PIXELS", help="smaller ones are left [20]")
     add("--detector", help=f"{', '.join(DETECTORS)} [the first whose weights are available]")
-    add("--confidence", type=float, help="least score of a face in [0, 1]")
+    add("--confidence", type=float, help="least score of a face in [0.05, 1]")
     add("--landmarks", metavar="JSON", help="faces given by hand instead of a detector: five points each")
     add("--weights-dir", metavar="FOLDER", help="where weights lie, of detectors and your own; also $GCFSR_WEIGHTS")
     add("--match-color", action=argparse.BooleanOptionalAction, default=True,
@@ -105,9 +105,19 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
     add("--compile", action="store_true", help="torch.compile: slow start, then faster")
 
 
+def unused(args: argparse.Namespace) -> list[str]:
+    """The options of photographs that were given and do nothing for aligned faces."""
+    photo = argparse.ArgumentParser()
+    _add_photo(photo)
+    given = vars(args)
+    actions = [action for action in photo._actions if action.dest in given and action.dest != "weights_dir"]
+    return [action.option_strings[-1] for action in actions if given[action.dest] != action.default]
+
+
 def run(args: argparse.Namespace) -> int:
     """Checks the options that exclude each other, then restores."""
     from gcfsr_inference.commands.restore.plan import plan
+    from gcfsr_inference.console import note
     from gcfsr_inference.restore.dial import DIALS, check_blend, check_seed, parse_dial, parse_factor
 
     args.factor = parse_factor(str(args.factor))
@@ -123,10 +133,15 @@ def run(args: argparse.Namespace) -> int:
     check_blend(args.blend)
     if args.embedding and not args.report:
         raise GCFSRError("--embedding: its cosine is part of the report; add --report")
-    for name, least in (("batch", 1), ("draws", 0), ("max_pixels", 1), ("jobs", 1)):
-        at_least(f"--{name.replace('_', '-')}", getattr(args, name), least)
+    for name, least, most in (("batch", 1, 4096), ("draws", 0, 1000), ("max_pixels", 1, MOST), ("jobs", 1, 1024)):
+        at_least(f"--{name.replace('_', '-')}", getattr(args, name), least, most)
+    if args.only_center_face and args.faces != "all":
+        raise GCFSRError("--only_center_face and --faces: both choose faces; give one of them")
+    if args.aligned and (names := unused(args)):
+        note(f"{', '.join(names)}: for photographs; not used with --aligned", error=True)
     todo = plan(args)
-    if args.jobs > 1:
+    todo.args.jobs = min(args.jobs, len(todo.sources))
+    if todo.args.jobs > 1:
         from gcfsr_inference.commands.restore.jobs import restore_jobs
 
         return restore_jobs(todo)

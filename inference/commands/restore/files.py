@@ -1,7 +1,9 @@
 """Which files `gcfsr restore` reads, and what it writes where: GFPGAN's and CodeFormer's folders."""
 
+import codecs
 import hashlib
 import os
+import re
 import sys
 import unicodedata
 from collections import Counter
@@ -43,6 +45,7 @@ VIDEO_SUFFIXES = frozenset(
 NAMES_FILE = IMAGE_SUFFIXES | VIDEO_SUFFIXES  # an output with such a suffix is a file
 STDIN = "-"
 LONGEST_LIST = 1 << 28  # bytes
+LONGEST_SUFFIX = 100  # bytes of --suffix
 LONGEST_NAME = 250  # bytes; file systems take 255, and a sidecar's .json is longer than .png
 
 
@@ -103,7 +106,7 @@ def gather(inputs: Sequence[str], recursive: bool = False, out: str = STDIN) -> 
             if (None, Path("stdin")) in found:
                 raise GCFSRError("-: standard input can be read once only; name it once")
             found.append((None, Path("stdin")))
-        elif path.is_dir():
+        elif os.path.isdir(path):  # unlike Path.is_dir, False for a name that is too long
             files, line = _files_of(path, recursive, out)
             found += [(file, file.relative_to(path)) for file in files]
             skipped += [line] if line else []
@@ -129,13 +132,15 @@ def expanded(inputs: Sequence[str]) -> Iterator[str]:
         GCFSRError: a list that cannot be read or is empty, or a pattern that matches nothing.
     """
     for item in inputs:
-        if item.startswith("@") and not Path(item).exists():
-            text = read_bytes(Path(item[1:]), LONGEST_LIST).decode("utf-8", "surrogateescape")
-            lines = [line for line in text.splitlines() if line.strip()]
+        if item.startswith("@") and not os.path.lexists(item):
+            data = read_bytes(Path(item[1:]), LONGEST_LIST).removeprefix(codecs.BOM_UTF8)
+            if b"\0" in data:
+                raise GCFSRError(f"{item}: not a list; write one input a line, in UTF-8")
+            lines = [line for line in re.split("[\r\n]+", os.fsdecode(data)) if line.strip()]
             if not lines:
                 raise GCFSRError(f"{item}: the list is empty; write one input per line")
             yield from lines
-        elif set(item) & set("*?[") and not Path(item).exists():
+        elif set(item) & set("*?[") and not os.path.lexists(item):
             matches = sorted(glob(item, recursive=True))
             if not matches:
                 raise GCFSRError(f"{item}: no file matches this pattern")
@@ -198,6 +203,8 @@ class Outputs:
         self.root = Path(out)
         if suffix and set(suffix) & {"/", "\\", "\0"}:
             raise GCFSRError(f"--suffix {suffix!r}: is appended to a file's name and cannot contain a slash")
+        if suffix and len(os.fsencode(suffix)) > LONGEST_SUFFIX:
+            raise GCFSRError(f"--suffix {suffix[:20]}...: has at most {LONGEST_SUFFIX} bytes")
         self.tail = f"_{suffix}" if suffix else ""
         self.ext = ext if ext == "auto" else f".{ext.lstrip('.').lower()}"
         is_file = self.root.suffix.lower() in NAMES_FILE and not self.root.is_dir()

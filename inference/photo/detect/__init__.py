@@ -18,6 +18,7 @@ RETINAFACE_FILES = {"resnet50": "detection_Resnet50_Final.pth", "mobile0.25": "d
 YUNET_PATTERN = "face_detection_yunet_*.onnx"
 CONFIDENCE = {"retinaface_resnet50": 0.9, "retinaface_mobile0.25": 0.93, "yunet": 0.7, "landmarks": 0.0}
 DETECTORS = tuple(CONFIDENCE)
+LEAST_CONFIDENCE = 0.05  # at 0 a small photograph has hundreds of faces, each of which is examined
 
 
 class YuNetDetector:
@@ -121,17 +122,17 @@ def build_detector(
         name: one of `DETECTORS`.
         weights: its file or a folder that holds it (for `landmarks`: the JSON file). By default the folders of
             `restore.weights`, of which the package's has YuNet.
-        confidence: least score in [0, 1] that counts as a face; None: the detector's usual one.
+        confidence: least score in [0.05, 1] that counts as a face; None: the detector's usual one.
         device: where RetinaFace runs.
 
     Raises:
-        GCFSRError: unknown name, a missing or unreadable file, or a confidence outside [0, 1].
+        GCFSRError: unknown name, a missing or unreadable file, or a confidence out of range.
     """
     if name not in CONFIDENCE:
         raise GCFSRError(f"detector {name}: unknown; choose {', '.join(DETECTORS)}")
     confidence = CONFIDENCE[name] if confidence is None else confidence
-    if not 0 <= confidence <= 1:
-        raise GCFSRError(f"confidence {confidence}: must lie in [0, 1]")
+    if not LEAST_CONFIDENCE <= confidence <= 1 and name != "landmarks":
+        raise GCFSRError(f"confidence {confidence}: must lie in [{LEAST_CONFIDENCE}, 1]; below it all is a face")
     if name == "landmarks":
         if weights is None:
             raise GCFSRError("detector landmarks: needs the JSON file that holds them")

@@ -66,6 +66,7 @@ def test_missing_files_are_reported_before_torch_loads(tmp_path, outside):
     (tmp_path / "words.png").write_text("no image")
     cv2.imwrite(str(tmp_path / "in" / "face.png"), np.zeros((20, 20, 3), np.uint8))
     (tmp_path / "file").touch()
+    (tmp_path / "zeros").write_bytes(bytes(9))
     lines = {
         "restore gone.png": "gone.png",
         "restore gone.png gone_too.png": "gone.png",
@@ -77,13 +78,28 @@ def test_missing_files_are_reported_before_torch_loads(tmp_path, outside):
         "restore in/face.png --landmarks gone.json": "gone.json",
         "restore in/face.png --from-sidecar gone.json": "gone.json",
         "restore in/face.png -o file/below": "file",
+        f"restore {'x' * 300}.png": "File name too long",
+        "restore @words.png": "no image: No such file",
+        "restore @zeros": "@zeros: not a list",
+        f"restore in/face.png --suffix {'x' * 101}": "--suffix",
+        "restore in/face.png --batch 999999999999": "--batch",
+        "restore in/face.png --draws 999999999999": "--draws",
+        "restore in/face.png --jobs 999999999999": "--jobs",
+        "restore in/face.png --only_center_face --faces 0": "give one of them",
         "restore": "gcfsr restore photo.jpg",
         "restore gone --jobs 2": "gone",
         "restore in/face.png --jobs 2 -o new.png": "need a folder",
         "sweep gone.png -o a.html": "gone.png",
         "sweep in/face.png -o a.html --max-pixels 399": "20x20",
         "sweep in/face.png -o a.html -v nothing": "nothing",
+        "sweep in/face.png -o a.html --factors 4:16:999999999": "--factors",
+        "sweep in/face.png -o a.html --factors=-4:16:3": "--factors",
+        "sweep in/face.png -o a.html --factors 4:nan:3": "--factors",
         "evaluate --truth gone --out out --method gcfsr --factors 4": "gone",
+        "evaluate --truth in --out out --method gone.pth --factors 4": "gone.pth",
+        "evaluate --truth in --out out --method x=folder:gone --factors 4": "gone",
+        "evaluate --truth in --out out --method basicsr:a.yml:gone.pth --factors 4": "a.yml",
+        "evaluate --truth in --out out --method spandrel:gone.pth --factors 4": "gone.pth",
         "export -v nothing -o a.onnx": "nothing",
         "info gone.pth": "gone.pth",
         "figures fig5 -v nothing -i in -o out": "nothing",
@@ -105,7 +121,35 @@ def test_missing_files_are_reported_before_torch_loads(tmp_path, outside):
     for (line, words), answer in zip(lines.items(), told, strict=True):
         assert words in answer, line
         assert answer.startswith("gcfsr: error: "), line
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "in", "words.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "in", "words.png", "zeros"]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("restore a.png --s x", "argument --s: invalid float value: 'x'"),
+        ("restore a.png --noise loud", "'loud'"),
+        ("restore a.png --nope", "--nope"),
+        ("evaluate --nope", "--nope"),
+        ("figures nope", "'nope'"),
+        ("nope", "'nope'"),
+    ],
+)
+def test_what_an_option_does_not_take_is_one_line(line, words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(line.split())
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.startswith("gcfsr: error: ")
+    assert error.count("\n") == 1
+    assert "--help` lists" in error
+
+
+def test_options_of_photographs_with_aligned_faces_are_named(restore, face):
+    status, _, error = restore(face, "--aligned", "--faces", "0", "-s", 2, "--weights-dir", face.parent)
+    assert (status, error) == (0, "--upscale, --faces: for photographs; not used with --aligned\n")
+    assert restore(face, "--aligned")[2] == ""
 
 
 def test_one_missing_input_among_others_fails_alone(restore, face, tmp_path):

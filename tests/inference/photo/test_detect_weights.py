@@ -92,7 +92,8 @@ def test_landmark_file_missing_or_not_json(make, tmp_path: Path) -> None:
 def test_unknown_detector_and_confidence() -> None:
     with pytest.raises(GCFSRError, match="detector mtcnn: unknown; choose retinaface_resnet50"):
         build_detector("mtcnn")
-    with pytest.raises(GCFSRError, match="confidence nan"):
-        build_detector("yunet", confidence=float("nan"))
+    for confidence in (float("nan"), 0, 1e-300, 1.01):  # at 0 all of an image is faces, each of which takes seconds
+        with pytest.raises(GCFSRError, match=f"confidence {confidence}"):
+            build_detector("yunet", confidence=confidence)
     with pytest.raises(GCFSRError, match="needs the JSON file"):
         build_detector("landmarks")

@@ -10,7 +10,7 @@ from gcfsr_arch import GCFSRError
 from gcfsr_inference import Restorer
 from gcfsr_inference.cli import main
 from gcfsr_inference.restore import weights
-from gcfsr_inference.restore.weights import resolve_checkpoint, user_folders
+from gcfsr_inference.restore.weights import cache_folder, resolve_checkpoint, user_folders
 
 pytestmark = pytest.mark.usefixtures("no_weights")
 
@@ -130,3 +130,12 @@ def test_an_export_makes_its_folder(tiny, tmp_path):
     target = tmp_path / "new" / "folder" / "copy.safetensors"
     assert main(["export", "-v", str(tiny), "-o", str(target)]) == 0
     assert resolve_checkpoint(target) == target
+
+
+def test_a_user_without_a_home(monkeypatch):
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as for a user that the machine does not know
+    monkeypatch.delenv("GCFSR_WEIGHTS", raising=False)
+    assert user_folders() == []
+    assert resolve_checkpoint(None).is_file()
+    with pytest.raises(GCFSRError, match="set HOME"):
+        cache_folder()

@@ -1,5 +1,6 @@
 """Large runs: lists and patterns, manifests, what is skipped, kills, shares of several processes."""
 
+import codecs
 import json
 import subprocess
 import sys
@@ -53,6 +54,11 @@ def test_lists_and_patterns_are_their_inputs(restore, folder, tmp_path, monkeypa
     assert restore("-i", "in/00[34].png", "in/**/005.png", "--aligned", out=tmp_path / "b")[0] == 0
     assert sorted(results(tmp_path / "out")) == ["001_00.png"]
     assert sorted(results(tmp_path / "b")) == ["003_00.png", "004_00.png", "005_00.png"]
+    odd = folder / "a\u2028b\x85c\xff.png"
+    odd.write_bytes((folder / "000.png").read_bytes())
+    Path("windows.txt").write_bytes(codecs.BOM_UTF8 + f"in/000.png\r\nin/{odd.name}\r\n".encode())
+    assert restore("-i", "@windows.txt", "--aligned", out=tmp_path / "c")[0] == 0
+    assert sorted(results(tmp_path / "c")) == ["000_00.png", f"{odd.stem}_00.png"]
     Path("empty.txt").write_text("\n")
     assert "list is empty" in restore("-i", "@empty.txt")[2]
     assert "no file matches" in restore("-i", "in/*.jpg")[2]

@@ -6,6 +6,7 @@ import warnings
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, cast
 
@@ -78,6 +79,9 @@ def _read_pth(path: Path, prefer: Sequence[str]) -> tuple[dict[object, object], 
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise GCFSRError(f"{path}: it is a compressed archive, which torch.save does not write; not loaded")
+    with open(path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        if data.find(b"bytearray") >= 0:  # torch allows it, and one of them takes as much memory as it asks for
+            raise pickle.UnpicklingError
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of the pickle protocol before it raises
         content: object = torch.load(path, map_location="cpu", weights_only=True)
@@ -93,7 +97,7 @@ def _check_storage(path: Path, state: State, size: int) -> None:
     """Raises GCFSRError unless every tensor is dense, in floating point, and has its values in the file."""
     for key, value in state.items():
         number = value.is_floating_point() or key.endswith(".num_batches_tracked")  # the counter of a batch norm
-        if value.layout != torch.strided or not number or value.device.type != "cpu":
+        if value.is_nested or value.layout != torch.strided or not number or value.device.type != "cpu":
             raise GCFSRError(f"{path}: key '{key}' is not a dense tensor of floating-point numbers")
     claimed = sum(value.numel() * value.element_size() for value in state.values())
     if claimed > size:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gcfsr_arch.checkpoint import read_state
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, first_line
 from gcfsr_measure.lite0 import EfficientNetLite0
 from gcfsr_measure.squeezenet import IMAGENET_MEAN, IMAGENET_STD, FrozenFeatures, fill, unit_channels
 
@@ -129,17 +129,25 @@ def onnx_embedding(path: Path, norm: str = "") -> Features:
             "imagenet, or raw for 0 to 255"
         )
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 4  # it prints what it raises
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own exception classes are not public
         raise GCFSRError(f"{path}: not an ONNX model that ONNX Runtime loads") from error
-    name = session.get_inputs()[0].name
+
+    def embed(row: np.ndarray) -> np.ndarray:
+        return np.asarray(session.run(None, {session.get_inputs()[0].name: row[None]})[0])
 
     def run(x: Tensor) -> Tensor:
         rows = _normalised(_unit(x, "cpu"), *NORMALISATIONS[norm]).numpy()
-        return torch.from_numpy(np.concatenate([np.asarray(session.run(None, {name: row[None]})[0]) for row in rows]))
+        return torch.from_numpy(np.concatenate([embed(row) for row in rows]))
 
+    try:
+        shape = embed(np.zeros((3, 112, 112), np.float32)).shape
+    except Exception as error:
+        raise GCFSRError(f"{path}: not a model of one (N, 3, 112, 112) image ({first_line(error)})") from error
+    if len(shape) != 2 or shape[0] != 1:
+        raise GCFSRError(f"{path}: not an embedding: it gives {shape} for one image, where (1, length) is needed")
     return run
 
 

@@ -10,8 +10,8 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +24,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from gcfsr_arch.errors import GCFSRError, first_line
 from gcfsr_arch.files import check_size, read_bytes
 from gcfsr_arch.files import write_atomic as write_bytes_atomic
-from gcfsr_datasets.image_io import deep, tiff
+from gcfsr_datasets.image_io import deep, png, tiff
 from gcfsr_datasets.image_io import metadata as meta
 from gcfsr_datasets.image_io.metadata import NO_METADATA, Metadata
 
@@ -49,9 +49,9 @@ MAX_FACE_PIXELS = 4096 * 4096  # of one aligned face
 DECODE_FAULTS = (*meta.FAULTS, EOFError, zlib.error, cv2.error, ImageCms.PyCMSError)
 _MOST_BYTES_PER_PIXEL, _MOST_BYTES_BESIDE = 8, 1 << 26  # RGBA of 16 bits, uncompressed, and profile and metadata
 ADVICE = "raise the limit (--max-pixels) or make the image smaller"
+_MISSING = 128  # where a JPEG has no data
 _ORIENTATION = 0x0112  # EXIF tag
 _ENDS = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND"))  # how JPEG and PNG start and end
-_PNG = b"\x89PNG\r\n\x1a\n"
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _PILLOW = threading.Lock()  # held while Pillow's limit, which is global, is lifted
 
@@ -104,7 +104,7 @@ def read_stream(stream: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> by
 
 def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> ImageData:
     """`read_image` for bytes; `name` is used in error messages."""
-    with _decoding(name), _opened(data, name, max_pixels) as image:
+    with _decoding(name), _opened(data, name, max_pixels) as image, _QUIET:
         return _decode(data, image)
 
 
@@ -127,6 +127,8 @@ def decode_bgr(data: bytes, name: str) -> np.ndarray:
     if not data.startswith(tiff.SIGNATURES):  # OpenCV decodes some TIFFs incorrectly
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         if image is not None:
+            with _decoding(name):
+                _check_end(data, image)
             return image
     bgr = decode_image(data, name, MAX_FACE_PIXELS).bgr
     return bgr if bgr.dtype == np.uint8 else ((bgr + np.uint32(128)) // 257).astype(np.uint8)
@@ -211,28 +213,53 @@ def list_files(folder: str | os.PathLike, recursive: bool = False) -> list[Path]
     return [path for path in found if path.is_file() and not path.name.startswith(".")]
 
 
-class _Silence:
-    """Hides Pillow's warnings while any thread is inside: threads share the filters, so the last one restores them."""
+class _WhileAnyThread:
+    """A context of the whole process, entered by the first thread that is inside and left by the last one."""
 
-    def __init__(self) -> None:
-        self.lock, self.inside, self.filters = threading.Lock(), 0, warnings.catch_warnings()
+    def __init__(self, make: Callable[[], AbstractContextManager[None]]) -> None:
+        self.make, self.lock, self.inside, self.context = make, threading.Lock(), 0, make()
 
     def __enter__(self) -> None:
         with self.lock:
             if self.inside == 0:
-                self.filters = warnings.catch_warnings()
-                self.filters.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.")
+                self.context = self.make()
+                self.context.__enter__()
             self.inside += 1
 
     def __exit__(self, *error: object) -> None:
         with self.lock:
             self.inside -= 1
             if self.inside == 0:
-                self.filters.__exit__(None, None, None)
+                self.context.__exit__(None, None, None)
 
 
-_SILENCE = _Silence()
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Hides Pillow's warnings."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
+@contextmanager
+def _no_standard_error() -> Iterator[None]:
+    """Hides what OpenCV, libpng and libtiff print about a damaged file, which the error says in one line."""
+    try:
+        own = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(own, 2)
+        os.close(own)
+        os.close(nowhere)
+
+
+_SILENCE, _QUIET = _WhileAnyThread(_no_warnings), _WhileAnyThread(_no_standard_error)
 
 
 def _most_bytes(max_pixels: int) -> int:
@@ -252,7 +279,7 @@ def _decoding(name: str) -> Iterator[None]:
         known = "PNG, JPEG, WebP, TIFF, BMP, GIF, JPEG 2000, AVIF or HEIC"
         raise GCFSRError(f"{name}: not an image in {known}; remove it or convert it to PNG") from error
     except tiff.UnsupportedPixels as error:
-        raise GCFSRError(f"{name}: {error} is not supported; convert it to RGB of 8 or 16 bits") from error
+        raise GCFSRError(f"{name}: cannot read {error}; convert it to RGB of 8 or 16 bits") from error
     except DECODE_FAULTS as error:
         raise GCFSRError(
             f"{name}: cannot be decoded ({first_line(error)}); the file is damaged, download or copy it again"
@@ -322,6 +349,8 @@ def _register_heif(name: str) -> None:
 
 
 def _decode(data: bytes, image: Image.Image | None) -> ImageData:
+    if data.startswith(tiff.SIGNATURES):
+        tiff.check_compression(tiff.read_tags(data))
     frames = 1 if image is None else getattr(image, "n_frames", 1)
     notes = (f"only the first of its {frames} frames is read",) if frames > 1 else ()
     metadata, lost = meta.read(data, image)
@@ -334,14 +363,15 @@ def _decode(data: bytes, image: Image.Image | None) -> ImageData:
     upright = image is not None and (image.format == "HEIF" or (pixels is None and image.format == "TIFF"))
     if image is None:
         if pixels is None:
-            raise UnidentifiedImageError
+            raise tiff.UnsupportedPixels("a TIFF with such tags")
         icc = meta.tiff_profile(tiff.read_tags(data))
     else:
         icc = image.info.get("icc_profile")
     if pixels is None and image is not None:
         pixels, remark = _decode_8bit(image, icc)
-        notes += remark
+        notes += (*remark, *_gray_end(image, pixels))
     assert pixels is not None
+    _check_end(data, pixels)
     pixels = pixels if upright else _upright(pixels, orientation)
     converted = image is not None and image.mode == "CMYK"
     if icc is not None and (converted or icc[16:20] != b"RGB "):  # it does not describe the returned pixels
@@ -355,12 +385,16 @@ def _decode_deep(data: bytes) -> np.ndarray | None:
     if data.startswith(tiff.SIGNATURES):
         tags = tiff.read_tags(data)
         return tiff.read_deep(data, tags) if tiff.is_deep(tags) else None
-    if not (data.startswith(_PNG) and data[24:25] == b"\x10"):
+    if not (data.startswith(png.SIGNATURE) and data[24:25] == b"\x10"):
         return None
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None or pixels.dtype != np.uint16:
         raise ValueError("its 16-bit pixels are unreadable")
-    return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
+    if pixels.ndim == 3:
+        return pixels
+    clear = png.transparent_gray(data)  # OpenCV ignores it
+    alpha = () if clear is None else (np.where(pixels == clear, 0, 65535).astype(np.uint16),)
+    return np.dstack([pixels, pixels, pixels, *alpha])
 
 
 def _decode_8bit(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -380,6 +414,20 @@ def _decode_8bit(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, tup
     if has_alpha:
         return np.asarray(image.convert("RGBA"))[..., [2, 1, 0, 3]], remark
     return np.asarray(image.convert("RGB"))[..., ::-1], remark
+
+
+def _check_end(data: bytes, pixels: np.ndarray) -> None:
+    """Raises EOFError where a PNG has no data for its last rows, which decoders leave black."""
+    if data.startswith(png.SIGNATURE) and not pixels[-1].any() and png.ends_early(data):
+        raise EOFError("truncated")
+
+
+def _gray_end(image: Image.Image, pixels: np.ndarray) -> tuple[str, ...]:
+    """A remark where the last rows of a JPEG are what libjpeg puts in place of data that are missing."""
+    if image.format not in ("JPEG", "MPO") or (pixels[-1] != _MISSING).any():
+        return ()
+    rows = next((row for row in range(len(pixels)) if (pixels[-1 - row] != _MISSING).any()), len(pixels))
+    return (f"its last {rows} rows are plain gray, as where a file is cut off",)
 
 
 def _orientation(data: bytes, image: Image.Image | None) -> int:

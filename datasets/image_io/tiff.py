@@ -21,6 +21,9 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
 ASSOCIATED, UNASSOCIATED = 1, 2  # whether the colours are multiplied with alpha
 _LAYOUT = (WIDTH, HEIGHT, COMPRESSION, ROWS, PREDICTOR, TILE_WIDTH, TILE_HEIGHT, 266)  # 266: the order of bits
 _DEFLATE, _HORIZONTAL = 8, 2
+_DEEP_COMPRESSIONS = frozenset({1, 5, 8, 32773, 32946})  # that OpenCV has: none, LZW, deflate twice, PackBits
+_COMPRESSIONS = _DEEP_COMPRESSIONS | {2, 3, 4, 6, 7, 32771, 34925, 50000}  # that Pillow has: fax, JPEG, LZMA, Zstandard
+_NAMES = {7: "JPEG", 34712: "JPEG 2000", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL"}
 
 
 class UnsupportedPixels(ValueError):
@@ -46,6 +49,14 @@ def sizes(tags: dict[int, Any]) -> list[tuple[int, int]]:
         (tags[WIDTH], tags[HEIGHT]),
         *([(tags.get(TILE_WIDTH, 0), tags.get(TILE_HEIGHT, 0))] if TILES in tags else []),
     ]
+
+
+def check_compression(tags: dict[int, Any]) -> None:
+    """Raises UnsupportedPixels where nothing here decompresses the pixels."""
+    kind = tags.get(COMPRESSION, 1)
+    if kind not in (_DEEP_COMPRESSIONS if is_deep(tags) else _COMPRESSIONS):
+        deep = "of 16 bits " if is_deep(tags) else ""
+        raise UnsupportedPixels(f"a TIFF {deep}compressed by {_NAMES.get(kind, f'method {kind}')}")
 
 
 def is_deep(tags: dict[int, Any]) -> bool:

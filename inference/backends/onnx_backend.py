@@ -10,7 +10,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, I
 from pydantic import TypeAdapter, ValidationError
 
 from gcfsr_arch import GCFSR
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, first_line
 from gcfsr_inference.backends.export import METADATA, export_onnx
 from gcfsr_inference.backends.exported import ExportedBackend, Run, cached
 from gcfsr_inference.documents import first_fault
@@ -44,7 +44,7 @@ def open_backend(path: Path, device: str = "cpu", dtype: str = "fp32", compiled:
     else:
         config, stem = cached(path, "onnx", _write, PARTS)
         encoder, decoder = (_session(stem.with_name(stem.name + part), provider) for part in PARTS)
-    return ExportedBackend(config, _run(encoder), _run(decoder), "onnx")
+    return ExportedBackend(config, _run(encoder, path), _run(decoder, path), "onnx")
 
 
 def _write(net: GCFSR, stem: Path) -> None:
@@ -55,7 +55,7 @@ def _session(path: Path, provider: str) -> onnxruntime.InferenceSession:
     if not path.is_file():
         raise GCFSRError(f"{path}: no such file; export both parts with `gcfsr export --parts two`")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # it prints what it raises
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=[provider])
     except LOADING_FAULTS as error:
@@ -73,10 +73,13 @@ def _config(decoder: onnxruntime.InferenceSession, path: Path) -> dict[str, Any]
     return note["config"]
 
 
-def _run(session: onnxruntime.InferenceSession) -> Run:
+def _run(session: onnxruntime.InferenceSession, path: Path) -> Run:
     names = [entry.name for entry in session.get_inputs()]
 
     def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return [np.asarray(output) for output in session.run(None, dict(zip(names, inputs, strict=True)))]
+        try:
+            return [np.asarray(output) for output in session.run(None, dict(zip(names, inputs, strict=True)))]
+        except Exception as error:  # its graph is not that of its metadata, or asks for too much memory
+            raise GCFSRError(f"{path}: ONNX Runtime cannot run it: {first_line(error)}") from error
 
     return run

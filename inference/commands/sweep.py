@@ -101,7 +101,8 @@ def parse_factors(text: str) -> list[float]:
     """
     try:
         if ":" in text:
-            first, last, steps = (kind(part) for kind, part in zip((float, float, int), text.split(":"), strict=True))
+            ends, steps = text.split(":")[:-1], int(text.split(":")[-1])
+            first, last = map(float, ends)
             if not (1 <= first <= 1024 and 1 <= last <= 1024 and 2 <= steps <= MOST_STEPS):
                 raise ValueError
             return [round(first * (last / first) ** (k / (steps - 1)), 3) for k in range(steps)]

@@ -203,6 +203,9 @@ STATES = {
     "integers": lambda: changed(levels__16__conv__bias=torch.zeros(16, dtype=torch.int64)),
     "complex": lambda: changed(levels__16__conv__bias=torch.zeros(16, dtype=torch.complex64)),
     "sparse": lambda: changed(levels__16__conv__bias=torch.zeros(16).to_sparse()),
+    "of tensors in a tensor": lambda: changed(
+        levels__16__conv__bias=torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)], layout=torch.strided)
+    ),
     "NaN": lambda: changed(levels__16__conv__bias=torch.full((16,), float("nan"))),
     "infinite": lambda: changed(levels__16__conv__bias=torch.full((16,), float("inf"))),
     "too large for float32": lambda: changed(levels__16__conv__bias=torch.full((16,), 1e300, dtype=torch.float64)),
@@ -239,6 +242,20 @@ def test_no_memory_is_taken_for_a_network_that_the_file_does_not_hold(tmp_path, 
     save_file(state, tmp_path / "net.safetensors", {"config": json.dumps({"out_size": 4096, "narrow": 8})})
     fails(tmp_path / "net.safetensors")
     assert set(built) == {"meta"}
+
+
+class TakesMemory:
+    """Pickled as a call that takes a terabyte."""
+
+    def __reduce__(self):
+        return bytearray, (1 << 40,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_checkpoint_that_only_takes_memory_is_not_loaded(tmp_path, zipped):
+    state = changed(extra=TakesMemory())
+    torch.save(state, tmp_path / "net.pth", _use_new_zipfile_serialization=zipped)
+    assert "holds more than tensors" in fails(tmp_path / "net.pth")
 
 
 def test_files_that_are_not_checkpoints_end_in_one_line(tmp_path):

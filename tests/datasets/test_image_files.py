@@ -280,6 +280,108 @@ def test_tiff_of_another_kind_is_named(pixels: np.ndarray, options: dict, words:
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("dtype", "method", "words"),
+    [
+        (np.uint8, 50001, "compressed by WebP"),
+        (np.uint8, 34712, "compressed by JPEG 2000"),
+        (np.uint8, 60000, "compressed by method 60000"),
+        (np.uint16, 34925, "16 bits compressed by LZMA"),
+        (np.uint16, 50000, "16 bits compressed by Zstandard"),
+        (np.uint16, 7, "16 bits compressed by JPEG"),
+    ],
+)
+def test_a_compression_that_nothing_here_reads_is_named(dtype: type, method: int, words: str, capfd):
+    tifffile = pytest.importorskip("tifffile")
+    buffer = BytesIO()
+    tifffile.imwrite(buffer, BGR8.astype(dtype), photometric="rgb")
+    entry = struct.pack("<HHLH", 259, 3, 1, 1)
+    assert buffer.getvalue().count(entry) == 1
+    data = buffer.getvalue().replace(entry, struct.pack("<HHLH", 259, 3, 1, method))
+    for decode in (decode_image, decode_bgr):
+        with pytest.raises(GCFSRError, match=rf"a\.tif: cannot read a TIFF .*{words}; convert it"):
+            decode(data, "a.tif")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", ["8-bit TIFF", "16-bit TIFF", "16-bit PNG"])
+def test_damaged_pixels_are_one_line_and_libraries_print_nothing(kind: str, capfd):
+    bgr = BGR8 if kind.startswith("8") else BGR16
+    data = bytearray(encode_image(bgr, suffix=f".{kind[-4:].strip().lower()}".replace("tiff", "tif")))
+    middle = len(data) // 2
+    data[middle : middle + 40] = bytes(40)
+    with pytest.raises(GCFSRError, match=r"a: cannot be decoded \(.*; the file is damaged"):
+        decode_image(bytes(data), "a")
+    assert capfd.readouterr().err == ""
+    os.write(2, b"shown again")
+    assert capfd.readouterr().err == "shown again"
+
+
+def test_a_closed_standard_error_does_not_matter():
+    code = "import os, sys; from gcfsr_datasets.image_io import decode_image; os.close(2); " + (
+        "print(decode_image(sys.stdin.buffer.read(), 'a').bgr.shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=saved("PNG"), capture_output=True, check=True)
+    assert done.stdout == b"(24, 40, 3)\n"
+
+
+def png_of(ihdr: tuple[int, ...], rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of these bytes: IHDR, further chunks, and compressed rows, each with its filter before it."""
+    parts = [(b"IHDR", struct.pack(">LLBBBBB", *ihdr)), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunk = (struct.pack(">L", len(b)) + k + b + struct.pack(">L", zlib.crc32(k + b)) for k, b in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk)
+
+
+def interlaced(gray: np.ndarray) -> bytes:
+    """The rows of the seven passes of an interlaced PNG: the pixels that the standard's 8x8 pattern numbers 1 to 7."""
+    pattern = ["16462646", "77777777", "56565656", "77777777", "36463646", "77777777", "56565656", "77777777"]
+    number = np.array([[int(letter) for letter in row] for row in pattern])
+    number = np.tile(number, (gray.shape[0] // 8 + 1, gray.shape[1] // 8 + 1))[: gray.shape[0], : gray.shape[1]]
+    rows = b""
+    for part in range(1, 8):
+        for pixels, where in zip(gray, number, strict=True):
+            rows += b"\0" + pixels[where == part].tobytes() if (where == part).any() else b""
+    return rows
+
+
+@pytest.mark.parametrize(("height", "width"), [(24, 40), (13, 9), (5, 3), (1, 1), (2, 17)])
+@pytest.mark.parametrize("passes", [0, 1])
+def test_a_png_whose_rows_are_missing_is_damaged(height: int, width: int, passes: int):
+    gray = RNG.integers(1, 256, (height, width), dtype=np.uint8)
+    gray[-1] = 0  # black as where data are missing
+    rows = interlaced(gray) if passes else b"".join(b"\0" + row.tobytes() for row in gray)
+    whole = png_of((width, height, 8, 0, 0, 0, passes), rows)
+    np.testing.assert_array_equal(decode_image(whole, "a").bgr[..., 0], gray)
+    np.testing.assert_array_equal(decode_bgr(whole, "a")[..., 0], gray)
+    for cut in (rows[:-1], rows[: len(rows) // 2]):
+        damaged = png_of((width, height, 8, 0, 0, 0, passes), cut)
+        for decode in (decode_image, decode_bgr):
+            with pytest.raises(GCFSRError, match="a: cannot be decoded"):
+                decode(damaged, "a")
+
+
+def test_a_jpeg_that_was_cut_and_closed_is_reported():
+    image = Image.fromarray(BGR8).resize((96, 80))
+    data = saved("JPEG", image)
+    assert decode_image(data, "a").notes == ()
+    cut = decode_image(data[: len(data) * 2 // 3] + b"\xff\xd9", "a")
+    (note,) = cut.notes
+    rows = int(note.split()[3])
+    assert (cut.bgr[-rows:] == 128).all()
+    assert (cut.bgr[-rows - 1] != 128).any()
+    assert note.endswith("rows are plain gray, as where a file is cut off")
+
+
+def test_the_transparent_gray_of_a_16_bit_png():
+    gray = RNG.integers(0, 3, (24, 40)).astype(">u2") * 1000
+    rows = b"".join(b"\0" + row.tobytes() for row in gray)
+    header = (40, 24, 16, 0, 0, 0, 0)
+    image = decode_image(png_of(header, rows, (b"tRNS", struct.pack(">H", 1000))), "a")
+    np.testing.assert_array_equal(image.alpha, np.where(gray == 1000, 0, 65535))
+    np.testing.assert_array_equal(image.bgr, np.repeat(gray[..., None], 3, axis=2))
+    assert decode_image(png_of(header, rows), "a").alpha is None
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_of_a_16_bit_tiff(orientation: int):
     tifffile = pytest.importorskip("tifffile")
@@ -381,7 +483,7 @@ def test_avif_that_this_opencv_does_not_read_is_read_at_8_bits_and_reported(monk
 def test_deep_jpeg_2000_is_never_left_to_pillow(monkeypatch: pytest.MonkeyPatch):
     """Whose rounding to 8 bits turns white into black."""
     monkeypatch.setattr(deep, "_decode_opencv", lambda data: None)
-    with pytest.raises(GCFSRError, match=r"a\.jp2: JPEG 2000 of 12 bits a channel in this form is not supported"):
+    with pytest.raises(GCFSRError, match=r"a\.jp2: cannot read JPEG 2000 of 12 bits"):
         decode_image(jpeg_2000(np.full((64, 96, 3), 4095, np.uint16), 12), "a.jp2")
 
 

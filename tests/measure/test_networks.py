@@ -204,6 +204,23 @@ def test_an_embedding_must_be_onnx_and_its_normalisation_known(tmp_path: Path) -
         networks.onnx_embedding(Path(__file__), "half")
 
 
+@pytest.mark.parametrize(
+    ("side", "operator", "words"),
+    [(112, "Identity", r"gives \(1, 3, 112, 112\) for one image"), (64, "GlobalAveragePool", "not a model of one")],
+)
+def test_an_onnx_file_that_is_no_embedding_is_named(
+    tmp_path: Path, side: int, operator: str, words: str, capfd
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    h = onnx.helper
+    ends = [h.make_tensor_value_info("x", 1, [1, 3, side, side]), h.make_tensor_value_info("y", 1, None)]
+    graph = h.make_graph([h.make_node(operator, ["x"], ["y"])], "other", ends[:1], ends[1:])
+    onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 13)], ir_version=8), tmp_path / "a.onnx")
+    with pytest.raises(GCFSRError, match=rf"a\.onnx: .*{words}"):
+        networks.onnx_embedding(tmp_path / "a.onnx", "half")
+    assert capfd.readouterr().err == ""
+
+
 def test_lite0_names_what_it_sees(shared: Path) -> None:
     data = pytest.importorskip("skimage.data")
     path = shared / "weights" / "efficientnet-lite0-57934424.pth"

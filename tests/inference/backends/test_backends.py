@@ -194,3 +194,7 @@ def test_onnx_files_open_directly(
     (tmp_path / "a.decoder.onnx").write_bytes(two_parts[0].read_bytes())
     with pytest.raises(GCFSRError, match="not written by `gcfsr export"):
         choose_backend("onnx", tmp_path / "a.encoder.onnx")
+    (tmp_path / "a.encoder.onnx").write_bytes(two_parts[1].read_bytes())  # another graph than that of the metadata
+    (tmp_path / "a.decoder.onnx").write_bytes(two_parts[1].read_bytes())
+    with pytest.raises(GCFSRError, match=r"a\.encoder\.onnx: ONNX Runtime cannot run it: "):
+        choose_backend("onnx", tmp_path / "a.encoder.onnx").encode(x)

@@ -390,11 +390,11 @@ def _decode_deep(data: bytes) -> np.ndarray | None:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None or pixels.dtype != np.uint16:
         raise ValueError("its 16-bit pixels are unreadable")
-    if pixels.ndim == 3:
-        return pixels
-    clear = png.transparent_gray(data)  # OpenCV ignores it
-    alpha = () if clear is None else (np.where(pixels == clear, 0, 65535).astype(np.uint16),)
-    return np.dstack([pixels, pixels, pixels, *alpha])
+    clear = png.transparent_gray(data)  # OpenCV makes it opaque
+    if clear is None:
+        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
+    gray = pixels if pixels.ndim == 2 else pixels[..., 0]
+    return np.dstack([gray, gray, gray, np.where(gray == clear, 0, 65535).astype(np.uint16)])
 
 
 def _decode_8bit(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, tuple[str, ...]]:

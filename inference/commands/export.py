@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    import os
     from pathlib import Path
 
     from gcfsr_arch.files import check_folder, make_folder
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     source = resolve_checkpoint(args.checkpoint or (SMALL if kind == "html" else None))
     if kind == "safetensors":
         target = target.with_suffix(".safetensors")
-        if target.resolve() == source.resolve():
+        if os.path.realpath(target) == os.path.realpath(source):
             raise GCFSRError(f"{target}: the output is the input; choose another name")
 
     from gcfsr_arch import load_generator, save_generator

@@ -1,6 +1,7 @@
 """`gcfsr plot RUN...`: losses and metrics of runs in one image, as Fig. 2 draws FID against iterations."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def labels(places: list[str]) -> dict[str, Path]:
     Raises:
         GCFSRError: one run is named twice.
     """
-    folders = [path.parent if path.suffix == ".jsonl" else path for path in (Path(p).resolve() for p in places)]
+    folders = [path.parent if path.suffix == ".jsonl" else path for path in (Path(os.path.realpath(p)) for p in places)]
     if len(set(folders)) < len(folders):
         raise GCFSRError("plot: a run is named twice")
     depth = 1

@@ -366,7 +366,7 @@ def test_a_jpeg_that_was_cut_and_closed_is_reported():
     assert decode_image(data, "a").notes == ()
     cut = decode_image(data[: len(data) * 2 // 3] + b"\xff\xd9", "a")
     (note,) = cut.notes
-    rows = int(note.split()[3])
+    rows = int(note.split()[2])
     assert (cut.bgr[-rows:] == 128).all()
     assert (cut.bgr[-rows - 1] != 128).any()
     assert note.endswith("rows are plain gray, as where a file is cut off")

@@ -151,7 +151,7 @@ def expanded(inputs: Sequence[str]) -> Iterator[str]:
 
 def _files_of(folder: Path, recursive: bool, out: str) -> tuple[list[Path], str]:
     """The images and videos of a folder, and a line about its other files ("" where there are none)."""
-    root = Path(out).resolve()
+    root = Path(os.path.realpath(out))
     own = [root / name for name in FOLDERS] if root == folder.resolve() else [root]
     files = list_files(folder, recursive)
     inputs = [file for file in files if not (recursive and any(file.resolve().is_relative_to(path) for path in own))]
@@ -217,7 +217,9 @@ class Outputs:
         self.made: set[Path] = set()
         if not self.to_stdout:
             check_folder(self.single.parent if self.single else self.root, "-o")
-        self.inputs = {source.path.resolve(): source.name for source in sources if source.path is not None}
+        if self.single and self.single.exists() and not self.single.is_file():
+            raise GCFSRError(f"-o {out}: not a regular file; name another, or - for standard output")
+        self.inputs = {os.path.realpath(source.path): source.name for source in sources if source.path is not None}
 
     def path(self, folder: str, source: Source, number: int | None = None, ext: str = ".png", part: str = "") -> Path:
         """The file of one face (or, without number, of the whole image) in a sub-folder."""
@@ -247,7 +249,7 @@ class Outputs:
 
     def check(self, path: Path) -> Path:
         """The path itself, if writing it would destroy no input."""
-        overwritten = self.inputs.get(path.resolve())
+        overwritten = self.inputs.get(os.path.realpath(path))
         if overwritten is not None:
             raise GCFSRError(f"{path}: the output is the input {overwritten}; choose another -o")
         return path

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from pydantic import TypeAdapter
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.files import write_atomic
+from gcfsr_arch.files import check_file, write_atomic
 from gcfsr_inference.commands.common import counted
 from gcfsr_inference.commands.restore import sidecar
 from gcfsr_inference.commands.restore.files import Source
@@ -220,6 +220,8 @@ def share_of(sources: Sequence[Source], share: tuple[int, int] | None) -> Sequen
 
 def _opened(path: Path) -> BinaryIO:
     """A manifest to append to, without what a killed run left of its last line."""
+    if os.path.lexists(path):
+        check_file(path)  # no device, whose bytes have no end
     try:
         file = open(path, "a+b")  # noqa: SIM115 - as long as the run
         file.seek(0)

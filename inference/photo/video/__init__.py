@@ -58,7 +58,7 @@ def restore_video(
         GCFSRError: PyAV is missing, the source is not a video, is HDR or too large, or the target cannot be written.
     """
     options = options or PhotoOptions()
-    if Path(target).resolve() == Path(source).resolve():
+    if os.path.realpath(target) == os.path.realpath(source):
         raise GCFSRError(f"{target}: the output is the input; choose another name")
     tracker = Tracker(reach)
     number = with_faces = 0

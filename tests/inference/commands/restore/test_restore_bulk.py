@@ -118,6 +118,18 @@ def test_an_incomplete_line_of_a_killed_run_is_dropped(restore, folder, tmp_path
     assert "line 1 is not one of a manifest" in restore("-i", folder, "--aligned", "--skip-existing")[2]
 
 
+def test_a_manifest_that_is_no_file_is_refused_at_once(restore, folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    manifest = tmp_path / "out" / "manifest.jsonl"
+    manifest.symlink_to("/dev/zero")
+    status, _, error = restore(folder, "--aligned", "--skip-existing")
+    assert (status, error.count("\n")) == (2, 1)
+    assert "manifest.jsonl: not a regular file" in error
+    manifest.unlink()
+    manifest.mkdir()
+    assert "manifest.jsonl" in restore(folder, "--aligned", "--skip-existing")[2]
+
+
 def test_shares_are_the_whole(restore, folder, tmp_path, capsys):
     assert restore("-i", folder, "--aligned", "--report", out=tmp_path / "whole")[0] == 0
     for number in (1, 3):

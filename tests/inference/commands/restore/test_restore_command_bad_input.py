@@ -90,6 +90,15 @@ def test_an_output_equal_to_the_input_by_another_way(refused, face, tmp_path):
     assert "output is the input" in refused("-i", os.path.relpath(face), "--aligned", out=face)
 
 
+def test_an_output_that_is_no_file(restore, refused, face, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    assert "pipe.png: not a regular file" in refused("-i", face, "--aligned", out=tmp_path / "pipe.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    assert "loop.png" in refused("-i", tmp_path / "loop.png", "--aligned")
+    assert restore(face, "--aligned", out=tmp_path / "loop.png")[0] == 0  # replaced, as every file that is there
+    assert (tmp_path / "loop.png").is_file()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission(refused, face, tmp_path):
     locked = tmp_path / "locked"

@@ -373,7 +373,7 @@ def test_a_jpeg_that_was_cut_and_closed_is_reported():
 
 
 def test_the_transparent_gray_of_a_16_bit_png():
-    gray = RNG.integers(0, 3, (24, 40)).astype(">u2") * 1000
+    gray = (RNG.integers(0, 3, (24, 40)) * 1000).astype(">u2")
     rows = b"".join(b"\0" + row.tobytes() for row in gray)
     header = (40, 24, 16, 0, 0, 0, 0)
     image = decode_image(png_of(header, rows, (b"tRNS", struct.pack(">H", 1000))), "a")

@@ -4,7 +4,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.photo.background import enlarged_size

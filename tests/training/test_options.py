@@ -106,6 +106,8 @@ def test_text_numbers_become_numbers(good: dict[str, Any]) -> None:
         ("train.scheduler", {"type": "WarmupStableDecayLR", "decay": 101}, "train.scheduler.decay", "longer than"),
         ("logger.wandb", {"project": "x"}, "logger.wandb", "pip install wandb"),
         ("logger.wandb", {"project": "x"}, "logger.use_tb_logger", "must be true"),
+        ("datasets.train.type", {}, "datasets.train.type", "valid string"),
+        ("datasets.train.type", [[]], "datasets.train.type", "valid string"),
     ],
 )
 def test_a_fault_is_named_with_its_place(good: dict[str, Any], path: str, value: Any, place: str, words: str) -> None:

@@ -56,6 +56,8 @@ def test_a_file_is_read_and_forced_as_basicsr_does(good_text: str, tmp_path: Pat
         (b"\xff\xfe\x00", "cannot be read"),
         (None, r"yml: No such file"),
         ("a: " + "[" * 5000, "is not valid YAML"),
+        ("a: !!timestamp x", "is not valid YAML"),
+        ("a: !!float x", "is not valid YAML"),
     ],
 )
 def test_unreadable_option_files(tmp_path: Path, content: str | bytes | None, words: str) -> None:

@@ -210,7 +210,7 @@ def one_of(kinds: dict[str, type[Section]], other: type[OpenSection]) -> Any:
 
     def tag(block: Any) -> str:
         kind = block.get("type", first) if isinstance(block, dict) else getattr(block, "type", first)
-        return kind if kind in kinds else "other"
+        return kind if isinstance(kind, str) and kind in kinds else "other"
 
     none_of_ours = Field(json_schema_extra={"not": {"enum": list(kinds)}})
     rest = create_model(other.__name__, __base__=other, __doc__=other.__doc__, type=(str, none_of_ours))

@@ -89,7 +89,7 @@ def read_options(path: Path) -> tuple[Tree, list[Fault]]:
         options = loader.get_single_data()
     except UnicodeDecodeError as error:
         raise GCFSRError(f"{path}: cannot be read: {error}") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, AttributeError, TypeError, KeyError) as error:  # of odd tags
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1})" if mark else ""
         raise GCFSRError(f"{path}: is not valid YAML: {getattr(error, 'problem', None) or error}{place}") from None

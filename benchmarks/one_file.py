@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=["gcfsr-nano", "gcfsr-256"])
     parser.add_argument("--runs", type=int, default=5)
     args = parser.parse_args()
-    rows = [("network", "size", "opened", "first face", "a move of the dial")]
+    rows: list[tuple[str, ...]] = [("network", "size", "opened", "first face", "a move of the dial")]
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
@@ -70,7 +70,7 @@ def main() -> None:
             page = browser.new_page()
             page.set_default_timeout(120_000)
             times = (f"{value:.2f} s" for value in measured(page, file, face, args.runs))
-            rows.append((network, f"{file.stat().st_size / 2**20:.1f} MiB", *times))
+            rows.append((str(network), f"{file.stat().st_size / 2**20:.1f} MiB", *times))
             page.close()
         version = browser.version
         browser.close()

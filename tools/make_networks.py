@@ -57,7 +57,8 @@ NETWORKS = {
         256,
         (
             Stage("train_gcfsr_256_l1.yml", "gcfsr_256_l1"),
-            Stage("train_gcfsr_256.yml", "gcfsr_256", "gcfsr_256_l1", "gcfsr-256"),
+            Stage("train_gcfsr_256_dials.yml", "gcfsr_256_dials", "gcfsr_256_l1"),
+            Stage("train_gcfsr_256.yml", "gcfsr_256", "gcfsr_256_dials", "gcfsr-256"),
         ),
         "4,8,16,32",
         grows_from="gcfsr-nano",
@@ -181,11 +182,12 @@ def command(stage: Stage, paths: Paths, ranks: int, iters: int) -> list[str]:
         f"path:experiments_root={paths.runs}",
         f"path:pretrain_network_g={start or '~'}",
     ]
-    if stage.start:
+    options = yaml.safe_load((OPTIONS / stage.options).read_text(encoding="utf-8"))
+    if "network_d" in options:
         force += [f"network_d:weights={paths.squeezenet}", f"train:feature_opt:weights={paths.squeezenet}"]
     if iters:
         force += [f"train:total_iter={iters}"]
-        schedule = yaml.safe_load((OPTIONS / stage.options).read_text(encoding="utf-8"))["train"]["scheduler"]
+        schedule = options["train"]["scheduler"]
         force += [f"train:scheduler:periods=[{iters}]"] if "periods" in schedule else []
         force += [f"train:scheduler:decay={-(-iters // 2)}"] if "decay" in schedule else []
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]

@@ -1,4 +1,4 @@
-"""gcfsr-256-dials on portraits that no training has seen (works of the US Government, public domain)."""
+"""The dials of gcfsr-256 on portraits that no training has seen (works of the US Government, public domain)."""
 
 from pathlib import Path
 
@@ -10,21 +10,18 @@ from gcfsr_datasets.degradation import to_uint8
 from gcfsr_datasets.degradation.photograph import Photograph, Wear, apply_photograph
 from gcfsr_datasets.resize import resize
 from gcfsr_inference import Restorer
-from gcfsr_inference.restore.weights import bundled
+from gcfsr_inference.restore.weights import DEFAULT_NAME
 from gcfsr_measure.degradations import blocking, edge_sharpness, flat_area, residual_noise, strong_edges
 
-NAME, SIDE, FACTOR = "gcfsr-256-dials", 256, 4
+SIDE, FACTOR = 256, 4
 FACES = sorted((Path(__file__).parents[2] / "data" / "faces").glob("*.jpg"))
-
-if NAME not in bundled():
-    pytest.skip(f"{NAME} is not in the package", allow_module_level=True)
 
 WEAR = {"clean": Wear(), "blur": Wear(sigma=(1.2, 1.2)), "noise": Wear(noise=12 / 255), "jpeg": Wear(quality=50)}
 
 
 @pytest.fixture(scope="module")
 def restorer() -> Restorer:
-    return Restorer.load(NAME)
+    return Restorer.load(DEFAULT_NAME)
 
 
 @pytest.fixture(scope="module")

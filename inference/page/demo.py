@@ -164,7 +164,7 @@ class Page:
             session,
             gr.update(choices=labels, value=labels),
             True,
-            gr.update(value=session.subjects[first or 0].factor, **limits),
+            gr.update(value=round(session.subjects[first or 0].factor, 2), **limits),
             gr.update(choices=choices, value=choices[0 if first is None else first + 1]),
             [(image, f"face {one.number}") for image, one in zip(session.thumbnails(), session.subjects, strict=True)],
             gr.update(value=after, before=before),

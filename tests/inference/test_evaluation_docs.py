@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from gcfsr_inference.evaluation.conditions import PROTOCOLS, find_protocol
-from gcfsr_inference.evaluation.specs import OPTIONS
+from gcfsr_inference.evaluation.method_names import OPTIONS
 from gcfsr_measure.catalogue import ENTRIES
 
 

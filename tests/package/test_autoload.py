@@ -54,7 +54,7 @@ def test_registering_twice_or_first_is_harmless(tmp_path: Path, outside: dict[st
     assert printed(code, tmp_path, outside) == ["gcfsr_arch.training.hooks.parse"] * 2
 
 
-@pytest.mark.parametrize("name", ["criteria", "released", "hooks", "options", "curves"])
+@pytest.mark.parametrize("name", ["losses.criteria", "released", "hooks", "options", "curves"])
 def test_a_module_of_ours_may_import_basicsr_first(name: str, tmp_path: Path, outside: dict[str, str]) -> None:
     """BasicSR imports `register` while it is loaded, and that imports the same module."""
     code = (

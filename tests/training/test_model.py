@@ -342,7 +342,9 @@ def test_vgg_that_cannot_be_downloaded(tiny: ModuleType, monkeypatch: pytest.Mon
         raise OSError("no network")
 
     monkeypatch.setattr(vgg_arch.vgg, "vgg19", no_network)
-    with pytest.raises(GCFSRError, match=r"could not be loaded \(no network\); set train.perceptual_opt.vgg_path"):
+    with pytest.raises(
+        GCFSRError, match=r"perceptual_opt: the VGG weights could not be loaded \(no network\); set vgg_path"
+    ):
         tiny.build(train__perceptual_opt={"type": "PerceptualLoss", "layer_weights": {"conv1_1": 1.0}})
 
 

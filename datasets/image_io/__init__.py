@@ -350,7 +350,9 @@ def _register_heif(name: str) -> None:
 
 def _decode(data: bytes, image: Image.Image | None) -> ImageData:
     if data.startswith(tiff.SIGNATURES):
-        tiff.check_compression(tiff.read_tags(data))
+        tags = tiff.read_tags(data)
+        tiff.check_compression(tags)
+        tiff.check_data(tags, len(data))
     frames = 1 if image is None else getattr(image, "n_frames", 1)
     notes = (f"only the first of its {frames} frames is read",) if frames > 1 else ()
     metadata, lost = meta.read(data, image)
@@ -417,8 +419,10 @@ def _decode_8bit(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, tup
 
 
 def _check_end(data: bytes, pixels: np.ndarray) -> None:
-    """Raises EOFError where a PNG has no data for its last rows, which decoders leave black."""
+    """Raises EOFError where a PNG or JPEG 2000 has no data for its last rows, which decoders leave black."""
     if data.startswith(png.SIGNATURE) and not pixels[-1].any() and png.ends_early(data):
+        raise EOFError("truncated")
+    if data.startswith(deep.JPEG_2000) and deep.ends_early(data):
         raise EOFError("truncated")
 
 

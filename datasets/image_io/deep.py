@@ -12,6 +12,7 @@ from PIL import Image
 from gcfsr_datasets.image_io.tiff import UnsupportedPixels
 
 CODESTREAM = b"\xff\x4f\xff\x51"  # how JPEG 2000 starts inside its container
+JPEG_2000 = (b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51")  # the file format, and its codestream alone
 _END = b"\xff\xd9"
 _AV1_CONFIG, _AV1_BITS = b"av1C", {0x40: 10, 0x60: 12}  # AV1 codec configuration record; high_bitdepth and twelve_bit
 _COMPONENTS, _FIRST_COMPONENT = 40, 42  # places in a codestream: their number, and three bytes for each
@@ -32,6 +33,11 @@ def bits_of(data: bytes, image: Image.Image) -> int:
     return 8
 
 
+def ends_early(data: bytes) -> bool:
+    """Whether a JPEG 2000 is cut off; decoders fill the rest and call it a success."""
+    return data.rfind(_END) < len(data) // 2
+
+
 def decode(data: bytes, image: Image.Image, bits: int) -> np.ndarray | None:
     """Pixels of 9 to 16 bits, brought to the whole range of 16: black is 0, white 65535.
 
@@ -48,8 +54,8 @@ def decode(data: bytes, image: Image.Image, bits: int) -> np.ndarray | None:
         EOFError: a truncated JPEG 2000.
     """
     jpeg_2000, top = image.format == "JPEG2000", (1 << bits) - 1
-    if jpeg_2000 and data.rfind(_END) < len(data) // 2:
-        raise EOFError("truncated")  # OpenCV would fill the rest and call it a success
+    if jpeg_2000 and ends_early(data):
+        raise EOFError("truncated")
     pixels = _decode_heif(data, bits) if image.format == "HEIF" else _decode_opencv(data)
     if pixels is None or pixels.dtype != np.uint16 or bits > 16 or pixels.max(initial=0) > top:
         if jpeg_2000:

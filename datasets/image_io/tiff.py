@@ -17,7 +17,7 @@ SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")  # "+" is BigTIFF
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIPS, ORIENTATION = 256, 257, 258, 259, 262, 273, 274
 SAMPLES, ROWS, STRIP_BYTES, PLANAR, PREDICTOR, TILES, TILE_BYTES = 277, 278, 279, 284, 317, 324, 325
 TILE_WIDTH, TILE_HEIGHT, EXTRA_SAMPLES, SAMPLE_FORMAT = 322, 323, 338, 339
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, YCBCR = 0, 1, 2, 6
 ASSOCIATED, UNASSOCIATED = 1, 2  # whether the colours are multiplied with alpha
 _LAYOUT = (WIDTH, HEIGHT, COMPRESSION, ROWS, PREDICTOR, TILE_WIDTH, TILE_HEIGHT, 266)  # 266: the order of bits
 _DEFLATE, _HORIZONTAL = 8, 2
@@ -57,6 +57,17 @@ def check_compression(tags: dict[int, Any]) -> None:
     if kind not in (_DEEP_COMPRESSIONS if is_deep(tags) else _COMPRESSIONS):
         deep = "of 16 bits " if is_deep(tags) else ""
         raise UnsupportedPixels(f"a TIFF {deep}compressed by {_NAMES.get(kind, f'method {kind}')}")
+
+
+def check_data(tags: dict[int, Any], length: int) -> None:
+    """Raises EOFError where `length` bytes end before the uncompressed pixels do, which libtiff leaves black."""
+    kind, colours = tags.get(COMPRESSION, 1), tags.get(PHOTOMETRIC)
+    if kind != 1 or colours == YCBCR or STRIPS not in tags or STRIP_BYTES not in tags:
+        return
+    strips = zip(_tuple(tags[STRIPS]), _tuple(tags[STRIP_BYTES]), strict=False)
+    there = sum(max(0, min(size, length - start)) for start, size in strips)
+    if there < tags[WIDTH] * tags[HEIGHT] * sum(_tuple(tags.get(BITS, 1))) // 8:
+        raise EOFError("truncated")
 
 
 def is_deep(tags: dict[int, Any]) -> bool:

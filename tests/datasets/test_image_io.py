@@ -12,6 +12,7 @@ from PIL import Image, ImageCms
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import (
     decode_bgr,
+    decode_image,
     list_images,
     read_image,
     write_bytes_atomic,
@@ -118,6 +119,20 @@ def test_truncated_files_are_named(tmp_path: Path, suffix: str, share: float):
         read_image(path)
     with pytest.raises(GCFSRError, match=f"cut{suffix}: .*;"):
         decode_bgr(data, path.name)
+
+
+@pytest.mark.parametrize(("form", "options"), [("TIFF", {}), ("TIFF", {"compression": "raw"}), ("JPEG2000", {})])
+@pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
+def test_missing_rows_are_not_read_as_black(form: str, options: dict[str, str], mode: str):
+    top, kind = (65536, np.uint16) if mode == "I;16" else (256, np.uint8)
+    pixels = RNG.integers(0, top, (64, 48, 3) if mode == "RGB" else (64, 48), kind)
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, form, **options)
+    whole = file.getvalue()
+    assert decode_image(whole, "a").bgr.shape == (64, 48, 3)
+    for share in (0.4, 0.7, 0.9):
+        with pytest.raises(GCFSRError, match="a: cannot"):
+            decode_image(whole[: int(len(whole) * share)], "a")
 
 
 def test_other_files_are_named(tmp_path: Path):

@@ -72,7 +72,9 @@ def test_a_bundled_file_is_small_half_precision_and_says_what_it_is(name: str, k
     assert path.stat().st_size <= LARGEST_FILE
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
-        assert {file.get_tensor(key).dtype for key in file.keys()} == {torch.float16}  # noqa: SIM118 (no mapping)
+        full = {key for key in file.keys() if file.get_tensor(key).dtype != torch.float16}  # noqa: SIM118 (no mapping)
+    moments = {"mean", "square", "seen"}  # of the estimator; halved, their variances would be lost
+    assert all(key.startswith("estimator.") and key.rpartition(".")[2] in moments for key in full), full
     assert "non-commercial" in metadata["licence"]
     assert "generators" in metadata["training_data"]
     net = load_generator(path)

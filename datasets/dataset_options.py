@@ -37,7 +37,7 @@ class PairedOptions:
         dataroot_lq: folder of the degraded faces, aligned as their ground truth is; enlarged to out_size.
         dataroot_gt: folder of the ground truth, under the same names (with any suffix).
         prob: share of the samples that is a pair.
-        factor: what the network is told of the inputs; without it the ratio of a pair's sides, at least 1.
+        factor: the factor of the inputs, for the dial; without it the ratio of a pair's sides, at least 1.
     """
 
     dataroot_lq: str

@@ -117,7 +117,7 @@ class Photograph:
 
 
 def wear_of(blur: float, noise: float, jpeg: float, ranges: PhotographRanges) -> Wear:
-    """The wear of which `gcfsr_datasets.conditions.conditions_of` are these, each in [0, 1]; 0 leaves a step out."""
+    """The wear whose `degradation.conditions.conditions_of` are these, each in [0, 1]; 0 leaves a step out."""
     sigma, deviation = blur * ranges.blur_sigma[1], noise * ranges.noise_range[1] / 255
     quality = round(100 - jpeg * (100 - ranges.jpeg_range[0]))
     return Wear((sigma, sigma) if blur else None, noise=deviation or None, quality=quality if jpeg else None)

@@ -12,8 +12,8 @@ from scipy.special import j1
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.degradation import compress
 from gcfsr_datasets.degradation.blur import quadratic_form
+from gcfsr_datasets.degradation.color import Pair
 
-Pair = tuple[float, float]
 Triple = tuple[float, float, float]
 KINDS = ("iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso")
 SHARES = (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)

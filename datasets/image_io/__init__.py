@@ -352,7 +352,7 @@ def _decode(data: bytes, image: Image.Image | None) -> ImageData:
     if data.startswith(tiff.SIGNATURES):
         tags = tiff.read_tags(data)
         tiff.check_compression(tags)
-        tiff.check_data(tags, len(data))
+        tiff.check_data(data, tags)
     frames = 1 if image is None else getattr(image, "n_frames", 1)
     notes = (f"only the first of its {frames} frames is read",) if frames > 1 else ()
     metadata, lost = meta.read(data, image)
@@ -419,16 +419,19 @@ def _decode_8bit(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, tup
 
 
 def _check_end(data: bytes, pixels: np.ndarray) -> None:
-    """Raises EOFError where a PNG or JPEG 2000 has no data for its last rows, which decoders leave black."""
+    """Raises EOFError where a PNG, JPEG 2000 or TIFF has no data for its last pixels, which decoders fill."""
     if data.startswith(png.SIGNATURE) and not pixels[-1].any() and png.ends_early(data):
         raise EOFError("truncated")
     if data.startswith(deep.JPEG_2000) and deep.ends_early(data):
+        raise EOFError("truncated")
+    if (pixels[-1, -1] == _MISSING).all() and tiff.old_jpeg_ends_early(data):
         raise EOFError("truncated")
 
 
 def _gray_end(image: Image.Image, pixels: np.ndarray) -> tuple[str, ...]:
     """A remark where the last rows of a JPEG are what libjpeg puts in place of data that are missing."""
-    if image.format not in ("JPEG", "MPO") or (pixels[-1] != _MISSING).any():
+    jpeg = image.format in ("JPEG", "MPO") or image.info.get("compression") in ("jpeg", "tiff_jpeg")  # of a TIFF
+    if not jpeg or (pixels[-1] != _MISSING).any():
         return ()
     rows = next((row for row in range(len(pixels)) if (pixels[-1 - row] != _MISSING).any()), len(pixels))
     return (f"its last {rows} rows are plain gray, as where a file is cut off",)

@@ -20,7 +20,8 @@ TILE_WIDTH, TILE_HEIGHT, EXTRA_SAMPLES, SAMPLE_FORMAT = 322, 323, 338, 339
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, YCBCR = 0, 1, 2, 6
 ASSOCIATED, UNASSOCIATED = 1, 2  # whether the colours are multiplied with alpha
 _LAYOUT = (WIDTH, HEIGHT, COMPRESSION, ROWS, PREDICTOR, TILE_WIDTH, TILE_HEIGHT, 266)  # 266: the order of bits
-_DEFLATE, _HORIZONTAL = 8, 2
+_OLD_JPEG, _JPEG, _DEFLATE, _HORIZONTAL = 6, 7, 8, 2
+_JPEG_END = b"\xff\xd9"
 _DEEP_COMPRESSIONS = frozenset({1, 5, 8, 32773, 32946})  # that OpenCV has: none, LZW, deflate twice, PackBits
 _COMPRESSIONS = _DEEP_COMPRESSIONS | {2, 3, 4, 6, 7, 32771, 34925, 50000}  # that Pillow has: fax, JPEG, LZMA, Zstandard
 _NAMES = {7: "JPEG", 34712: "JPEG 2000", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL"}
@@ -59,15 +60,36 @@ def check_compression(tags: dict[int, Any]) -> None:
         raise UnsupportedPixels(f"a TIFF {deep}compressed by {_NAMES.get(kind, f'method {kind}')}")
 
 
-def check_data(tags: dict[int, Any], length: int) -> None:
-    """Raises EOFError where `length` bytes end before the uncompressed pixels do, which libtiff leaves black."""
+def check_data(data: bytes, tags: dict[int, Any]) -> None:
+    """Raises EOFError where pixels are missing that libtiff would leave black: uncompressed ones, or in a JPEG."""
     kind, colours = tags.get(COMPRESSION, 1), tags.get(PHOTOMETRIC)
-    if kind != 1 or colours == YCBCR or STRIPS not in tags or STRIP_BYTES not in tags:
-        return
-    strips = zip(_tuple(tags[STRIPS]), _tuple(tags[STRIP_BYTES]), strict=False)
-    there = sum(max(0, min(size, length - start)) for start, size in strips)
-    if there < tags[WIDTH] * tags[HEIGHT] * sum(_tuple(tags.get(BITS, 1))) // 8:
+    parts = _parts(tags)
+    if kind == _JPEG and not all(data.rfind(_JPEG_END, start, start + size) > start for start, size in parts):
         raise EOFError("truncated")
+    if kind != 1 or colours == YCBCR or not parts:
+        return
+    there = sum(max(0, min(size, len(data) - start)) for start, size in parts)
+    if TILES in tags:
+        missing = not all(start for start, _ in parts)  # a sparse file
+    else:
+        missing = there < tags[WIDTH] * tags[HEIGHT] * sum(_tuple(tags.get(BITS, 1))) // 8
+    if missing:
+        raise EOFError("truncated")
+
+
+def old_jpeg_ends_early(data: bytes) -> bool:
+    """Whether a TIFF's JPEG of the old kind lacks its end; complete ones may, so missing pixels must be seen too."""
+    if not data.startswith(SIGNATURES):
+        return False
+    tags = read_tags(data)
+    first = min((start for start, _ in _parts(tags)), default=0)
+    return tags.get(COMPRESSION) == _OLD_JPEG and data.rfind(_JPEG_END, first) < 0
+
+
+def _parts(tags: dict[int, Any]) -> list[tuple[int, int]]:
+    """Start and length of every strip or tile."""
+    starts, sizes = (TILES, TILE_BYTES) if TILES in tags else (STRIPS, STRIP_BYTES)
+    return list(zip(_tuple(tags.get(starts, ())), _tuple(tags.get(sizes, ())), strict=False))
 
 
 def is_deep(tags: dict[int, Any]) -> bool:

@@ -1,5 +1,6 @@
 """Images keep their metadata, and what cannot be read or written is an error that names it."""
 
+import struct
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -133,6 +134,88 @@ def test_missing_rows_are_not_read_as_black(form: str, options: dict[str, str], 
     for share in (0.4, 0.7, 0.9):
         with pytest.raises(GCFSRError, match="a: cannot"):
             decode_image(whole[: int(len(whole) * share)], "a")
+
+
+def _tiff_of_jpegs(parts: list[bytes], method: int = 7, tile: int = 0, rows: int = 64) -> bytes:
+    """A TIFF of 48x64 pixels, its directory first, whose tiles or strips of `rows` are these JPEG streams of 4:4:4."""
+    starts, counts = (324, 325) if tile else (273, 279)
+    lengths, shape = tuple(len(part) for part in parts), {322: (tile,), 323: (tile,)} if tile else {278: (rows,)}
+    tags = {256: (48,), 257: (64,), 258: (8, 8, 8), 259: (method,), 262: (6,), 277: (3,), 530: (1, 1), **shape}
+    tags |= {starts: (0,) * len(parts), counts: lengths} | ({513: (0,), 514: lengths} if method == 6 else {})
+    behind = 8 + 2 + 12 * len(tags) + 4
+    first = behind + sum(4 * len(numbers) for numbers in tags.values() if len(numbers) > 1)
+    tags[starts] = tuple(first + sum(lengths[:part]) for part in range(len(parts)))
+    tags |= {513: tags[starts]} if method == 6 else {}
+    entries = values = b""
+    for tag, numbers in sorted(tags.items()):
+        body = struct.pack(f"<{len(numbers)}L", *numbers)
+        entries += struct.pack("<HHL", tag, 4, len(numbers))
+        entries += body if len(body) == 4 else struct.pack("<L", behind + len(values))
+        values += body if len(body) > 4 else b""
+    return struct.pack("<2sHLH", b"II", 42, 8, len(tags)) + entries + bytes(4) + values + b"".join(parts)
+
+
+def _jpegs(rows: int, columns: int) -> list[bytes]:
+    smooth = np.outer(np.linspace(20, 230, 64), np.linspace(0.5, 1, 48)).astype(np.uint8)[..., None].repeat(3, 2)
+    files = []
+    for top in range(0, 64, rows):
+        for left in range(0, 48, columns):
+            files.append(BytesIO())
+            part = smooth[top : top + rows, left : left + columns]
+            Image.fromarray(part).save(files[-1], "JPEG", quality=95, subsampling=0)
+    return [file.getvalue() for file in files]
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [((64, 48), {}), ((16, 48), {"rows": 16}), ((16, 16), {"tile": 16}), ((64, 48), {"method": 6})],
+)
+def test_a_jpeg_in_a_tiff_that_is_cut_off_is_not_read_as_black(shape: tuple[int, int], options: dict):
+    parts = _jpegs(*shape)
+    whole = decode_image(_tiff_of_jpegs(parts, **options), "a")
+    apart = [cv2.imdecode(np.frombuffer(part, np.uint8), cv2.IMREAD_COLOR) for part in parts]
+    across = 48 // shape[1]
+    expected = np.vstack([np.hstack(apart[at : at + across]) for at in range(0, len(apart), across)])
+    assert not whole.notes
+    assert np.abs(whole.bgr.astype(int) - expected).max() <= 2
+    for place in {0, len(parts) // 2, len(parts) - 1}:  # the directory names what there is
+        for share in (0.0, 0.5, 0.9):
+            cut = [part[: int(len(part) * share)] if at == place else part for at, part in enumerate(parts)]
+            with pytest.raises(GCFSRError, match="a: cannot be decoded"):
+                decode_image(_tiff_of_jpegs(cut, **options), "a")
+    data = _tiff_of_jpegs(parts, **options)
+    for missing in (
+        len(parts[-1]) // 10,
+        len(parts[-1]) // 4,
+        sum(map(len, parts)) // 2,
+        sum(map(len, parts)) - 1,
+    ):  # or the file ends
+        with pytest.raises(GCFSRError, match="a: cannot be decoded"):
+            decode_image(data[:-missing], "a")
+
+
+def test_a_jpeg_in_a_tiff_that_was_cut_and_closed_is_reported():
+    (part,) = _jpegs(64, 48)
+    image = decode_image(_tiff_of_jpegs([part[: int(len(part) * 0.9)] + b"\xff\xd9"]), "a")
+    assert (image.bgr[-1] == 128).all()
+    assert any("rows are plain gray" in note for note in image.notes)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_tile_of_a_tiff_without_data_is_not_read_as_black(compression: str | None):
+    tifffile = pytest.importorskip("tifffile")
+    file = BytesIO()
+    tifffile.imwrite(
+        file, RNG.integers(1, 256, (64, 48, 3), np.uint8), photometric="rgb", tile=(16, 16), compression=compression
+    )
+    data = file.getvalue()
+    assert decode_image(data, "a").bgr.shape == (64, 48, 3)
+    starts = tifffile.TiffFile(BytesIO(data)).pages[0].dataoffsets
+    order = struct.pack(f"<{len(starts)}L", *starts)
+    assert data.count(order) == 1
+    sparse = data.replace(order, order[:20] + bytes(4) + order[24:])
+    with pytest.raises(GCFSRError, match="a: cannot be decoded"):
+        decode_image(sparse, "a")
 
 
 def test_other_files_are_named(tmp_path: Path):

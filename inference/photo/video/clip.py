@@ -106,7 +106,8 @@ class Clip:
         self.read_matrix = (BT709 if high else BT601) if matrix == UNSPECIFIED else matrix  # as players guess
         self.matrix = BT709 if form.is_rgb else self.read_matrix
         self.primaries, self.transfer = int(context.color_primaries), transfer
-        if any(component.is_alpha for component in form.components):
+        beside = {key.lower(): text for key, text in self.stream.metadata.items()}.get("alpha_mode") == "1"  # Matroska
+        if beside or any(component.is_alpha for component in form.components):
             self.notes.append("its transparency is left out")
 
     def _set_shape(self, first: VideoFrame) -> None:

@@ -58,6 +58,31 @@ def quarters(image: np.ndarray) -> np.ndarray:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt", "left_out"),
+    [
+        ("a.webm", "libvpx-vp9", "yuva420p", True),  # alpha is a second stream beside the one that is decoded
+        ("a.mkv", "libvpx-vp9", "yuva420p", True),
+        ("a.mov", "qtrle", "argb", True),
+        ("a.webm", "libvpx-vp9", "yuv420p", False),
+        ("a.mov", "qtrle", "rgb24", False),
+    ],
+)
+def test_transparency_that_is_left_out_is_reported(
+    name: str, codec: str, pix_fmt: str, left_out: bool, tmp_path: Path
+) -> None:
+    with av.open(str(tmp_path / name), "w") as file:
+        stream = file.add_stream(codec, rate=12)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, pix_fmt
+        for number in range(2):
+            pixels = np.dstack([scene(), np.full((96, 128), 100 * number, np.uint8)])
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "bgra")))
+        file.mux(stream.encode())
+    frames, notes = through(tmp_path / name, tmp_path / "out.mp4")
+    assert len(frames) == 2
+    assert notes == ["its transparency is left out"] * left_out
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 def test_frames_at_variable_rate_keep_their_times(suffix: str, write_clip, read_clip, tmp_path: Path) -> None:
     times = [0, 1000, 2000, 14000, 15000, 40000, 40500, 72000]  # of 12,000 ticks a second; the last is the end

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     detector = build_detector(name, args.weights_dir, args.confidence, choose_device(args.device))
     networks = list(dict.fromkeys([args.checkpoint or DEFAULT_NAME, *bundled()]))
     max_pixels = at_least("--max-pixels", args.max_pixels, 1) or MAX_PIXELS
-    with serving(load, networks, detector, args.host, args.port, max_pixels) as page:
+    with serving(load, networks, detector, args.host, args.port, max_pixels, args.debug) as page:
         if args.open:
             webbrowser.open(str(page.local_url))
         with suppress(KeyboardInterrupt):  # Ctrl-C or SIGTERM, by which the page ends

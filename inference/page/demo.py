@@ -17,7 +17,7 @@ from starlette.middleware import Middleware
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import MAX_PIXELS
-from gcfsr_inference.console import say
+from gcfsr_inference.console import say, unexpected_error
 from gcfsr_inference.page import compare
 from gcfsr_inference.page.hosts import LOOPBACK, OwnHostOnly
 from gcfsr_inference.page.private import private_folder
@@ -52,6 +52,24 @@ SAVE = """(file) => {
 }"""
 
 
+class _Blocks(gr.Blocks):
+    """Gradio's page, whose errors are one line in the browser, for `gradio_client`, and on standard error.
+
+    Gradio itself tells a visitor nothing of an error, and prints its traceback.
+    """
+
+    debug = False
+
+    async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        try:
+            return await super().process_api(*args, **kwargs)
+        except Exception as error:
+            known = isinstance(error, GCFSRError | gr.Error)
+            line = str(getattr(error, "message", error)) if known else unexpected_error(error, self.debug)
+            say(f"gcfsr demo: {line}", error=True)
+            raise gr.Error(line, print_exception=False) from error
+
+
 class Page:
     """The page's events over sessions; restorers and one detector serve all visitors.
 
@@ -61,6 +79,7 @@ class Page:
         detector: finds faces.
         folder: where results are written for download.
         max_pixels: of a photograph, by its header.
+        debug: print the tracebacks of unexpected errors.
     """
 
     def __init__(
@@ -70,13 +89,16 @@ class Page:
         detector: Detector,
         folder: Path,
         max_pixels: int = MAX_PIXELS,
+        debug: bool = False,
     ) -> None:
         self.load, self.names, self.detector, self.folder, self.max_pixels = load, names, detector, folder, max_pixels
+        self.debug = debug
 
     def build(self) -> gr.Blocks:
         """Lays the page out and connects its events."""
         restorer = self.load(self.names[0])
-        with gr.Blocks(title="GCFSR", analytics_enabled=False, delete_cache=(3600, 86400)) as blocks:
+        with _Blocks(title="GCFSR", analytics_enabled=False, delete_cache=(3600, 86400)) as blocks:
+            blocks.debug = self.debug
             session = gr.State(None)
             gr.Markdown(INTRO)
             with gr.Row(elem_id="layout"):
@@ -152,11 +174,10 @@ class Page:
         if path is None:
             return *nothing, "", off, *hidden
         try:
-            session = DemoSession(restorer, self.detector, path, self.max_pixels)
+            session = self._session(restorer, path)
             result = session.restore(range(len(session.subjects)), None)
         except GCFSRError as error:
-            message = str(error).replace(str(Path(path).parent) + os.sep, "")
-            return *nothing, f"**This cannot be restored.** {message}", off, *hidden
+            return *nothing, f"**This cannot be restored.** {error}", off, *hidden
         labels, first = session.labels(), session.first_view()
         choices = [WHOLE, *(f"face {face.number}" for face in session.subjects)]
         before, after = (compare.encode(image) for image in session.views(result, first))
@@ -172,6 +193,13 @@ class Page:
             gr.update(interactive=True),
             *self._estimates(session, first or 0),
         )
+
+    def _session(self, restorer: Restorer, path: str) -> DemoSession:
+        """A photograph that was uploaded. Raises GCFSRError, which names the file without the server's folder."""
+        try:
+            return DemoSession(restorer, self.detector, path, self.max_pixels)
+        except GCFSRError as error:
+            raise GCFSRError(str(error).replace(str(Path(path).parent) + os.sep, "")) from error
 
     def _estimates(self, session: DemoSession, face: int) -> list[Any]:
         """The other dials at what the network reads of a face, and what that is."""
@@ -222,13 +250,18 @@ class Page:
             image: the photograph, as `gradio_client.handle_file` gives it.
             factor: for all faces; 0 estimates each face's own.
         """
-        session = DemoSession(self.load(self.names[0]), self.detector, _path(image), self.max_pixels)
+        if not isinstance(factor, int | float | None):
+            raise GCFSRError(f"factor: a {type(factor).__name__}, not a number; 0 estimates each face's own")
+        session = self._session(self.load(self.names[0]), self._uploaded(image))
         result = session.restore(range(len(session.subjects)), factor or None)
         return gr.FileData(path=str(session.write(result, Path(mkdtemp(dir=self.folder)))))
 
-
-def _path(file: Any) -> str:
-    return file["path"] if isinstance(file, dict) else file.path
+    def _uploaded(self, file: Any) -> str:
+        """The path of a file in the page's folder: Gradio does not check one that a program names by itself."""
+        path = file.get("path") if isinstance(file, dict) else getattr(file, "path", None)
+        if not isinstance(path, str) or not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.folder)):
+            raise GCFSRError("image: not an uploaded file; send it with gradio_client.handle_file")
+        return path
 
 
 def describe(result: Result) -> str:
@@ -260,11 +293,12 @@ def serving(
     host: str = "127.0.0.1",
     port: int = 0,
     max_pixels: int = MAX_PIXELS,
+    debug: bool = False,
 ) -> Iterator[gr.Blocks]:
     """Serves the page and prints its address while the block runs; what visitors uploaded is removed at its end.
 
     Args:
-        load, names, detector, max_pixels: as for `Page`; each network is loaded once.
+        load, names, detector, max_pixels, debug: as for `Page`; each network is loaded once.
         host: address to listen on.
         port: port; 0 takes the first free one from 7860.
 
@@ -275,7 +309,7 @@ def serving(
         say(f"gcfsr demo: --host {host}: everyone who reaches this address can use the page")
     with private_folder() as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(folder)  # Gradio's copies of the photographs
-        blocks = Page(lru_cache(load), names, detector, folder, max_pixels).build()
+        blocks = Page(lru_cache(load), names, detector, folder, max_pixels, debug).build()
         theme = Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # none is fetched
         try:
             _, url, _ = blocks.launch(

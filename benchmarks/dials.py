@@ -5,7 +5,8 @@
 For each dial, every face is reduced by the factor and worn by that dial's degradation alone, to `--wear` of it; the
 dial turns through nine settings while the others stay at their true place. Blur is measured by the slope at the ground
 truth's edges, noise by its standard deviation in flat skin, JPEG by the kinks over the borders of its blocks, the
-factor by the variance of the Laplacian (`gcfsr_measure.degradations`). How well the network reads the dials is in the
+factor by the variance of the Laplacian (`gcfsr_measure.degradations`). Whether a wrong setting deforms the face is
+measured by how far its landmarks lie from those at the true setting. How well the network reads the dials is in the
 report of `gcfsr evaluate --method dials.safetensors?dials=auto`.
 """
 
@@ -27,12 +28,15 @@ from gcfsr_datasets.degradation.photograph import Photograph, apply_photograph, 
 from gcfsr_datasets.image_io import list_images, read_image
 from gcfsr_inference.evaluation.inputs import read_blind_ranges
 from gcfsr_inference.figures.common import new_figure, save_figure
+from gcfsr_inference.photo.detect import build_detector
+from gcfsr_inference.photo.detect.detection import Detector
 from gcfsr_measure.degradations import blocking, edge_sharpness, flat_area, residual_noise, strong_edges
 from gcfsr_measure.pixels import sharpness
 
 SETTINGS = 9
 MEASURES = ("variance of the Laplacian", "slope at edges", "noise in flat skin", "blocking")  # of `CONDITIONS`
 RISES = {"factor": True, "blur": True, "noise": False, "jpeg": False}  # the measure, as its dial is raised
+DETECTED = 128  # pixels of a face for the detector: there blur moves its landmarks least, by 1.4% (see `shift`)
 TOLERANCE = 0.01  # of the whole change, that a step may go the other way
 Image = NDArray[np.uint8]
 
@@ -57,9 +61,27 @@ def settings_of(name: str, restorer: Restorer) -> NDArray:
     return np.geomspace(restorer.min_factor / restorer.max_factor, 1, SETTINGS).clip(max=1)
 
 
-def turned(restorer: Restorer, gt: Image, factor: float, wear: float, ranges: PhotographDraws, seed: int) -> NDArray:
-    """Every measure at every setting of every dial, the others at their true place: (k, SETTINGS, 4)."""
-    found, measured = [], measures_of(gt, round(len(gt) / factor))
+def landmarks_of(image: Image, detector: Detector) -> NDArray:
+    """(5, 2) of the face that the detector is surest of, at the size at which it is most exact; NaN for no face."""
+    found = detector.detect(resized(image, DETECTED))
+    return max(found, key=lambda face: face.score).landmarks if found else np.full((5, 2), np.nan)
+
+
+def shift(points: NDArray, others: NDArray) -> float:
+    """Mean distance of five landmarks, in shares of the distance between the eyes of `others`."""
+    return float(np.linalg.norm(points - others, axis=1).mean() / np.linalg.norm(others[0] - others[1]))
+
+
+def turned(
+    restorer: Restorer, gt: Image, factor: float, wear: float, ranges: PhotographDraws, seed: int, detector: Detector
+) -> tuple[NDArray, NDArray]:
+    """Every setting of every dial, the others at their true place.
+
+    Returns:
+        (k, SETTINGS, 4) the measures, and (k, 2): how far the landmarks move from those at the true setting, at the
+        worse of the two settings around it that are one step away; and how far those lie from the ground truth's.
+    """
+    found, shifts, measured, real = [], [], measures_of(gt, round(len(gt) / factor)), landmarks_of(gt, detector)
     for name in restorer.conditions:
         shares = {one: wear if one == name else 0.0 for one in CONDITIONS[1:]}
         draw = Photograph(wear=wear_of(**shares, ranges=ranges))
@@ -67,9 +89,15 @@ def turned(restorer: Restorer, gt: Image, factor: float, wear: float, ranges: Ph
         true = {**shares, "factor": factor / restorer.max_factor}
         known = {one: true[one] for one in restorer.conditions}
         features = restorer.encode(lq)
-        images = [restorer.decode(features, {**known, name: float(s)}) for s in settings_of(name, restorer)]
+        settings = settings_of(name, restorer)
+        images = [restorer.decode(features, {**known, name: float(s)}) for s in settings]
         found.append([measured(image) for image in images])
-    return np.array(found)
+        matched = landmarks_of(restorer.decode(features, known), detector)
+        place = np.interp(known[name], settings, range(SETTINGS))
+        off = [images[i] for i in {max(round(place) - 1, 0), min(round(place) + 1, SETTINGS - 1)}]
+        moved = max(shift(landmarks_of(image, detector), matched) for image in off)
+        shifts.append([moved, shift(matched, real)])
+    return np.array(found), np.array(shifts)
 
 
 def monotone(curves: NDArray, rises: bool) -> NDArray:
@@ -78,11 +106,12 @@ def monotone(curves: NDArray, rises: bool) -> NDArray:
     return (steps >= -TOLERANCE * np.ptp(curves, axis=1, keepdims=True)).all(1) & (steps.sum(1) > 0)
 
 
-def card(found: NDArray, conditions: Sequence[str]) -> dict[str, dict]:
+def card(found: NDArray, shifts: NDArray, conditions: Sequence[str]) -> dict[str, dict]:
     """By condition: its measure at both ends, the share of faces that go one way, and what it does to the others.
 
     Args:
         found: (faces, k, SETTINGS, 4) of `turned`.
+        shifts: (faces, k, 2) of `turned`.
         conditions: of the network.
 
     Returns:
@@ -98,6 +127,8 @@ def card(found: NDArray, conditions: Sequence[str]) -> dict[str, dict]:
             "measure": curves.mean(0).tolist(),
             "monotone": float(monotone(curves, RISES[name]).mean()),
             "moves": moves,
+            "shift": np.nanquantile(shifts[:, i], (0.5, 1), axis=0).T.tolist(),  # median and largest of each
+            "lost": int(np.isnan(shifts[:, i, 0]).sum()),
         }
     return rows
 
@@ -115,6 +146,11 @@ def text(content: dict) -> str:
         moves = " | ".join(f"{row['moves'][other]:+.2f}" for other in names)
         ends = f"{row['measure'][0]:.2f} to {row['measure'][-1]:.2f}"
         lines.append(f"| {name} | {ends} | {row['monotone']:.0%} | {moves} |")
+    lines += ["", "| dial | landmarks one step off: median, largest | of the ground truth: median, largest | lost |"]
+    lines += ["|---|---|---|---|"]
+    for name, row in content["card"].items():
+        (moved, most), (apart, furthest) = row["shift"]
+        lines.append(f"| {name} | {moved:.1%}, {most:.1%} | {apart:.1%}, {furthest:.1%} | {row['lost']} |")
     return "\n".join(lines) + "\n"
 
 
@@ -150,8 +186,12 @@ def main() -> None:
     ranges = read_blind_ranges(args.options)
     if not isinstance(ranges, PhotographDraws):
         parser.error(f"--options {args.options}: its data set is not of photographs")
-    found = np.stack([turned(restorer, gt, args.factor, args.wear, ranges, seed) for seed, gt in enumerate(faces)])
-    content = {"faces": len(faces), "factor": args.factor, "wear": args.wear, "card": card(found, restorer.conditions)}
+    detector = build_detector("yunet", confidence=0.3)
+    draws = (args.factor, args.wear, ranges)
+    pairs = [turned(restorer, gt, *draws, seed, detector) for seed, gt in enumerate(faces)]
+    found, shifts = (np.stack(parts) for parts in zip(*pairs, strict=True))
+    rows = card(found, shifts, restorer.conditions)
+    content = {"faces": len(faces), "factor": args.factor, "wear": args.wear, "card": rows}
     if args.json:
         write_atomic(args.json, json.dumps(content, indent=1).encode())
     if args.figure:

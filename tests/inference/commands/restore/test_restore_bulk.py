@@ -2,6 +2,8 @@
 
 import codecs
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -194,6 +196,39 @@ def test_two_processes_give_the_bytes_of_one(restore, folder, tmp_path):
     assert (status, "images/s" in err) == (2, True)
     assert results(tmp_path / "two") == results(tmp_path / "one")
     assert sorted(names(tmp_path / "two")) == [*(f"{number:03d}.png" for number in range(6)), "bad.png"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the processes are listed in /proc")
+@pytest.mark.parametrize(
+    ("number", "to_all", "at_work", "status", "said"),
+    [
+        (signal.SIGINT, True, False, 130, "gcfsr: interrupted\n"),  # Ctrl-C in a terminal
+        (signal.SIGINT, False, True, 130, "gcfsr: interrupted\n"),
+        (signal.SIGTERM, False, True, 143, ""),
+    ],
+    ids=["Ctrl-C at the start", "SIGINT", "SIGTERM"],
+)
+def test_a_signal_ends_all_processes_of_jobs(
+    folder: Path, tiny: Path, tmp_path: Path, number: int, to_all: bool, at_work: bool, status: int, said: str
+) -> None:
+    out = tmp_path / "out"
+    for copy in range(200):  # more than is done before the signal
+        (folder / f"copy{copy}.png").symlink_to(folder / "000.png")
+    command = [sys.executable, "-m", "gcfsr_inference.cli", "restore", "-i", str(folder), "-o", str(out), "-q"]
+    command += ["-v", str(tiny), "--aligned", "--jobs", "2"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+    while running.poll() is None:
+        children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+        workers = [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+        if len(workers) == 2 and (not at_work or any(out.glob("*/*.png"))):
+            break
+        time.sleep(0.01)
+    (os.killpg if to_all else os.kill)(running.pid, number)
+    error = running.communicate(timeout=600)[1].decode()  # it and all that write there have ended
+    assert (running.returncode, error) == (status, said)
+    assert not list(out.rglob(".*"))
+    assert len(list(out.glob("restored_faces/*.png"))) < 206
+    assert out.is_dir() == any(out.rglob("*.*"))
 
 
 def test_large_runs_need_a_folder(restore, folder, tmp_path):

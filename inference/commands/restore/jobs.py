@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection
+from typing import Any
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import remove_stale
@@ -103,8 +103,8 @@ def _interrupts_wait() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_with_parent(pipe: Connection) -> None:
-    """In a process of --jobs: it ends when the one that started it closes the pipe's other end, or dies."""
+def _end_with_parent(pipe: Any) -> None:
+    """In a process of --jobs: it ends when the one that started it closes its end of the connection, or dies."""
 
     def follow() -> None:
         with suppress(EOFError):

@@ -9,7 +9,10 @@ from gcfsr_datasets.image_io import read_bytes
 
 
 class ValidAreas:
-    """The photograph's corners in each crop, by the name of its file; an image that is not listed is all valid."""
+    """The photograph's corners in each crop, by the stem of its file's name: a copy as PNG has the corners of its JPEG.
+
+    An image that is not listed is all valid.
+    """
 
     def __init__(self, corners: dict[str, np.ndarray]):
         self.corners = corners
@@ -24,7 +27,7 @@ class ValidAreas:
         """
         try:
             rows = [line.split("\t") for line in read_bytes(path).decode().splitlines()[1:] if line]
-            corners = {name: np.array(numbers.split(), np.float64).reshape(4, 2) for name, numbers in rows}
+            corners = {Path(name).stem: np.array(numbers.split(), np.float64).reshape(4, 2) for name, numbers in rows}
             finite = all(np.abs(value).max() < 1e3 for value in corners.values())
         except (UnicodeDecodeError, ValueError) as error:
             raise GCFSRError(f"{path}: not a table of corners ({error}); write name, tab, x y x y x y x y") from error
@@ -34,7 +37,7 @@ class ValidAreas:
 
     def mask(self, name: str, side: int) -> np.ndarray:
         """(side, side) uint8: 255 inside the photograph, 0 on padding."""
-        corners = self.corners.get(Path(name).name)
+        corners = self.corners.get(Path(name).stem)
         if corners is None:
             return np.full((side, side), 255, np.uint8)
         center = (np.arange(side) + 0.5) / side

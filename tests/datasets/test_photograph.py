@@ -134,7 +134,9 @@ def test_the_valid_area_moves_with_the_image(folder: Path, tmp_path: Path):
 def test_masks_of_corners(tmp_path: Path):
     table = tmp_path / "valid.tsv"
     table.write_text("file\tcorners\na.jpg\t0.25 0 1 0 1 1 0.25 1\n")
-    mask = ValidAreas.read(str(table)).mask("folder/a.jpg", 64)
+    areas = ValidAreas.read(str(table))
+    mask = areas.mask("folder/a.jpg", 64)
+    assert np.array_equal(areas.mask("copies/a.png", 64), mask)
     assert np.array_equal(mask[10], np.repeat([0, 255], [16, 48]))
     for text in (
         "file\tcorners\na.jpg\t0 0 1\n",

@@ -1,6 +1,7 @@
 """The `gcfsr` command: a table of subcommands, each imported only when it is called."""
 
 import argparse
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -135,6 +136,7 @@ def _run(argv: list[str]) -> int:
     options = (parser.parse_args if args.command == "figures" else parser.parse_intermixed_args)(argv[1:])
     console.set_level(getattr(options, "quiet", False), getattr(options, "verbose", False))
     try:
+        check_current_folder()
         return command_module(args.command).run(options) or 0
     except BrokenPipeError:
         raise
@@ -142,6 +144,14 @@ def _run(argv: list[str]) -> int:
         return _fail(*str(error).split(SEPARATOR))
     except unexpected as error:
         return _fail(console.unexpected_error(error, options.debug))
+
+
+def check_current_folder() -> None:
+    """Raises GCFSRError where the current folder was deleted, where torch cannot load."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise GCFSRError("the current folder no longer exists; change to another one") from error
 
 
 def _fail(*lines: str) -> int:

@@ -283,3 +283,12 @@ def test_completion_names_the_package_that_it_needs(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert cli.main(["completion", "bash"]) == 2
     assert "pip install 'gcfsr[completion]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["restore photo.png", "sweep photo.png -o s.png", "export -o a.onnx", "info"])
+def test_a_current_folder_that_was_deleted_is_one_line(command: str, tmp_path: Path) -> None:
+    script = "import os, sys; os.rmdir(os.getcwd()); from gcfsr_inference.cli import main; sys.exit(main(sys.argv[1:]))"
+    call = [sys.executable, "-c", script, *command.split()]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "gcfsr: error: the current folder no longer exists; change to another one\n"

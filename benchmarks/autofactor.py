@@ -1,8 +1,9 @@
-"""How often is the estimated factor right? `python benchmarks/autofactor.py FACES [--every N] [--out autofactor.json]`.
+"""How often is the estimated factor right? `python benchmarks/autofactor.py FACES --checkpoint gcfsr-256 [--every N]`.
 
-FACES holds aligned faces of 256 x 256 that the estimator was not fitted to. Each is reduced by known factors, by the
-exact bicubic kernel or as a photograph is, clean or worn, and enlarged or aligned to 256 again, rounded to 8 bits each
-time; the estimator gets that image alone. Nothing is timed.
+FACES holds aligned faces of 256 x 256 that nothing was fitted to. Each is reduced by known factors, by the exact
+bicubic kernel or as a photograph is, clean or degraded, and enlarged or aligned to 256 again, rounded to 8 bits each
+time. Three estimates of that image alone are compared: the spectrum's, what the checkpoint's estimator reads, and what
+"auto" takes (`Restorer.estimate_factor`). Nothing is timed.
 """
 
 import argparse
@@ -10,48 +11,31 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 from timing import table
 
+from gcfsr import Restorer, estimate_factor
 from gcfsr_datasets.degradation import small_size
 from gcfsr_datasets.degradation.photograph import Photograph, Wear, apply_photograph
 from gcfsr_datasets.image_io import list_images, read_image
 from gcfsr_datasets.resize import resize
-from gcfsr_inference.restore.autofactor import estimate_factor
 
-FACTORS = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 SIZE = 256
+GROUPS = {"1": (1,), "1.5 to 3": (1.5, 2, 3), "4 to 24": (4, 6, 8, 12, 16, 24)}
+ESTIMATES = ("spectrum", "network", "auto")
 Make = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
 
 
 def rounded(image: np.ndarray) -> np.ndarray:
-    """Clipped and rounded to 8 bits, as float64."""
-    return np.clip(image, 0, 255).round()
+    """Clipped and rounded to 8 bits."""
+    return np.clip(image, 0, 255).round().astype(np.uint8)
 
 
-def shrink(face: np.ndarray, factor: float) -> np.ndarray:
-    """The small image a file would hold."""
+def bicubic(face: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
+    """Reduced and enlarged by the exact kernel; draws nothing."""
     n = small_size(SIZE, factor)
-    return rounded(resize(face, (n, n)))
-
-
-def enlarge(small: np.ndarray, interpolation: int | None = None) -> np.ndarray:
-    """To 256: exact bicubic, or one of OpenCV's."""
-    if interpolation is None:
-        return rounded(resize(small, (SIZE, SIZE)))
-    return rounded(cv2.resize(small, (SIZE, SIZE), interpolation=interpolation))
-
-
-def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    """Through JPEG and back."""
-    data = cv2.imencode(".jpg", image.astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.imdecode(data, cv2.IMREAD_COLOR).astype(np.float64)
-
-
-def grain(image: np.ndarray, rng: np.random.Generator, sigma: float = 5) -> np.ndarray:
-    """Gaussian noise of `sigma` 8-bit steps."""
-    return rounded(image + rng.normal(0, sigma, image.shape))
+    small = rounded(resize(face.astype(np.float64), (n, n)))
+    return rounded(resize(small.astype(np.float64), (SIZE, SIZE)))
 
 
 def photograph(wear: Wear, enlarge: float = 1.0) -> Make:
@@ -65,54 +49,69 @@ def photograph(wear: Wear, enlarge: float = 1.0) -> Make:
     return make
 
 
-WORN = Wear(None, 0.0, 6 / 255, False, 60)
+WORN = Wear(noise=6 / 255, quality=60)
 KINDS: dict[str, Make] = {
-    "bicubic": lambda face, factor, rng: enlarge(shrink(face, factor)),
-    "bicubic, stored at its own size": lambda face, factor, rng: shrink(face, factor),
-    "bicubic, stored at 1024": lambda face, factor, rng: rounded(resize(shrink(face, factor), (1024, 1024))),
-    "JPEG 75 when small": lambda face, factor, rng: enlarge(jpeg(shrink(face, factor), 75)),
-    "JPEG 60 at 256": lambda face, factor, rng: jpeg(enlarge(shrink(face, factor)), 60),
-    "noise 5 when small": lambda face, factor, rng: enlarge(grain(shrink(face, factor), rng)),
-    "noise 5 at 256": lambda face, factor, rng: grain(enlarge(shrink(face, factor)), rng),
-    "enlarged by Lanczos": lambda face, factor, rng: enlarge(shrink(face, factor), cv2.INTER_LANCZOS4),
-    "enlarged bilinearly": lambda face, factor, rng: enlarge(shrink(face, factor), cv2.INTER_LINEAR),
-    "enlarged by nearest": lambda face, factor, rng: enlarge(shrink(face, factor), cv2.INTER_NEAREST),
-    "photograph": photograph(Wear()),
-    "photograph, noise 6 and JPEG 60": photograph(WORN),
-    "photograph, noise 6 and JPEG 60, enlarged to its old size": photograph(WORN, FACTORS[-1]),
-    "photograph, blur 0.8, noise 6 and JPEG 60": photograph(Wear((0.8, 0.8), 0.0, 6 / 255, False, 60)),
-    "photograph, grain 10": photograph(Wear(None, 0.0, 10 / 255, True, None)),
+    "nothing, exact bicubic": bicubic,
+    "nothing": photograph(Wear()),
+    "nothing, enlarged twofold": photograph(Wear(), 2.0),
+    "noise 6, JPEG 60": photograph(WORN),
+    "noise 6, JPEG 60, enlarged to its old size": photograph(WORN, 99.0),
+    "blur 0.6": photograph(Wear(sigma=(0.6, 0.6))),
+    "blur 1": photograph(Wear(sigma=(1.0, 1.0))),
+    "gray grain 10": photograph(Wear(noise=10 / 255, gray_noise=True)),
+    "noise 10": photograph(Wear(noise=10 / 255)),
+    "JPEG 40": photograph(Wear(quality=40)),
+    "blur 1, noise 6, JPEG 60": photograph(Wear(sigma=(1.0, 1.0), noise=6 / 255, quality=60)),
 }
 
 
-def errors_in_octaves(faces: list[np.ndarray], factor: float, make: Make) -> np.ndarray:
-    """log2(estimate / true factor) of every face; the true factor is 256 over the small image's side."""
-    rng = np.random.default_rng(0)
-    true = SIZE / small_size(SIZE, factor)
-    estimates = [estimate_factor(make(face, factor, rng).astype(np.uint8)) for face in faces]
-    return np.log2(np.array(estimates) / true)
+def errors_in_octaves(face: np.ndarray, make: Make, restorer: Restorer, rng: np.random.Generator) -> list[np.ndarray]:
+    """log2(estimate / true factor) of `ESTIMATES` for each factor of each group: (factors, 3) per group."""
+    found = []
+    for factors in GROUPS.values():
+        rows = []
+        for factor in factors:
+            image = make(face, factor, rng)
+            true = SIZE / small_size(SIZE, factor) if make is bicubic else factor
+            read = float(restorer.backend.estimate(restorer.encode(image)).mean[0, 0]) * restorer.max_factor
+            estimates = estimate_factor(image, restorer.out_size), max(1.0, read), restorer.estimate_factor(image)
+            rows.append(np.log2(np.array(estimates) / true))
+        found.append(np.array(rows))
+    return found
 
 
 def summary(errors: np.ndarray) -> str:
-    """Share within an octave, and the median error."""
-    return f"{(np.abs(errors) <= 1).mean():.0%} ({np.median(errors):+.2f})"
+    """Share within an octave, median error, and the size that one in ten errors exceeds."""
+    return f"{(np.abs(errors) <= 1).mean():.0%} ({np.median(errors):+.2f}, {np.quantile(np.abs(errors), 0.9):.2f})"
 
 
 def main() -> None:
-    """Prints the tables in Markdown and stores every error."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Prints the table in Markdown and stores every error."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("faces", type=Path)
+    parser.add_argument("--checkpoint", default="gcfsr-256", help="of 256 pixels, with an estimator [gcfsr-256]")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth face [1]")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="JSON")
     args = parser.parse_args()
-    paths = list_images(args.faces)[:: args.every]
-    faces = [read_image(path).bgr.astype(np.float64) for path in paths]
-    found = {kind: {f: errors_in_octaves(faces, f, make) for f in FACTORS} for kind, make in KINDS.items()}
-    print(f"{len(faces)} faces. Within one octave (median error in octaves):")
-    rows = [[kind, *map(summary, by_factor.values())] for kind, by_factor in found.items()]
-    print("\n" + table([["degraded by", *(f"{factor:g}" for factor in FACTORS)], *rows]))
+    paths, restorer = list_images(args.faces)[:: args.every], Restorer.load(args.checkpoint)
+    if not restorer.backend.estimates:
+        parser.error(f"--checkpoint {args.checkpoint}: it has no estimator")
+    found: dict[str, list[list[np.ndarray]]] = {kind: [] for kind in KINDS}
+    for number, path in enumerate(paths):
+        face, rng = read_image(path).bgr, np.random.default_rng(number)
+        for kind, make in KINDS.items():
+            found[kind].append(errors_in_octaves(face, make, restorer, rng))
+    print(f"{len(paths)} faces. Within one octave (median error, 90% of errors are smaller than; octaves):\n")
+    groups = {kind: [np.concatenate(group) for group in zip(*faces, strict=True)] for kind, faces in found.items()}
+    groups["all"] = [np.concatenate(group) for group in zip(*groups.values(), strict=True)]
+    rows = [
+        [kind if k == 0 else "", name, *(summary(errors[:, k]) for errors in by_group)]
+        for kind, by_group in groups.items()
+        for k, name in enumerate(ESTIMATES)
+    ]
+    print(table([["degraded by", "estimate", *GROUPS], *rows]))
     if args.out:
-        plain = {kind: {str(f): errors.round(3).tolist() for f, errors in rows.items()} for kind, rows in found.items()}
+        plain = {kind: [errors.round(3).tolist() for errors in by_group] for kind, by_group in groups.items()}
         args.out.write_text(json.dumps({"faces": [path.name for path in paths], "errors": plain}))
 
 

@@ -27,6 +27,7 @@ class Estimate(NamedTuple):
     def dials(self) -> Tensor:
         """Where "auto" sets the dials, (N, k) in [0, 1]: the mean and a margin above it.
 
+        Not the factor's, for which the restorer has a second estimate (`Restorer.estimate_factor`).
         A dial above its true condition removes the degradation whole, as one at it does; one below leaves a share.
         """
         return (self.mean + MARGIN * self.deviation).clamp(0, 1)

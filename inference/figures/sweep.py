@@ -13,7 +13,6 @@ from PIL import Image
 
 from gcfsr_datasets.image_io import encode_image
 from gcfsr_inference.restore.arrays import network_view, to_depth, unit_bgr
-from gcfsr_inference.restore.autofactor import estimate_factor
 from gcfsr_inference.restore.restorer import Restorer
 
 LABEL = 28  # height of a caption in pixels
@@ -30,7 +29,7 @@ class Sweep:
         view: (S, S, 3) BGR uint8, the input as the network saw it.
         faces: one (S, S, 3) BGR uint8 per factor.
         factors: in the order of `faces`.
-        estimate: the factor estimated from the image, not clipped.
+        estimate: `Restorer.estimate_factor` of the image.
         dials: where the other conditions of the network were set, by name.
     """
 
@@ -72,7 +71,7 @@ def sweep(
     """
     images = [network_view(image, restorer.out_size), *restorer.restore_at(image, factors, noise, seed, dials)]
     view, *faces = (to_depth(unit_bgr(one), np.uint8) for one in images)
-    return Sweep(name, view, faces, list(factors), estimate_factor(image, restorer.out_size), dials or {})
+    return Sweep(name, view, faces, list(factors), restorer.estimate_factor(image), dials or {})
 
 
 def sheet(sweeps: Sequence[Sweep], max_factor: float) -> np.ndarray:

@@ -32,7 +32,7 @@ def reason_to_leave(
 
     Args:
         crop: (S, S, 3) the aligned face, uint8 or uint16 BGR.
-        input_factor: how many times fewer pixels than `crop` it really has (`estimate_factor`).
+        input_factor: how many times fewer pixels than `crop` it really has (`Restorer.estimate_factor`).
         least_factor: the least factor that the network serves.
         restored: (S, S, 3) the result, in the input's colours; None asks before restoring, from the factors alone.
         difference: mean difference in 8-bit steps of the network's own result from the input, both reduced by the

@@ -1,4 +1,4 @@
-"""The dial's `auto`: how many pixels a face really has, read from where its spectrum breaks off.
+"""How many pixels a face really has, read from where its spectrum breaks off: for the dial's `auto`.
 
 An image of n x n pixels that was enlarged to 256 has almost no energy of its own above n / 256 of the band, and the
 noise that it carried ends there too; noise and JPEG that came later do not. Where the break lies is a small regression

@@ -66,7 +66,7 @@ def consistency(restored: np.ndarray, given: np.ndarray, factor: float) -> Consi
     Args:
         restored: (S, S, 3) BGR or (S, S) of uint8 or uint16.
         given: the input image, any size; it is shrunk to the same size if it is larger.
-        factor: how many times fewer pixels than `restored` the input really has (`estimate_factor`).
+        factor: how many times fewer pixels than `restored` the input really has (`Restorer.estimate_factor`).
     """
     size = low_size(given, restored.shape[0], factor)
     return _compare(_shrink(unit_bgr(restored), size), _shrink(unit_bgr(given), size))

@@ -163,7 +163,7 @@ class Restorer:
             return [], []
         x, used = torch.cat([self.input(image) for image in images]), [self._complete(s) for s in strengths]
         if any(to_be_read(s) for s in used):
-            features = self.backend.encode(x)
+            features = self.encode(images[0]) if len(images) == 1 else self.backend.encode(x)
             used = self.settled(used, features)
             out = self.backend.decode(features, self.stack(used), self.noise(noise, seeds), seeds[0])
         else:
@@ -245,7 +245,7 @@ class Restorer:
     ) -> Strength | None:
         """The strength that `factor` or `s` mean for an image; None for a blind network.
 
-        The factor's "auto" is settled here, from the image's spectrum. With several conditions the result is a
+        The factor's "auto" is settled here, by `estimate_factor`. With several conditions the result is a
         dictionary of all of them, in which others may be "auto" (see `settled`): those that s leaves out, where the
         network estimates them, otherwise 0.
 
@@ -262,9 +262,24 @@ class Restorer:
         own = by_name.get("factor", "auto")
         if isinstance(own, str) and own == "auto":
             if factor == "auto":
-                factor = clip_factor(estimate_factor(image, self.out_size), self)
+                factor = clip_factor(self.estimate_factor(image), self)
             own = strength_of_factor(float(factor), self)
         return self._complete({**by_name, "factor": own})
+
+    def estimate_factor(self, image: np.ndarray) -> float:
+        """How many times fewer pixels than the result an image really has: where "auto" sets the factor's dial.
+
+        The spectrum's estimate, or what the network reads if it has an estimator and that is less. Both take blur for
+        missing pixels, seldom by as much (docs/dials.md). At least 1; it is not clipped to what the network serves.
+
+        Raises:
+            GCFSRError: an image that is not an aligned face.
+        """
+        spectral = estimate_factor(image, self.out_size)
+        if not self.backend.estimates:
+            return spectral
+        read = float(self.backend.estimate(self.encode(image)).mean[0, 0]) * self.max_factor
+        return max(1.0, min(spectral, read))
 
     def _complete(self, s: Strength | None) -> Strength | None:
         """With several conditions a dictionary of all: those left out are read where that works, otherwise 0.

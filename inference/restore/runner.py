@@ -10,7 +10,6 @@ import torch
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.restore.arrays import blended, network_output
-from gcfsr_inference.restore.autofactor import estimate_factor
 from gcfsr_inference.restore.consistency import Consistency, LockCost, consistency, lock
 from gcfsr_inference.restore.dial import check_blend, clip_factor, strength_of_factor
 from gcfsr_inference.restore.hashes import image_seed
@@ -167,7 +166,7 @@ class FaceRunner:
             scale: how many times its alignment enlarged it (1 for an image as it is).
             factor: a known factor for this face; otherwise the settings decide.
         """
-        input_factor = max(estimate_factor(crop, self.out_size), scale)
+        input_factor = max(self.restorer.estimate_factor(crop), scale)
         if factor is None and self.settings.factor != "auto":
             factor = float(self.settings.factor)
         least = self.least_factor if factor is None and self.settings.s is None else None

@@ -200,16 +200,19 @@ def test_every_dial_has_a_slider_set_to_the_estimate(
     net = GCFSR(64, num_style_feat=32, narrow=1 / 16, conditions=("factor", "noise", "jpeg"), estimator=True)
     assert net.estimator is not None
     torch.nn.init.normal_(net.estimator.out.weight, std=0.1)  # drawn as 0, which would read the same of every face
-    net.estimator.out.bias.data[:] = torch.tensor([0.0, 0.3, 0.3, -5.0, -5.0, -5.0])  # means, then spreads
+    net.estimator.out.bias.data[:] = torch.tensor([0.5, 0.3, 0.3, -5.0, -5.0, -5.0])  # means, then spreads
     save_generator(net, network)
     said = export("-v", network, "-o", tmp_path / "page", "--format", "html", "--ort", ort)
     assert said.returncode == 0, said.stderr
     restorer = Restorer.load(network)
     opened = Opened(chromium, tmp_path / "page.html")
     assert not opened.page.is_enabled("#denoise")
+    face = cv2.resize(face, (6, 6), interpolation=cv2.INTER_AREA)
     opened.drop(saved(face, tmp_path / "face.png"))
     read: Any = restorer.settled([restorer.strength(face)], restorer.encode(face))[0]
     assert abs(read["noise"] - read["jpeg"]) > 0.01
+    assert restorer.min_factor < read["factor"] * restorer.max_factor < 0.9 * estimate_factor(face, restorer.out_size)
+    assert opened.page.inner_text("#value") == f"{read['factor'] * restorer.max_factor:.1f}x"
     for option, name in (("denoise", "noise"), ("dejpeg", "jpeg")):
         assert float(opened.page.input_value(f"#{option}")) == pytest.approx(read[name], abs=2e-3)
         mark = opened.page.get_attribute(f"#{option}-estimate option", "value")

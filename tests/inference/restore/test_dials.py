@@ -10,9 +10,11 @@ import torch
 
 from gcfsr_arch import GCFSR, GCFSRError, save_generator
 from gcfsr_arch.conditions import CONDITIONS
+from gcfsr_arch.estimator import Estimate
 from gcfsr_inference.backends.backend import TorchBackend
 from gcfsr_inference.cli import main
 from gcfsr_inference.figures.sweep import LABEL, WIDEST
+from gcfsr_inference.restore.autofactor import estimate_factor
 from gcfsr_inference.restore.restorer import Restorer
 from gcfsr_inference.restore.runner import FaceRunner, Settings
 
@@ -62,6 +64,34 @@ def test_auto_is_what_the_estimator_reads(restorer):
     assert_near(restorer.restore(FACE, s="auto"), expected)
     part = restorer.restore(FACE, s={"factor": 0.5, "noise": "auto", "blur": 0, "jpeg": 1})
     assert_near(part, by_hand(restorer, FACE, [0.5, 0, read[2], 1]))
+
+
+@pytest.mark.parametrize(("read", "expected"), [(1.5 / 32, 1.5), (0.5 / 32, 1.0), (0.9, None)])
+def test_the_factors_auto_is_the_smaller_of_two_estimates(monkeypatch, read, expected):
+    """None: the spectrum's, which is the smaller one of the last case."""
+    restorer, small = Restorer(TorchBackend(network(estimator=True))), cv2.resize(FACE, (5, 5))
+    spectrum = estimate_factor(small, 32)
+    assert 1.5 < spectrum < 0.9 * 32
+    told = Estimate(torch.tensor([[read, 0.1, 0.2, 0.3]]), torch.full((1, 4), 0.1))
+    monkeypatch.setattr(restorer.backend, "estimate", lambda features: told)
+    expected = spectrum if expected is None else expected
+    assert restorer.estimate_factor(small) == pytest.approx(expected)
+    assert restorer.strength(small)["factor"] * 32 == pytest.approx(max(expected, restorer.min_factor))
+    assert FaceRunner(restorer).prepare(small).input_factor == pytest.approx(expected)
+
+
+def test_without_an_estimator_the_factors_auto_is_the_spectrums():
+    restorer = Restorer(TorchBackend(network()))
+    assert restorer.estimate_factor(FACE) == estimate_factor(FACE, 32)
+
+
+def test_one_face_is_encoded_once(monkeypatch):
+    restorer, calls = Restorer(TorchBackend(network(estimator=True))), []
+    encode = restorer.backend.encode
+    monkeypatch.setattr(restorer.backend, "encode", lambda x: calls.append(len(x)) or encode(x))
+    runner = FaceRunner(restorer)
+    runner.restore_faces([runner.prepare(FACE)])
+    assert calls == [1]
 
 
 def test_a_number_is_the_factors_and_the_rest_is_read_wherever_it_is_passed(restorer):

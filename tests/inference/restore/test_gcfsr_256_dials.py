@@ -54,6 +54,16 @@ def test_raising_a_dial_removes_its_degradation(restorer: Restorer, faces: list[
         assert found[0] > found[1] > found[2]
 
 
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_the_factors_auto_is_within_an_octave(restorer: Restorer, faces: list[np.ndarray], factor: int) -> None:
+    grain, worn = Wear(noise=10 / 255, gray_noise=True), Wear(noise=6 / 255, quality=60)
+    for wear in (Wear(), worn, grain, Wear(sigma=(0.6, 0.6))):
+        for face in faces:
+            draw = Photograph(7.0, (0.3, 0.6), "area", "bicubic", 1.0, wear)
+            given = to_uint8(apply_photograph(face.astype(np.float32) / 255, factor, draw, np.random.default_rng(0)))
+            assert factor / 2 <= restorer.estimate_factor(given) <= factor * 2
+
+
 def test_what_is_read_grows_with_the_noise(restorer: Restorer, faces: list[np.ndarray]) -> None:
     for face in faces:
         given = [degraded(face, name) for name in ("clean", "noise")]

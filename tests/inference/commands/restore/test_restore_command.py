@@ -15,7 +15,7 @@ from gcfsr_datasets.image_io import read_image
 from gcfsr_datasets.resize import resize
 from gcfsr_inference import Restorer, estimate_factor
 from gcfsr_inference.cli import main
-from gcfsr_inference.restore import runner
+from gcfsr_inference.restore import restorer
 
 pytestmark = pytest.mark.usefixtures("no_weights")
 rng = np.random.default_rng(0)
@@ -175,7 +175,7 @@ def test_auto_is_the_larger_of_cut_off_and_alignment(restore, tiny, astronaut, t
 
 def test_auto_estimates_each_face_once(restore, face, monkeypatch):
     calls = []
-    monkeypatch.setattr(runner, "estimate_factor", lambda *args: calls.append(1) or estimate_factor(*args))
+    monkeypatch.setattr(restorer, "estimate_factor", lambda *args: calls.append(1) or estimate_factor(*args))
     assert restore("-i", face, "--aligned", "--report", "--lock")[0] == 0
     assert len(calls) == 1
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from gcfsr_arch.config import GCFSRConfig
 from gcfsr_arch.discriminator import GCFSRDiscriminator
 from gcfsr_arch.errors import GCFSRError, first_line
-from gcfsr_arch.files import write_atomic
+from gcfsr_arch.files import check_file, write_atomic
 from gcfsr_arch.generator import GCFSR
 from gcfsr_arch.state_dict import State, fit, infer_config, matched
 
@@ -45,6 +45,7 @@ def read_state(path: str | Path, prefer: Sequence[str] = ("params_ema", "params"
         raise GCFSRError(f"{path}: there is no such checkpoint file")
     if path.suffix == ".onnx":
         raise GCFSRError(f"{path}: is ONNX; run it with --backend onnx, or name the checkpoint it came from")
+    check_file(path)
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise GCFSRError(f"{path}: it has {size:,} bytes; a checkpoint has at most {MAX_BYTES:,}")

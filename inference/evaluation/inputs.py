@@ -118,7 +118,11 @@ class Preparation:
 
 
 def prepare(item: Preparation) -> str | None:
-    """Writes the files that are missing. Returns why a ground truth cannot be used, or None."""
+    """Writes the files that are missing. Returns why a ground truth cannot be used, or None.
+
+    Raises:
+        GCFSRError: a file cannot be written, which is no fault of the ground truth.
+    """
     space = Workspace(item.root)
     lows = {condition: space.low(condition.input_key, item.name) for condition in item.conditions}
     wanted = [*lows.values(), *([space.gt(item.name)] if item.size else [])]
@@ -128,9 +132,11 @@ def prepare(item: Preparation) -> str | None:
         gt = read_bgr(item.path, item.max_pixels)
         if item.size:
             gt = to_size(gt, item.size, item.path.name)
-            save_png(space.gt(item.name), gt)
-        for condition, path in lows.items():
-            save_png(path, degrade(gt, condition, item.seed, item.name, item.blind))
+        images = {path: degrade(gt, condition, item.seed, item.name, item.blind) for condition, path in lows.items()}
     except GCFSRError as error:
         return str(error)
+    if item.size:
+        save_png(space.gt(item.name), gt)
+    for path, image in images.items():
+        save_png(path, image)
     return None

@@ -1,6 +1,7 @@
 """Every form of checkpoint loads, nothing else does, and nothing is unpickled."""
 
 import contextlib
+import errno
 import json
 import os
 import pickle
@@ -256,6 +257,18 @@ def test_a_checkpoint_that_only_takes_memory_is_not_loaded(tmp_path, zipped):
     state = changed(extra=TakesMemory())
     torch.save(state, tmp_path / "net.pth", _use_new_zipfile_serialization=zipped)
     assert "holds more than tensors" in fails(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_checkpoint_that_may_not_be_read_is_named_with_the_reason(tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"net{suffix}"
+    save_generator(tiny(), path)
+
+    def refuse(path, flags):  # root may read every file
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr("gcfsr_arch.files._open_nonblocking", refuse)
+    assert f"net{suffix}: Permission denied" in fails(path)
 
 
 def test_files_that_are_not_checkpoints_end_in_one_line(tmp_path):

@@ -110,3 +110,15 @@ def test_an_empty_report_is_an_error_that_names_it(gt: Path, tmp_path: Path, cap
     assert main(["evaluate", "--gt", str(gt), "--out", str(tmp_path / "r"), *options]) == 2
     assert "report.md: no image was left to compare" in capsys.readouterr().err
     assert "5 images excluded everywhere" in (tmp_path / "r" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("on_bad", ["error", "exclude"])
+def test_a_full_disk_is_no_fault_of_the_ground_truth(
+    asked: Asked, gt: Path, monkeypatch: pytest.MonkeyPatch, on_bad: str
+) -> None:
+    def full(path: Path, image: np.ndarray) -> None:
+        raise GCFSRError(f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.setattr("gcfsr_inference.evaluation.inputs.save_png", full)
+    with pytest.raises(GCFSRError, match=r"/\w+\.png: cannot be written: No space left on device$"):
+        evaluate(asked(gt, "bicubic", factors="4", on_bad=on_bad), sheets=0)

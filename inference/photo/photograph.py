@@ -255,7 +255,7 @@ def restore_cuts(
             own = share_to_keep(cut.input.input_factor, difference)
             restored = agreed(output, crop, record.shrink, own if options.agreement is None else options.agreement)
             restored = match_color(restored, crop) if options.match_color else restored
-        if not _gains(cut, options, restored, difference):
+        if not _gains(cut, options, restored, difference, record.conditions.get("noise", 0.0)):
             continue
         others, grain, blend = near[face.number], options.grain, options.blend
         paste_face(canvas, restored, crop, matrix, options.keep_detail, others, before, grain, blend)
@@ -265,12 +265,18 @@ def restore_cuts(
         face.restored, face.record, face.draws, face.status = restored, record, draws, "restored"
 
 
-def _gains(cut: "Cut", options: PhotoOptions, restored: np.ndarray | None = None, difference: float = np.inf) -> bool:
+def _gains(
+    cut: "Cut",
+    options: PhotoOptions,
+    restored: np.ndarray | None = None,
+    difference: float = np.inf,
+    noise: float = 0.0,
+) -> bool:
     """Whether a face may gain by being restored, or gained; otherwise it is marked as left."""
     face, given = cut.face, cut.input
     if not options.only_gains or given.least_factor is None:
         return True
-    reason = reason_to_leave(given.crop, given.input_factor, given.least_factor, restored, difference)
+    reason = reason_to_leave(given.crop, given.input_factor, given.least_factor, restored, difference, noise)
     if reason is not None:
         face.status, face.factor = f"{LEFT}{reason}", None
     return reason is None

@@ -10,6 +10,7 @@ For our model types it
 """
 
 import argparse
+import atexit
 import os
 import random
 import sys
@@ -35,7 +36,7 @@ from gcfsr_arch.training.hooks.run import TrainRun
 from gcfsr_arch.training.options import Report, apply_force, check, read_options
 from gcfsr_arch.training.options.data import DATASETS
 from gcfsr_arch.training.options.released import our_options
-from gcfsr_arch.training.ranks import from_first_rank
+from gcfsr_arch.training.ranks import from_first_rank, is_distributed
 from gcfsr_arch.training.workers import worker_death
 
 Options = dict[str, Any]
@@ -209,10 +210,18 @@ def init_dist(launcher: str, **kwargs: Any) -> None:
     if "LOCAL_RANK" not in os.environ:
         raise GCFSRError("--launcher pytorch: torchrun did not start this process; run `torchrun --nproc_per_node=N`")
     if not torch.cuda.is_available():
-        return dist.init_process_group("gloo")
+        dist.init_process_group("gloo")
+        atexit.register(leave_group)  # a thread of gloo's that outlives the interpreter can abort the rank
+        return None
     torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     torch.multiprocessing.set_start_method("spawn", force=True)  # workers forked beside nccl's threads may hang
     return dist.init_process_group("nccl")
+
+
+def leave_group() -> None:
+    """Ends this rank's part in the process group, if it has one."""
+    if is_distributed():
+        dist.destroy_process_group()
 
 
 def place_run(opt: Options) -> None:

@@ -36,7 +36,7 @@ from gcfsr_measure.pixels import sharpness
 SETTINGS = 9
 MEASURES = ("variance of the Laplacian", "slope at edges", "noise in flat skin", "blocking")  # of `CONDITIONS`
 RISES = {"factor": True, "blur": True, "noise": False, "jpeg": False}  # the measure, as its dial is raised
-DETECTED = 128  # pixels of a face for the detector: there blur moves its landmarks least, by 1.4% (see `shift`)
+DETECTED = 128  # pixels of a face for the detector, whose landmarks jump more in larger ones
 TOLERANCE = 0.01  # of the whole change, that a step may go the other way
 Image = NDArray[np.uint8]
 

@@ -9,7 +9,7 @@ from gcfsr_inference.restore.arrays import unit_bgr
 AGREEMENT = 27.0  # least PSNR in dB between result and input, both reduced; faces restored as they should be reach 30
 SHARPER = 1.0  # least ratio of the strongest edges, result over input
 NOISY = 0.5  # of the noise dial as it is read: nearly all clean faces are below, nearly all of sigma 10 and more above
-NOISY_SHARPER = 0.8  # that ratio for a noisy face, whose grain counts as edges: with it they gained 0.3 to 5 dB, all
+NOISY_SHARPER = 0.8  # that ratio for a noisy face: its grain counts as edges, and a good result has none
 EDGE_SHARE = 0.2  # of the pixels of the face's inner part whose edges count: its features, not its grain
 CLEAN = 1.75  # 8-bit steps: a result that differs less from its input, both reduced, removed hardly any noise
 CLEAN_FACTOR = 2.0  # a clean face below this factor is left, and below the next it keeps all that its input shows
@@ -30,8 +30,8 @@ def reason_to_leave(
 
     A network worsens a face that is sharper than the least factor it serves, and does not bring a large clean one any
     closer to the person (measured, benchmarks/README.md). A result is only used if its features are sharper than the
-    input's, and if it agrees with the input once both are reduced to half the pixels that the input really has, where
-    grain and JPEG count little.
+    input's (of a noisy face: nearly as sharp), and if it agrees with the input once both are reduced to half the pixels
+    that the input really has, where grain and JPEG count little.
 
     Args:
         crop: (S, S, 3) the aligned face, uint8 or uint16 BGR.

@@ -349,6 +349,29 @@ def test_lite0_adds_four_heads_over_mixed_features(squeezenet: Path, tmp_path: P
     assert trained == {name for name, _ in net.named_parameters() if name.startswith("heads")}
 
 
+def test_regions_have_heads_that_see_them_alone(squeezenet: Path) -> None:
+    torch.manual_seed(0)
+    net = FeatureDiscriminator(str(squeezenet), channels=8, regions=True).eval()
+    face = torch.rand(2, 3, 256, 256).requires_grad_(True)
+    scores = net(face)
+    assert len(scores) == 10
+    plain = FeatureDiscriminator(str(squeezenet), channels=8).eval()
+    plain.load_state_dict(net.state_dict(), strict=False)
+    for whole, same in zip(scores[:5], plain(face), strict=True):
+        torch.testing.assert_close(whole, same)
+    (gradient,) = torch.autograd.grad(scores[5].sum(), face, retain_graph=True)
+    seen = gradient.abs().sum((0, 1)) > 0  # stride 2: a receptive field of a few pixels
+    inside = torch.zeros(256, 256, dtype=torch.bool)
+    for left, top, width, height in losses.REGIONS.values():
+        inside[round((top - 0.05) * 256) : round((top + height + 0.05) * 256),
+               round((left - 0.05) * 256) : round((left + width + 0.05) * 256)] = True  # fmt: skip
+    assert seen.any()
+    assert not (seen & ~inside).any()
+    losses.AdversarialLoss("hinge").discriminator(scores, scores).backward()
+    trained = {name for name, p in net.named_parameters() if p.grad is not None}
+    assert trained == {name for name, _ in net.named_parameters() if name.startswith(("heads", "regions"))}
+
+
 @pytest.mark.parametrize("content", ["missing", "text", "other"])
 def test_wrong_weights_are_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "weights.pth"

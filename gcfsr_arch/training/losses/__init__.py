@@ -282,6 +282,12 @@ REGIONS = {  # (left, top, width, height) as shares of the side of an FFHQ-align
 }
 
 
+def region_crops(x: Tensor) -> list[Tensor]:
+    """(N, C, S, S) image or feature map of an aligned face -> its parts in each of `REGIONS`, in their order."""
+    boxes = [[round(part * x.shape[-1]) for part in box] for box in REGIONS.values()]
+    return [x[..., y : y + max(height, 1), x0 : x0 + max(width, 1)] for x0, y, width, height in boxes]
+
+
 class RegionLoss(nn.Module):
     """loss_weight * L1 over the eyes and the mouth, the mean over `REGIONS`, each as heavy as the others."""
 
@@ -290,10 +296,8 @@ class RegionLoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, output: Tensor, gt: Tensor) -> Tensor:
-        side = output.shape[-1]
-        boxes = [[round(part * side) for part in box] for box in REGIONS.values()]
-        crops = [(..., slice(y, y + height), slice(x, x + width)) for x, y, width, height in boxes]
-        return self.loss_weight * torch.stack([(output[crop] - gt[crop]).abs().mean() for crop in crops]).mean()
+        pairs = zip(region_crops(output), region_crops(gt), strict=True)
+        return self.loss_weight * torch.stack([(x - y).abs().mean() for x, y in pairs]).mean()
 
 
 class ConsistencyLoss(nn.Module):

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from gcfsr_arch.checkpoint import read_state
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.training.losses import REGIONS, region_crops
 from gcfsr_measure.faceapi import DLIB_SIZE, dlib_network, normalised
 from gcfsr_measure.faces import DLIB_BOX
 from gcfsr_measure.lite0 import EfficientNetLite0
@@ -198,32 +199,48 @@ class FeatureDiscriminator(nn.Module):
         weights, taps: as in `FrozenFeatures`.
         channels: width of each head's hidden layer.
         lite0: weights of EfficientNet-Lite0, whose `ProjectedPyramid` gets four heads more; None for none.
+        regions: whether the eyes and the mouth of aligned faces get heads of their own. Over each feature map these
+            count together as much as the whole face.
     """
 
     def __init__(
-        self, weights: str, taps: Sequence[int] = SQUEEZENET_TAPS, channels: int = 64, lite0: str | None = None
+        self,
+        weights: str,
+        taps: Sequence[int] = SQUEEZENET_TAPS,
+        channels: int = 64,
+        lite0: str | None = None,
+        regions: bool = False,
     ) -> None:
         super().__init__()
         self.features = FrozenFeatures(weights, taps, "network_d:weights")
         self.pyramid = None if lite0 is None else ProjectedPyramid(lite0, channels)
         widths = self.features.channels() + [channels] * (0 if lite0 is None else len(EfficientNetLite0.CHANNELS))
-        spectral = nn.utils.parametrizations.spectral_norm
-        self.heads = nn.ModuleList(
-            nn.Sequential(
-                spectral(nn.Conv2d(width, channels, 3, padding=1)),
-                nn.LeakyReLU(0.2),
-                spectral(nn.Conv2d(channels, 1, 3, padding=1)),
-            )
-            for width in widths
+        self.heads = nn.ModuleList(patch_head(width, channels) for width in widths)
+        self.regions = nn.ModuleList(
+            nn.ModuleList(patch_head(width, channels) for _ in REGIONS) for width in widths if regions
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) RGB in [-1, 1] -> per head (N, patches) scores."""
+        """(N, 3, H, W) RGB in [-1, 1] -> per head, those of the regions of a map as one, (N, patches) scores."""
         return self.score(self.features(x), x)
 
     def score(self, found: list[Tensor], x: Tensor) -> list[Tensor]:
         """The scores of x, given its `features`."""
         if self.pyramid is not None:
             found = found + self.pyramid(x)
-        pairs = zip(self.heads, found, strict=True)
-        return [head(unit_channels(f) * f.shape[1] ** 0.5).flatten(1) for head, f in pairs]
+        found = [unit_channels(f) * f.shape[1] ** 0.5 for f in found]
+        scores = [head(f).flatten(1) for head, f in zip(self.heads, found, strict=True)]
+        for heads, f in zip(self.regions, found, strict=False):  # no region has heads, or those of every map
+            parts = zip(heads, region_crops(f), strict=True)
+            scores.append(torch.cat([head(part).flatten(1) for head, part in parts], dim=1))
+        return scores
+
+
+def patch_head(width: int, channels: int) -> nn.Sequential:
+    """(N, width, h, w) features -> (N, 1, h, w) scores of patches."""
+    spectral = nn.utils.parametrizations.spectral_norm
+    return nn.Sequential(
+        spectral(nn.Conv2d(width, channels, 3, padding=1)),
+        nn.LeakyReLU(0.2),
+        spectral(nn.Conv2d(channels, 1, 3, padding=1)),
+    )

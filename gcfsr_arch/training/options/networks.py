@@ -77,6 +77,7 @@ class FeatureDiscriminator(Section):
     lite0: str | None = Field(
         None, description="State dict of EfficientNet-Lite0, for four heads more (Projected GAN)."
     )
+    regions: bool = Field(False, description="Heads of their own for the eyes and the mouth of aligned faces.")
 
 
 class OtherNetwork(OpenSection):

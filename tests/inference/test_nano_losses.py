@@ -65,14 +65,38 @@ def test_features_that_the_loss_and_d_share_give_the_same_losses_and_gradients(s
             "gan_opt": {"gan_type": "hinge", "loss_weight": 0.1},
         }
         x = output.clone().requires_grad_()
-        losses = Criteria(Losses(**train)).generator(x, SimpleNamespace(gt=gt, matched=None), judge, Engine())
+        losses = Criteria(Losses(**train)).generator(
+            x, SimpleNamespace(gt=gt, matched=None, factor=[4, 4]), judge, Engine()
+        )
         found.append((losses, torch.autograd.grad(sum(losses.values()), x)[0]))
     (shared, shared_gradient), (apart, gradient) = found
     assert shared.keys() == apart.keys() == {"l_g_feature", "l_g_gan"}
     for name, value in shared.items():
         assert torch.allclose(value, apart[name], rtol=1e-6), name
     assert torch.allclose(shared_gradient, gradient, atol=1e-8)
-    assert len(calls) == 2
+    assert len(calls) == 1  # apart alone: D has its own then
+
+
+@pytest.mark.parametrize("loss", [0, 1, None])  # over the same features as D, over others, none
+def test_a_small_factor_is_adversarial_in_part_only(squeezenets: list[Path], loss: int | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    output, gt = (torch.rand(4, 3, 64, 64, generator=generator) * 2 - 1 for _ in range(2))
+    judge = FeatureDiscriminator(str(squeezenets[0]), channels=8).eval()
+    feature = {} if loss is None else {"feature_opt": {"weights": str(squeezenets[loss]), "loss_weight": 0.3}}
+    batch = SimpleNamespace(gt=gt, matched=None, factor=[1.0, 2.0, 4.0, 9.0])
+
+    def gradients(**options: float) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
+        x = output.clone().requires_grad_()
+        train = feature | {"gan_opt": {"gan_type": "hinge", "loss_weight": 0.1, **options}}
+        losses = Criteria(Losses(**train)).generator(x, batch, judge, Engine())
+        return losses, [torch.autograd.grad(value, x, retain_graph=True)[0] for value in losses.values()]
+
+    plain, eased = gradients(), gradients(full_factor=4.0)
+    assert plain[0] == eased[0]
+    share = torch.tensor([0.0, 0.5, 1.0, 1.0]).view(4, 1, 1, 1)
+    torch.testing.assert_close(eased[1][-1], plain[1][-1] * share)
+    for one, other in zip(eased[1][:-1], plain[1][:-1], strict=True):
+        assert torch.equal(one, other)
 
 
 def test_every_octave_is_drawn_as_often() -> None:

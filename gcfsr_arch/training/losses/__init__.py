@@ -4,6 +4,7 @@ Every loss is a mean over samples, so micro-batches and ranks weighted by their 
 Images are RGB, (N, 3, H, W), in [-1, 1]. Losses over frozen networks live in `features.py`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -319,6 +320,7 @@ class AdversarialLoss(nn.Module):
         loss_weight: lambda_adv of Eq. 7, of the generator's loss.
         scale_d: whether lambda_adv multiplies the discriminator's loss too, as Eq. 7 has it and BasicSR does not.
         relativistic: whether each restored face is judged against its ground truth; see `relativistic_gan_loss`.
+        full_factor: factor from which a sample counts fully for G, below it by its share of the octaves; None: always.
 
     Raises:
         GCFSRError: an unknown gan_type.
@@ -330,6 +332,7 @@ class AdversarialLoss(nn.Module):
         loss_weight: float = 1.0,
         scale_d: bool = False,
         relativistic: bool = False,
+        full_factor: float | None = None,
     ) -> None:
         super().__init__()
         if gan_type not in GAN_TERMS:
@@ -339,6 +342,15 @@ class AdversarialLoss(nn.Module):
         self.loss_weight = loss_weight
         self.d_weight = loss_weight if scale_d else 1.0
         self.relativistic = relativistic
+        self.full_factor = full_factor
+
+    def eased(self, x: Tensor, factor: Sequence[float]) -> Tensor:
+        """x (N, ...) itself; with `full_factor` D's gradient reaches a sample of a smaller factor in part only."""
+        if self.full_factor is None:
+            return x
+        octaves = torch.tensor(factor, dtype=torch.float32).to(x.device, non_blocking=True).log2()
+        share = (octaves / math.log2(self.full_factor)).clamp(0, 1)
+        return x.detach() + (x - x.detach()) * share.to(x.dtype).view(-1, *[1] * (x.dim() - 1))
 
     def generator(self, fake: Logits, real: Callable[[], Logits]) -> Tensor:
         """lambda_adv times G's loss; `real` gives the scores of the ground truth, for the relativistic loss alone."""

@@ -99,6 +99,7 @@ BUILDERS: dict[type[Section], Callable[[Any], nn.Module]] = {  # losses of the o
     DistsLoss: lambda section: DISTSLoss(section.vgg_path, section.weights, section.loss_weight),
     IdentitySection: lambda section: IdentityLoss(section.weights, section.loss_weight),
 }
+GAN_ARGUMENTS = {"gan_type", "loss_weight", "scale_d", "relativistic", "full_factor"}  # others BasicSR's alone
 OVER_NETWORKS = (Perceptual, DISTSLoss, IdentityLoss)  # the others compare pixels
 
 
@@ -135,7 +136,7 @@ class Criteria(nn.Module):
         self.feature = FeatureLoss(feature.weights, taps, feature.loss_weight) if feature else None
         self.consistency = ConsistencyLoss(consistency.loss_weight) if consistency else None
         self.estimate = losses.estimate_opt
-        self.gan = AdversarialLoss(gan.gan_type, gan.loss_weight, gan.scale_d, gan.relativistic) if gan else None
+        self.gan = AdversarialLoss(**gan.model_dump(include=GAN_ARGUMENTS)) if gan else None
         self.needs_average = any(isinstance(loss, LDLLoss) for loss in self.terms.values())
         if not self.terms and not any((self.feature, self.consistency, self.gan)):
             raise GCFSRError("train: no loss is set; set pixel_opt, gan_opt, feature_opt or perceptual_opt")
@@ -173,26 +174,31 @@ class Criteria(nn.Module):
                     value = loss(output, batch.gt)
                     parts = value if isinstance(value, dict) else {name: value}
                     losses |= {f"l_g_{part}": term for part, term in parts.items()}
-            losses |= self._over_features(output, batch.gt, judge)
+            losses |= self._over_features(output, batch, judge)
         return losses
 
-    def _over_features(self, output: Tensor, gt: Tensor, judge: nn.Module | None) -> dict[str, Tensor]:
+    def _over_features(self, output: Tensor, batch: "Batch", judge: nn.Module | None) -> dict[str, Tensor]:
         """The feature loss and D's judgement; where both look at the same frozen features these are computed once."""
+        losses: dict[str, Tensor] = {}
+        found = None if self.feature is None else self.feature.features(output)
+        if self.feature is not None:
+            losses["l_g_feature"] = self.feature.compare(found, batch.gt)
+        if judge is not None:
 
-        @torch.no_grad()
-        def real() -> Logits:
-            return judge(gt)
+            def eased(x: Tensor) -> Tensor:
+                return self.gan.eased(x, batch.factor)
 
-        if self.feature is None:
-            return {} if judge is None else {"l_g_gan": self.gan.generator(judge(output), real)}
-        if not isinstance(judge, FeatureDiscriminator) or judge.features.source != self.feature.features.source:
-            feature = {"l_g_feature": self.feature(output, gt)}
-            return feature if judge is None else feature | {"l_g_gan": self.gan.generator(judge(output), real)}
-        found = judge.features(output)
-        return {
-            "l_g_feature": self.feature.compare(found, gt),
-            "l_g_gan": self.gan.generator(judge.score(found, output), real),
-        }
+            @torch.no_grad()
+            def real() -> Logits:
+                return judge(batch.gt)
+
+            shared = found is not None and isinstance(judge, FeatureDiscriminator)
+            if shared and judge.features.source == self.feature.features.source:
+                scores = judge.score([eased(f) for f in found], eased(output))
+            else:
+                scores = judge(eased(output))
+            losses["l_g_gan"] = self.gan.generator(scores, real)
+        return losses
 
 
 def on_matched(loss: nn.Module, output: Tensor, batch: "Batch") -> Tensor:

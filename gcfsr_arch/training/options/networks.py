@@ -239,6 +239,9 @@ class GanLoss(Section):
         False, description="lambda_adv multiplies D's loss too, as Eq. 7 has it; in BasicSR it never does."
     )
     relativistic: bool = Field(False, description="Each restored face is judged against its ground truth (R3GAN).")
+    full_factor: Annotated[Float, Field(gt=1)] | None = Field(
+        None, description="Factor from which it counts fully for G; below in proportion to the octaves."
+    )
     real_label_val: Annotated[Float, Field(ge=1, le=1)] = Field(1, description="Only 1: labels are not smoothed.")
     fake_label_val: Annotated[Float, Field(ge=0, le=0)] = Field(0, description="Only 0: labels are not smoothed.")
 

@@ -37,6 +37,7 @@ demo: $(ENV)/.core
 
 # DATA: one folder or several; ARGS: further arguments of tools/make_networks.py
 networks: $(ENV)/.core
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[optimizers]"
 	$(BIN)/python tools/make_networks.py --data $(DATA) $(ARGS)
 
 bench-quick: $(ENV)/.core

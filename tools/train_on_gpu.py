@@ -6,7 +6,7 @@
 `pack` brings the faces of a folder to one size and writes them as one array, (N, S, S, 3) uint8 BGR, of at most 64 MiB:
 1,365 faces at 128 pixels or 341 at 256, drawn at random where there are more. `train` runs the normal trainer with the
 option file of gcfsr-256 on them, in bf16 where the device has it, and asks it to stop and save when the time is up.
-What is in `--runs` is continued: copy that folder back, and pass it again.
+It needs the extra `optimizers`. What is in `--runs` is continued: copy that folder back, and pass it again.
 """
 
 import argparse

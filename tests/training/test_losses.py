@@ -349,6 +349,19 @@ def test_lite0_adds_four_heads_over_mixed_features(squeezenet: Path, tmp_path: P
     assert trained == {name for name, _ in net.named_parameters() if name.startswith("heads")}
 
 
+@pytest.mark.parametrize("side", [1, 2, 3, 7, 16, 255])
+def test_a_region_of_a_small_map_is_at_least_a_pixel(side: int) -> None:
+    for part, (left, top, width, height) in zip(
+        losses.region_crops(torch.arange(side * side).view(1, 1, side, side)), losses.REGIONS.values(), strict=True
+    ):
+        assert part.numel() > 0
+        for size, share in zip(part.shape[2:], (height, width), strict=True):
+            assert abs(size - share * side) <= 1
+        row, column = divmod(int(part[0, 0, 0, 0]), side)
+        assert abs(row - top * side) <= 1
+        assert abs(column - left * side) <= 1
+
+
 def test_regions_have_heads_that_see_them_alone(squeezenet: Path) -> None:
     torch.manual_seed(0)
     net = FeatureDiscriminator(str(squeezenet), channels=8, regions=True).eval()

@@ -284,9 +284,13 @@ REGIONS = {  # (left, top, width, height) as shares of the side of an FFHQ-align
 
 
 def region_crops(x: Tensor) -> list[Tensor]:
-    """(N, C, S, S) image or feature map of an aligned face -> its parts in each of `REGIONS`, in their order."""
-    boxes = [[round(part * x.shape[-1]) for part in box] for box in REGIONS.values()]
-    return [x[..., y : y + max(height, 1), x0 : x0 + max(width, 1)] for x0, y, width, height in boxes]
+    """(N, C, S, S) image or feature map of an aligned face -> its parts in each of `REGIONS`, at least a pixel each."""
+    side, crops = x.shape[-1], []
+    for box in REGIONS.values():
+        left, top, width, height = (round(part * side) for part in box)
+        left, top = min(left, side - 1), min(top, side - 1)
+        crops.append(x[..., top : top + max(height, 1), left : left + max(width, 1)])
+    return crops
 
 
 class RegionLoss(nn.Module):

@@ -72,17 +72,15 @@ def test_worn_photographs_come_closer_and_keep_their_colour(
     assert np.mean(gains) > 0.3
 
 
-@pytest.mark.parametrize(("factor", "gain"), [(2, 0.3), (3, 0.1)])
+@pytest.mark.parametrize("factor", [2, 3])
 def test_half_a_back_projection_brings_clean_photographs_closer(
-    restorer: Restorer, faces: list[np.ndarray], factor: int, gain: float
+    restorer: Restorer, faces: list[np.ndarray], factor: int
 ) -> None:
     draw = Photograph(6.0, (0.3, 0.7), "area", "bicubic", 1.0, Wear())
-    gains = []
-    for face in faces:
+    for face in faces:  # each of them; by how much depends on how close the network's own result is
         given = to_uint8(apply_photograph(face, factor, draw, np.random.default_rng(0)))
         result = restorer.restore(given, factor=factor)
-        gains.append(psnr(agreed(result, given, factor, 0.5), face) - psnr(result, face))
-    assert np.mean(gains) > gain
+        assert psnr(agreed(result, given, factor, 0.5), face) > psnr(result, face)
 
 
 def test_the_dial_adds_detail_and_keeps_the_input(restorer: Restorer, faces: list[np.ndarray]) -> None:

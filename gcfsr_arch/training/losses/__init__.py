@@ -324,7 +324,8 @@ class AdversarialLoss(nn.Module):
         loss_weight: lambda_adv of Eq. 7, of the generator's loss.
         scale_d: whether lambda_adv multiplies the discriminator's loss too, as Eq. 7 has it and BasicSR does not.
         relativistic: whether each restored face is judged against its ground truth; see `relativistic_gan_loss`.
-        full_factor: factor from which a sample counts fully for G, below it by its share of the octaves; None: always.
+        full_factor: factor, above 1, from which a sample counts fully for G, below it by its share of the octaves;
+            None: always.
 
     Raises:
         GCFSRError: an unknown gan_type.
@@ -349,7 +350,15 @@ class AdversarialLoss(nn.Module):
         self.full_factor = full_factor
 
     def eased(self, x: Tensor, factor: Sequence[float]) -> Tensor:
-        """x (N, ...) itself; with `full_factor` D's gradient reaches a sample of a smaller factor in part only."""
+        """Weakens what D's judgement of x tells G about samples below `full_factor`.
+
+        Args:
+            x: (N, ...) images or features that D judges.
+            factor: their N true downscale ratios, at least 1.
+
+        Returns:
+            x itself; its gradient is log2(factor) / log2(full_factor) of D's, at most the whole.
+        """
         if self.full_factor is None:
             return x
         octaves = torch.tensor(factor, dtype=torch.float32).to(x.device, non_blocking=True).log2()

@@ -1,10 +1,12 @@
 """What checkpoints do to faces as photographs show them, clean and worn: gains over the input, by factor.
 
     python benchmarks/worn_faces.py FACES --checkpoints gcfsr-256 gcfsr-nano --embedding MobileFaceNet.onnx
+    python benchmarks/worn_faces.py FACES --inputs exact worn --factors 4 8 16 --every 8 --embedding MobileFaceNet.onnx
 
 Every face is turned by 6 degrees, reduced by area, worn (a light blur, noise of sigma 6, JPEG 60) or not, and aligned
-again. The dial is set to the true factor; a checkpoint that serves no such factor takes its nearest. All results are
-brought to the ground truth's size. Colours are not matched: the table shows what the network itself does to them.
+again. `exact` is the paper's bicubic reduction instead; with `worn` it compares networks in the training log. The dial
+is set to the true factor; a checkpoint that serves no such factor takes its nearest. All results are brought to the
+ground truth's size. Colours are not matched: the table shows what the network itself does to them.
 """
 
 import argparse
@@ -14,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from gcfsr import Restorer
-from gcfsr_datasets.degradation import resized, to_uint8
+from gcfsr_datasets.degradation import degrade_multi_factor, resized, to_uint8
 from gcfsr_datasets.degradation.photograph import Photograph, Wear, apply_photograph
 from gcfsr_datasets.image_io import list_images, read_image
 from gcfsr_inference.restore.dial import clip_factor
@@ -23,26 +25,42 @@ from gcfsr_measure.measures import Case, Measure
 from gcfsr_measure.pixels import psnr, sharpness
 from gcfsr_measure.statistics import bootstrap_interval
 
-WEARS = {"clean": Wear(), "worn": Wear(sigma=(0.6, 0.6), noise=6 / 255, quality=60)}
+WEARS = {"exact": None, "clean": Wear(), "worn": Wear(sigma=(0.6, 0.6), noise=6 / 255, quality=60)}
 SKIN = slice(80, 180)  # rows and columns of the middle of an aligned face of 256 pixels
 SIDE = 256
 
 
-def rows(restorer: Restorer, faces: Sequence[np.ndarray], factor: float, wear: Wear, cosine: Measure) -> np.ndarray:
+def degraded(face: np.ndarray, factor: float, wear: Wear | None, number: int) -> np.ndarray:
+    """The network's input (256, 256, 3) BGR uint8.
+
+    Args:
+        face: (256, 256, 3) BGR uint8.
+        factor: of the reduction.
+        wear: of the reduced image; None for the paper's bicubic reduction, which draws nothing.
+        number: seed of the draws.
+    """
+    image = face.astype(np.float32) / 255
+    if wear is None:
+        return to_uint8(degrade_multi_factor(image, factor, quantize=True))
+    draw = Photograph(6.0, (0.3, 0.7), "area", "bicubic", 1.0, wear)
+    return to_uint8(apply_photograph(image, factor, draw, np.random.default_rng(number)))
+
+
+def rows(
+    restorer: Restorer, faces: Sequence[np.ndarray], factor: float, wear: Wear | None, cosine: Measure
+) -> np.ndarray:
     """Per face: gains in PSNR (dB) and cosine, sharpness over the ground truth's, shift of the skin's colour (of 255).
 
     Args:
         restorer: the checkpoint.
         faces: (256, 256, 3) BGR uint8.
         factor: of the reduction.
-        wear: of the reduced image.
+        wear: of the reduced image; None for the bicubic reduction.
         cosine: similarity to the ground truth.
     """
     found = []
     for number, face in enumerate(faces):
-        draw = Photograph(6.0, (0.3, 0.7), "area", "bicubic", 1.0, wear)
-        given = apply_photograph(face.astype(np.float32) / 255, factor, draw, np.random.default_rng(number))
-        given = to_uint8(given)
+        given = degraded(face, factor, wear, number)
         dial = "auto" if restorer.blind else clip_factor(factor * restorer.out_size / SIDE, restorer)
         result = resized(restorer.restore(resized(given, restorer.out_size), dial), SIDE)
         restored, before = (float(v) for v in cosine([Case(face, x, given) for x in (result, given)]))  # type: ignore[arg-type]
@@ -58,6 +76,7 @@ def main() -> None:
     parser.add_argument("faces", type=Path, help="folder of aligned faces of 256 pixels")
     parser.add_argument("--checkpoints", nargs="+", default=["gcfsr-256", "gcfsr-nano"])
     parser.add_argument("--factors", type=float, nargs="+", default=[2.0, 4.0, 8.0, 16.0])
+    parser.add_argument("--inputs", nargs="+", choices=WEARS, default=["clean", "worn"])
     parser.add_argument("--every", type=int, default=1, help="take every Nth face [1]")
     parser.add_argument("--embedding", type=Path, required=True, help="MobileFaceNet.onnx")
     args = parser.parse_args()
@@ -66,10 +85,10 @@ def main() -> None:
     print(f"{len(faces)} faces; means, in brackets 95% bootstrap intervals over faces.\n")
     print("| input | checkpoint | PSNR, dB | faces that lose PSNR | cosine | sharpness | colour, of 255 |")
     print("|---|---|---|---|---|---|---|")
-    for name, wear in WEARS.items():
+    for name in args.inputs:
         for factor in args.factors:
             for checkpoint in args.checkpoints:
-                table = rows(Restorer.load(checkpoint), faces, factor, wear, cosine)
+                table = rows(Restorer.load(checkpoint), faces, factor, WEARS[name], cosine)
                 low, high = bootstrap_interval(table[:, 0]) or (np.nan, np.nan)
                 gain, likeness, sharp, shift = table.mean(0)
                 lost = int((table[:, 0] < 0).sum())

@@ -1,6 +1,8 @@
 """Draws images evenly over the luminance of the face, so that rare skin tones are seen as often as common ones."""
 
 import json
+import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -27,24 +29,22 @@ def measure(source: ImageSource, cache: str | None = None) -> np.ndarray:
 
     Args:
         source: the images.
-        cache: JSON file of name -> luminance, read if it exists and written if a name is missing.
+        cache: JSON file of `_keys` -> luminance, read if it exists and written if a name is missing.
 
     Raises:
         GCFSRError: the cache is not such a file.
     """
     known = _read_cache(cache)
-    names = [
-        "/".join(Path(name).parts[-2:]) for name in source.names
-    ]  # the cache stays valid when the data set is moved
-    missing = [index for index, name in enumerate(names) if name not in known]
+    keys = _keys(source)
+    missing = [index for index, key in enumerate(keys) if key not in known]
     for index in missing:
         try:
-            known[names[index]] = face_luminance(decode_bgr(source.read(index), names[index]))
+            known[keys[index]] = face_luminance(decode_bgr(source.read(index), keys[index]))
         except GCFSRError:  # the data set reports, skips and counts it
-            known[names[index]] = None
+            known[keys[index]] = None
     if cache is not None and missing:
         write_bytes_atomic(cache, json.dumps(known).encode())
-    values = np.array([known[name] for name in names], np.float64)
+    values = np.array([known[key] for key in keys], np.float64)
     return np.where(np.isnan(values), np.nanmedian(values), values)
 
 
@@ -57,10 +57,22 @@ def even_weights(values: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
+def _keys(source: ImageSource) -> list[str]:
+    """The last two parts of each name, so that the cache stays valid when the data set is moved; where several images
+    share them, the whole path."""
+    short = ["/".join(Path(name).parts[-2:]) for name in source.names]
+    count = Counter(short)
+    return [key if count[key] == 1 else os.path.abspath(source.path(index)) for index, key in enumerate(short)]
+
+
 def _read_cache(cache: str | None) -> dict[str, float | None]:
     if cache is None or not Path(cache).exists():
         return {}
     try:
-        return dict(json.loads(read_bytes(cache)))
-    except (ValueError, TypeError) as error:
-        raise GCFSRError(f"{cache}: not a cache of luminances; remove it, it will be rewritten") from error
+        known = dict(json.loads(read_bytes(cache)))
+        valid = all(value is None or 0 <= value <= 1 for value in known.values())
+    except (ValueError, TypeError, RecursionError):  # no JSON, no object, a value that is no number
+        valid = False
+    if not valid:
+        raise GCFSRError(f"{cache}: not a cache of luminances; remove it, it will be rewritten")
+    return known

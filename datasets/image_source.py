@@ -4,7 +4,6 @@ import os
 import threading
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +23,10 @@ class ImageSource(Protocol):
         """The encoded image. Raises GCFSRError with its name if it cannot be read."""
         ...
 
+    def path(self, index: int) -> str:
+        """The image's own path, which no other image has: its file, or the LMDB and its key."""
+        ...
+
 
 def open_source(options: FaceOptions) -> ImageSource:
     """The images that the options describe, without those of `exclude_list`.
@@ -31,28 +34,34 @@ def open_source(options: FaceOptions) -> ImageSource:
     Raises:
         GCFSRError: the folder, list or LMDB is missing, empty or malformed.
     """
-    if options.extra_roots:
-        roots = (options.dataroot_gt, *options.extra_roots)
-        alone = [replace(options, dataroot_gt=root, extra_roots=None, root_weights=None) for root in roots]
-        return JoinedSource([open_source(one) for one in alone])
     lmdb = options.io_backend["type"] == "lmdb"
-    names = _lmdb_keys(options) if lmdb else _paths(options)
+    roots = (options.dataroot_gt, *(options.extra_roots or ()))
+    names = [(_lmdb_keys if lmdb else _paths)(root, options.meta_info_file) for root in roots]
     if options.exclude_list is not None:
-        names = _without(names, options)
-    return LmdbSource(options.dataroot_gt, names) if lmdb else FileSource(names)
+        names = _without(names, roots, options.exclude_list)
+    parts = [LmdbSource(root, own) if lmdb else FileSource(own) for root, own in zip(roots, names, strict=True)]
+    return JoinedSource(parts) if options.extra_roots else parts[0]
 
 
 class JoinedSource:
     """Several sources, one after the other."""
 
-    def __init__(self, parts: list[ImageSource]):
+    def __init__(self, parts: Sequence[ImageSource]):
         self.parts = parts
         self.names = [name for part in parts for name in part.names]
         self.ends = list(accumulate(len(part.names) for part in parts))
 
     def read(self, index: int) -> bytes:
+        part, own = self._part(index)
+        return part.read(own)
+
+    def path(self, index: int) -> str:
+        part, own = self._part(index)
+        return part.path(own)
+
+    def _part(self, index: int) -> tuple[ImageSource, int]:
         number = bisect_right(self.ends, index)
-        return self.parts[number].read(index - (self.ends[number - 1] if number else 0))
+        return self.parts[number], index - (self.ends[number - 1] if number else 0)
 
     def weights(self, shares: Sequence[float]) -> list[float]:
         """The probability of each image such that the parts are drawn in these proportions."""
@@ -68,6 +77,9 @@ class FileSource:
 
     def read(self, index: int) -> bytes:
         return read_bytes(self.names[index])
+
+    def path(self, index: int) -> str:
+        return self.names[index]
 
 
 class LmdbSource:
@@ -86,6 +98,9 @@ class LmdbSource:
         if not value:
             raise GCFSRError(f"{self.folder}: {self.names[index]}: no such key, but meta_info.txt lists it")
         return value
+
+    def path(self, index: int) -> str:
+        return os.path.join(self.folder, self.names[index])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_environment": None, "_process": -1}
@@ -132,15 +147,14 @@ def _open_lmdb(folder: str) -> Any:
         raise GCFSRError(f"{folder}: not a readable LMDB ({error}); make it with BasicSR's create_lmdb.py") from error
 
 
-def _lmdb_keys(options: FaceOptions) -> list[str]:
-    listing = options.meta_info_file or os.path.join(options.dataroot_gt, "meta_info.txt")
-    return [os.path.splitext(name)[0] for name in _listed(listing)]
+def _lmdb_keys(root: str, listing: str | None) -> list[str]:
+    return [os.path.splitext(name)[0] for name in _listed(listing or os.path.join(root, "meta_info.txt"))]
 
 
-def _paths(options: FaceOptions) -> list[str]:
-    if options.meta_info_file is None:
-        return [str(path) for path in list_images(options.dataroot_gt, recursive=True)]
-    return [os.path.join(options.dataroot_gt, name) for name in _listed(options.meta_info_file)]
+def _paths(root: str, listing: str | None) -> list[str]:
+    if listing is None:
+        return [str(path) for path in list_images(root, recursive=True)]
+    return [os.path.join(root, name) for name in _listed(listing)]
 
 
 def _listed(path: str) -> list[str]:
@@ -158,11 +172,13 @@ def _text(path: str) -> str:
         raise GCFSRError(f"{path}: not a text file; write one name per line") from error
 
 
-def _without(names: list[str], options: FaceOptions) -> list[str]:
-    held_out = {line.strip() for line in _text(str(options.exclude_list)).splitlines()} - {""}
-    kept = [name for name in names if not {Path(name).name, Path(name).stem} & held_out]
-    if len(kept) == len(names):
-        raise GCFSRError(f"{options.exclude_list}: none of its names is in {options.dataroot_gt}; check both")
-    if not kept:
-        raise GCFSRError(f"{options.exclude_list}: excludes every image of {options.dataroot_gt}")
+def _without(names: list[list[str]], roots: Sequence[str], exclude_list: str) -> list[list[str]]:
+    """The names of each root without those that the list holds, with or without their suffix."""
+    held_out = {line.strip() for line in _text(exclude_list).splitlines()} - {""}
+    kept = [[name for name in own if not {Path(name).name, Path(name).stem} & held_out] for own in names]
+    if kept == names:
+        raise GCFSRError(f"{exclude_list}: none of its names is in {', '.join(roots)}; check both")
+    for root, own in zip(roots, kept, strict=True):
+        if not own:
+            raise GCFSRError(f"{exclude_list}: excludes every image of {root}; remove its names or the root")
     return kept

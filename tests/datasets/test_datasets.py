@@ -226,9 +226,56 @@ def test_balance_draws_rare_tones_as_often(tmp_path: Path):
     again = make(root, balance_luminance=True, luminance_cache=str(cache), repeats=20)
     assert cache.stat().st_mtime_ns == written
     assert equal([dataset[7]], [again[7]])
-    cache.write_text("[")
-    with pytest.raises(GCFSRError, match=r"luminance\.json: not a cache"):
-        make(root, balance_luminance=True, luminance_cache=str(cache))
+    for content in ("[", "3", '{"tones/00.png": "0.2"}', '{"tones/00.png": 51}'):
+        cache.write_text(content)
+        with pytest.raises(GCFSRError, match=r"luminance\.json: not a cache"):
+            make(root, balance_luminance=True, luminance_cache=str(cache))
+
+
+@pytest.mark.parametrize("backend", ["disk", "lmdb"])
+def test_images_of_one_name_in_two_roots_have_their_own_luminance(tmp_path: Path, backend: str):
+    roots = []
+    for tone in (20, 220):
+        image = cv2.imencode(".png", np.full((32, 32, 3), tone, np.uint8))[1].tobytes()
+        if backend == "disk":
+            roots.append(tmp_path / str(tone))
+            (roots[-1] / "train").mkdir(parents=True)
+            for number in range(2):
+                (roots[-1] / "train" / f"{number}.png").write_bytes(image)
+        else:
+            roots.append(tmp_path / f"{tone}.lmdb")
+            with lmdb.open(str(roots[-1]), map_size=2**20) as environment, environment.begin(write=True) as transaction:
+                for number in range(2):
+                    transaction.put(b"%d" % number, image)
+            (roots[-1] / "meta_info.txt").write_text("0.png\n1.png\n")
+    cache = tmp_path / "luminance.json"
+    cache.write_text('{"train/0.png": 0.5, "0": 0.5}')  # of one of the two, it does not say which
+    source = make(roots[0], extra_roots=[str(roots[1])], io_backend={"type": backend}).source
+    for path in (None, str(cache), str(cache)):
+        assert balance.measure(source, path) == pytest.approx(np.array([20, 20, 220, 220]) / 255)
+    alone = make(roots[0], io_backend={"type": backend}).source
+    assert balance.measure(alone, str(cache)) == pytest.approx([0.5, 20 / 255])  # the short name is clear here
+
+
+def test_names_are_excluded_from_all_roots_together(folder: Path, tmp_path: Path):
+    shutil.copytree(folder, other := tmp_path / "other")
+    for path in folder.glob("[0-3].png"):
+        path.unlink()
+    listing = tmp_path / "out.txt"
+    listing.write_text("1\n2.png\n")
+
+    def kept() -> list[str]:
+        dataset = make(folder, extra_roots=[str(other)], root_weights=[1, 1], exclude_list=str(listing))
+        return [str(Path(name).relative_to(tmp_path).with_suffix("")) for name in dataset.source.names]
+
+    own = [f"faces/{number}" for number in (4, 5, 6, 7)]
+    assert kept() == own + [f"other/{number}" for number in (0, 3, 4, 5, 6, 7)]
+    listing.write_text("zzz\n")
+    with pytest.raises(GCFSRError, match=r"out\.txt: none of its names is in .*faces, .*other; check both"):
+        kept()
+    listing.write_text("4\n5\n6\n7\n")
+    with pytest.raises(GCFSRError, match=r"out\.txt: excludes every image of .*faces; remove"):
+        kept()
 
 
 def test_even_weights():

@@ -16,7 +16,7 @@ gcfsr demo --checkpoint gcfsr-1024.pth --device cuda --port 7861
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-v", "--checkpoint", metavar="CHECKPOINT", help="file, bundled name, or name in the weights folder")
-    add("--detector", choices=DETECTORS, help="[the first whose weights are available; none: aligned faces only]")
+    add("--detector", choices=DETECTORS, help="[the first whose weights are available]")
     add("--weights-dir", metavar="FOLDER", help="where detectors' weights lie; also $GCFSR_WEIGHTS")
     add("--confidence", type=float, help="least score of a face in [0.05, 1]")
     add("--host", default="127.0.0.1", help="address to listen on [127.0.0.1: this computer only]")
@@ -37,6 +37,8 @@ def run(args: argparse.Namespace) -> None:
 
     from gcfsr_datasets.image_io import MAX_PIXELS
 
+    at_least("--port", args.port, 0, 65535)
+    max_pixels = at_least("--max-pixels", args.max_pixels, 1) or MAX_PIXELS
     if find_spec("gradio") is None:
         raise GCFSRError("demo: gradio is not installed; pip install 'gcfsr[demo]'")
     from gcfsr_inference.restore.weights import resolve_checkpoint
@@ -57,7 +59,6 @@ def run(args: argparse.Namespace) -> None:
     name = args.detector or find_detector(args.weights_dir)
     detector = build_detector(name, args.weights_dir, args.confidence, choose_device(args.device))
     networks = list(dict.fromkeys([args.checkpoint or DEFAULT_NAME, *bundled()]))
-    max_pixels = at_least("--max-pixels", args.max_pixels, 1) or MAX_PIXELS
     with serving(load, networks, detector, args.host, args.port, max_pixels, args.debug) as page:
         if args.open:
             webbrowser.open(str(page.local_url))

@@ -35,8 +35,10 @@ def run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
     from gcfsr_arch.files import check_folder, make_folder
+    from gcfsr_inference.restore.dial import check_seed
     from gcfsr_inference.restore.weights import licence_of, resolve_checkpoint
 
+    check_seed(args.seed)
     target = Path(args.output)
     kind = args.format or target.suffix.removeprefix(".")
     if kind not in FORMATS:

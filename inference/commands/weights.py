@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the list."""
+    from gcfsr_datasets.image_io import list_files
     from gcfsr_inference.restore.weights import (
         DEFAULT_FOLDER,
         DEFAULT_NAME,
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     if not bundled():
         say("  none in this installation")
     say(f"Your own (--weights-dir, ${ENVIRONMENT}, {DEFAULT_FOLDER}):")
-    own = [path for folder in folders for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES]
+    own = [path for folder in folders for path in list_files(folder) if path.suffix in SUFFIXES]
     for path in own:
         say(f"  {path}  {_size(path)}  {summary(path)}")
     if not own:

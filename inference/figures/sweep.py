@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import encode_image
 from gcfsr_inference.restore.arrays import network_view, to_depth, unit_bgr
 from gcfsr_inference.restore.restorer import Restorer
@@ -18,6 +19,7 @@ from gcfsr_inference.restore.restorer import Restorer
 LABEL = 28  # height of a caption in pixels
 WIDEST = 128  # a column is at least this wide, so that captions fit
 FRAME_MS, STILL_MS = 120, 900  # duration of an animation's frames, and of the first and last one
+LONGEST = {"WEBP": 16383, "GIF": 65535}  # pixels a side of an animation
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,20 @@ def caption(face: np.ndarray, text: str) -> np.ndarray:
 
 
 def animation(sweeps: Sequence[Sweep], max_factor: float, kind: str) -> bytes:
-    """All faces beside their inputs, the dial going up and down, as looping "GIF" or "WEBP" bytes."""
+    """All faces beside their inputs, the dial going up and down, as looping "GIF" or "WEBP" bytes.
+
+    Raises:
+        GCFSRError: so many faces that the format cannot hold them.
+    """
     frames = []
     for k, factor in enumerate(sweeps[0].factors):
         text = f"{factor:g}x  s={factor / max_factor:.3g}"
         rows = [np.hstack([caption(one.view, f"input{one.setting}"), caption(one.faces[k], text)]) for one in sweeps]
         frames.append(Image.fromarray(np.ascontiguousarray(np.vstack(rows)[..., ::-1])))
+    width, height = frames[0].size
+    if max(width, height) > LONGEST[kind]:
+        others = ".gif or .html" if kind == "WEBP" else ".html"
+        raise GCFSRError(f"{width}x{height} pixels: {kind} holds at most {LONGEST[kind]} a side; write {others}")
     loop = frames + frames[-2:0:-1]
     durations = [STILL_MS if frame in (frames[0], frames[-1]) else FRAME_MS for frame in loop]
     buffer = BytesIO()

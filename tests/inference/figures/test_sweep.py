@@ -3,6 +3,7 @@
 import base64
 import re
 from html.parser import HTMLParser
+from io import BytesIO
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from gcfsr_inference import Restorer
 from gcfsr_inference.backends.backend import TorchBackend
 from gcfsr_inference.cli import main
 from gcfsr_inference.commands.sweep import parse_factors
-from gcfsr_inference.figures.sweep import LABEL, WIDEST, page, sheet, sweep
+from gcfsr_inference.figures.sweep import LABEL, WIDEST, animation, page, sheet, sweep
 
 pytestmark = pytest.mark.usefixtures("no_weights")
 FACE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8), (5, 5), 0)
@@ -67,6 +68,16 @@ def test_an_animation_goes_up_and_down(run, tmp_path, out, frames):
         assert image.n_frames == frames
         assert image.info.get("loop") == 0
         assert image.size == (2 * WIDEST, WIDEST + LABEL)
+
+
+@pytest.mark.parametrize(("kind", "most", "advice"), [("WEBP", 16383, ".gif or .html"), ("GIF", 65535, ".html")])
+def test_more_faces_than_an_animation_holds_are_one_line(tiny, kind, most, advice):
+    found, row = sweep(Restorer.load(tiny), FACE, [2]), WIDEST + LABEL
+    count = most // row + 1
+    with pytest.raises(GCFSRError, match=f"^{2 * WIDEST}x{count * row} pixels: .* {most} .* write {advice}$"):
+        animation([found] * count, 16, kind)
+    with Image.open(BytesIO(animation([found] * (16383 // row), 16, kind))) as image:
+        assert image.height == 16383 // row * row
 
 
 def test_a_page_is_self_contained_and_shows_every_step(run, tmp_path):

@@ -1,5 +1,6 @@
 """`gcfsr weights` and how a checkpoint's name becomes a file."""
 
+import re
 import shutil
 
 import cv2
@@ -33,6 +34,8 @@ def test_the_list(bundle, tiny, tmp_path, monkeypatch, capsys):
     own.mkdir()
     shutil.copy(tiny, own / "mine.safetensors")
     (own / "other.pth").write_bytes(b"no checkpoint")
+    (own / "a.pth").symlink_to(own / "gone.pth")
+    (own / "b.pth").mkdir()
     monkeypatch.setenv("GCFSR_WEIGHTS", str(own))
     assert main(["weights"]) == 0
     text = capsys.readouterr().out
@@ -40,6 +43,7 @@ def test_the_list(bundle, tiny, tmp_path, monkeypatch, capsys):
                   "other.pth  0.0 MB  not a checkpoint", "gcfsr-1024.pth", "gcfsr-512-blind.pth", "released",
                   "yunet", "detection_Resnet50_Final.pth"):  # fmt: skip
         assert words in text, words
+    assert not re.search(r"\b[ab]\.pth", text)  # no files
     assert text.count("For research only.") == 1  # both have the same
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 
 import numpy as np
@@ -11,6 +12,7 @@ import openvino
 from gcfsr_arch import GCFSR
 from gcfsr_arch.config import GCFSRConfig
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.files import write_atomic
 from gcfsr_inference.backends.export import feature_names, trace_decoder, trace_encoder
 from gcfsr_inference.backends.exported import ExportedBackend, Run, cached
 
@@ -43,9 +45,12 @@ def open_backend(path: Path, device: str = "cpu", dtype: str = "fp32", compiled:
 
 
 def _write(net: GCFSR, stem: Path) -> None:
-    for part, program in ((".encoder.xml", trace_encoder(net)), (".decoder.xml", trace_decoder(net))):
-        model = openvino.convert_model(program)
-        openvino.save_model(model, stem.with_name(stem.name + part), compress_to_fp16=False)
+    with TemporaryDirectory() as folder:  # OpenVINO writes in place, where another process may read
+        made = Path(folder) / "made"
+        for part, program in zip(PARTS[::2], (trace_encoder(net), trace_decoder(net)), strict=True):
+            openvino.save_model(openvino.convert_model(program), f"{made}{part}", compress_to_fp16=False)
+        for part in reversed(PARTS):  # weights before the graph that needs them
+            write_atomic(stem.with_name(stem.name + part), Path(f"{made}{part}").read_bytes())
 
 
 @cache

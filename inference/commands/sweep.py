@@ -60,7 +60,6 @@ def run(args: argparse.Namespace) -> int:
     for line in skipped:
         note(line, error=True)
     outputs = Outputs(args.output, None, "auto", sources, joint=True)
-    outputs.check(Path(args.output))
     checkpoint = resolve_checkpoint(args.checkpoint)
     max_pixels = at_least("--max-pixels", args.max_pixels, 1) or MAX_FACE_PIXELS
     check_inputs(sources, max_pixels)

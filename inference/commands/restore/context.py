@@ -114,7 +114,7 @@ def open_run(plan: Plan) -> RestoreRun:
         detector = args.detector or find_detector(args.weights_dir)  # a video's sidecar must name it
         args = Namespace(**{**vars(args), "detector": detector})
     detector = None if known else open_detector(args)
-    mask = read_image(args.s_map).bgr if args.s_map else None
+    mask = read_image(args.s_map, most_pixels(args)).bgr if args.s_map else None
     runner = FaceRunner(restorer, settings_of(args, restorer, mask))
     opened = replace(plan, args=args)
     return RestoreRun(**vars(opened), runner=runner, detector=detector, mask=mask, embedding=open_embedding(args))

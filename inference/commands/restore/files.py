@@ -129,9 +129,11 @@ def expanded(inputs: Sequence[str]) -> Iterator[str]:
     A file of that very name comes before a list or a pattern.
 
     Raises:
-        GCFSRError: a list that cannot be read or is empty, or a pattern that matches nothing.
+        GCFSRError: a list that cannot be read or is empty, a pattern that matches nothing, or an empty name.
     """
     for item in inputs:
+        if not item:
+            raise GCFSRError("the name of an input is empty; . is the current folder")
         if item.startswith("@") and not os.path.lexists(item):
             data = read_bytes(Path(item[1:]), LONGEST_LIST).removeprefix(codecs.BOM_UTF8)
             if b"\0" in data:
@@ -192,13 +194,22 @@ class Outputs:
         suffix: `--suffix`, put behind the name.
         ext: `--ext`: "auto" or a suffix without its dot.
         sources: all inputs; none of them may be overwritten.
-        joint: all inputs make one file together.
+        joint: all inputs make one file together, whatever its suffix.
+        read: further files that options name to be read; nor may these be overwritten.
 
     Raises:
         GCFSRError: several inputs for one file, an unknown ext, or an output that is an input.
     """
 
-    def __init__(self, out: str, suffix: str | None, ext: str, sources: Sequence[Source], joint: bool = False) -> None:
+    def __init__(
+        self,
+        out: str,
+        suffix: str | None,
+        ext: str,
+        sources: Sequence[Source],
+        joint: bool = False,
+        read: Sequence[str] = (),
+    ) -> None:
         self.to_stdout = out == STDIN
         self.root = Path(out)
         if suffix and set(suffix) & {"/", "\\", "\0"}:
@@ -207,7 +218,7 @@ class Outputs:
             raise GCFSRError(f"--suffix {suffix[:20]}...: has at most {LONGEST_SUFFIX} bytes")
         self.tail = f"_{suffix}" if suffix else ""
         self.ext = ext if ext == "auto" else f".{ext.lstrip('.').lower()}"
-        is_file = self.root.suffix.lower() in NAMES_FILE and not self.root.is_dir()
+        is_file = joint or (self.root.suffix.lower() in NAMES_FILE and not self.root.is_dir())
         self.single = self.root if is_file and not self.to_stdout else None
         if self.ext != "auto" and self.ext not in WRITTEN_SUFFIXES:
             raise GCFSRError(f"--ext {ext}: auto, png, jpg, webp, tiff or bmp")
@@ -219,7 +230,10 @@ class Outputs:
             check_folder(self.single.parent if self.single else self.root, "-o")
         if self.single and self.single.exists() and not self.single.is_file():
             raise GCFSRError(f"-o {out}: not a regular file; name another, or - for standard output")
-        self.inputs = {os.path.realpath(source.path): source.name for source in sources if source.path is not None}
+        files = [*read, *(source.path for source in sources if source.path is not None)]
+        self.inputs = {os.path.realpath(file): str(file) for file in files}
+        if self.single:
+            self.check(self.single)
 
     def path(self, folder: str, source: Source, number: int | None = None, ext: str = ".png", part: str = "") -> Path:
         """The file of one face (or, without number, of the whole image) in a sub-folder."""

@@ -53,14 +53,18 @@ def plan(args: Namespace) -> Plan:
     sources, skipped = gather(args.input, args.recursive, args.output)
     for line in skipped:
         note(line, error=True)
-    outputs = Outputs(args.output, args.suffix, args.ext, sources)
+    read = [path for path in (args.s_map, args.landmarks) if path is not None]
+    outputs = Outputs(args.output, args.suffix, args.ext, sources, read=read)
+    if args.sidecar and outputs.single:
+        outputs.check(outputs.single.with_suffix(".json"))
     part = share(args)
     several = args.skip_existing or args.jobs > 1 or part
     if several and (outputs.single or outputs.to_stdout):
         raise GCFSRError(f"-o {args.output}: --skip-existing, --jobs and --shard need a folder")
-    for path in (args.s_map, args.landmarks):
-        if path is not None:
-            check_file(path)
+    if min(args.jobs, len(sources)) > 1 and any(source.path is None for source in sources):
+        raise GCFSRError("-: standard input is not for several processes; leave out --jobs, or name a file")
+    for path in read:
+        check_file(path)
     if args.embedding and Path(args.embedding.partition("?")[0]).suffix:  # a file, not the name of a metric
         check_file(args.embedding.partition("?")[0])
     checkpoint = resolve_checkpoint(args.checkpoint, args.weights_dir)

@@ -129,6 +129,32 @@ def test_an_export_is_made_once_per_checkpoint(
         exported.cached(checkpoint, "form", write, [".a"])
 
 
+def test_openvino_exports_are_replaced_whole(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: Callable[..., GCFSR]
+) -> None:
+    """Another process may read the files while they are written again, and the one that writes may be killed."""
+    openvino = pytest.importorskip("openvino")
+    from gcfsr_inference.backends.openvino_backend import open_backend
+
+    monkeypatch.setattr(exported, "CACHE", str(tmp_path))
+    open_backend(checkpoint)
+    (note,) = tmp_path.glob("*.json")
+    note.unlink()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def killed(model: object, path: str, **options: object) -> None:
+        Path(path).with_suffix(".bin").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(openvino, "save_model", killed)
+        with pytest.raises(KeyboardInterrupt):
+            open_backend(checkpoint)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    open_backend(checkpoint)
+    assert len(list(tmp_path.iterdir())) == len(before) + 1
+
+
 def test_openvino_in_bf16_is_near(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, network: Callable[..., GCFSR], inputs: Draw
 ) -> None:

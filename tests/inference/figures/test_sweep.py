@@ -81,6 +81,7 @@ def test_more_faces_than_an_animation_holds_are_one_line(tiny, kind, most, advic
 
 
 def test_a_page_is_self_contained_and_shows_every_step(run, tmp_path):
+    (tmp_path / "x.html").write_text("of an earlier run")
     assert run("x.html", "--factors", "2,4,8")[0] == 0
     text = (tmp_path / "x.html").read_text(encoding="utf-8")
     HTMLParser().feed(text)

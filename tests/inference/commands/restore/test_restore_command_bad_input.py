@@ -72,6 +72,15 @@ def test_inputs_that_are_not_there(refused, tmp_path):
     assert "empty folder" in refused("-i", tmp_path / "empty folder")
 
 
+def test_an_empty_name_is_not_the_current_folder(refused, face, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "the name of an input is empty" in refused("", "--aligned")
+
+
+def test_standard_input_is_not_for_several_processes(refused, face):
+    assert "-: standard input is not for several processes" in refused("-", face, "--aligned", "--jobs", 2)
+
+
 def test_invalid_outputs(refused, face, tmp_path):
     assert "face.png" in refused("-i", face, "--aligned", out=face / "below a file")
     assert "output is the input" in refused("-i", face, "--aligned", out=face)
@@ -88,6 +97,17 @@ def test_an_output_equal_to_the_input_by_another_way(refused, face, tmp_path):
     (tmp_path / "link.png").symlink_to(face)
     assert "output is the input" in refused("-i", tmp_path / "link.png", "--aligned", out=face)
     assert "output is the input" in refused("-i", os.path.relpath(face), "--aligned", out=face)
+
+
+def test_an_output_equal_to_a_file_that_an_option_names(refused, face, tmp_path):
+    mask, faces = tmp_path / "mask.png", tmp_path / "out.json"
+    cv2.imwrite(str(mask), np.zeros((20, 20), np.uint8))
+    faces.write_text("[]")
+    before = mask.read_bytes()
+    assert "mask.png: the output is the input" in refused(face, "--aligned", "--s-map", mask, out=mask)
+    options = ("--landmarks", faces, "--sidecar")
+    assert "out.json: the output is the input" in refused(face, *options, out=tmp_path / "out.png")
+    assert (mask.read_bytes(), faces.read_text()) == (before, "[]")
 
 
 def test_an_output_that_is_no_file(restore, refused, face, tmp_path):

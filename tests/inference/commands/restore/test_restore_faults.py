@@ -287,6 +287,8 @@ def test_max_pixels(restore, tmp_path):
     cv2.imwrite(str(path), FACE)
     assert restore("-i", path, "--aligned", "--max-pixels", 399)[0] == 2
     assert restore("-i", path, "--aligned", "--max-pixels", 400)[0] == 0
+    cv2.imwrite(str(tmp_path / "mask.png"), np.zeros((20, 21), np.uint8))
+    assert "mask.png: 21x20" in restore(path, "--aligned", "--max-pixels", 400, "--s-map", tmp_path / "mask.png")[2]
 
 
 def test_an_error_of_another_kind_is_not_called_a_fault_of_the_file(tmp_path):

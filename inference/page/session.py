@@ -55,7 +55,10 @@ class Restored:
 
 @dataclass(frozen=True)
 class Result:
-    """The photograph at one setting, its restored faces, and why others were left unchanged, by number."""
+    """The photograph at one setting, its restored faces, and why others were left unchanged, by number.
+
+    `left` holds those of the chosen faces that do not gain, and those of the photograph that can never be restored.
+    """
 
     image: np.ndarray
     faces: tuple[Restored, ...]
@@ -72,28 +75,31 @@ class DemoSession:
         max_pixels: of it, by its header.
 
     Raises:
-        GCFSRError: not an image, or no face in it.
+        GCFSRError: not an image, or no face in it that can be restored.
     """
 
     def __init__(self, restorer: Restorer, detector: Detector, path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
         self.restorer, self.runner, self.path = restorer, FaceRunner(restorer, remember=True), Path(path)
         self.image: ImageData = read_image(path, max_pixels)
-        self.subjects = self._find(detector)
+        self.subjects, self.left = self._find(detector)
 
-    def _find(self, detector: Detector) -> list[Subject]:
-        """The faces that can be aligned."""
-        image = self.image.bgr
-        found = (cut_face(face, image, self.runner) for face in find_faces(image, detector, PhotoOptions()))
-        cuts = [cut for cut in found if cut is not None]
+    def _find(self, detector: Detector) -> tuple[list[Subject], dict[int, str]]:
+        """The faces that can be restored, and why others are left, by number."""
+        image, faces = self.image.bgr, find_faces(self.image.bgr, detector, PhotoOptions())
+        wanted = [face for face in faces if face.status == "to restore"]
+        cuts = [cut for face in wanted if (cut := cut_face(face, image, self.runner)) is not None]
+        left = {face.number: face.status.removeprefix(LEFT) for face in faces if face.status.startswith(LEFT)}
         if not cuts:
-            raise GCFSRError("no face found in this image")
-        return [
+            reasons = "; ".join(dict.fromkeys(left.values()))
+            raise GCFSRError(f"no face that can be restored: {reasons}" if left else "no face found in this image")
+        subjects = [
             Subject(
                 cut.face.number, float(cut.face.box[2] - cut.face.box[0]), cut.input.crop, cut.input.factor, cut,
                 self._read(cut.input.crop),
             )
             for cut in cuts
         ]  # fmt: skip
+        return subjects, left
 
     def _read(self, crop: np.ndarray) -> dict[str, float]:
         """What the network reads of its other conditions from a face."""
@@ -133,14 +139,14 @@ class DemoSession:
         others = dict(zip((one.number for one in subjects), near, strict=True))
         runner = FaceRunner(self.restorer, Settings(dials=dials), remember=True) if dials else self.runner
         restore_cuts(image, before, cuts, runner, PhotoOptions(), others, np.ones(2))
-        faces, left = [], {}
+        faces, left = [], dict(self.left)
         for one, (face, _, _) in zip(subjects, cuts, strict=True):
             if face.restored is None or face.record is None:
                 left[one.number] = face.status.removeprefix(LEFT)
             else:
                 agreement = consistency(face.restored, one.crop, one.factor)
                 faces.append(Restored(one, face.record.factor, face.restored, agreement))
-        return Result(image, tuple(faces), left)
+        return Result(image, tuple(faces), dict(sorted(left.items())))
 
     def set_to(self, chosen: Sequence[int], dials: Sequence[float] | None) -> Result:
         """`restore` at the page's dials: the factor, then `CONDITIONS` after it; None: all at their estimates."""

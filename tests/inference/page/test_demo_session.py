@@ -1,6 +1,7 @@
 """The demo without its page: faces found once, encoded once, the dial decodes only, what is written."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -133,6 +134,24 @@ def test_faces_that_do_not_gain_are_left_unless_the_dial_is_set(restorer: Restor
     assert result.faces == ()
     np.testing.assert_array_equal(result.image, session.image.bgr)
     assert len(session.restore([0, 1], 8.0).faces) == 2
+
+
+def test_a_face_that_is_not_confirmed_is_left_and_reported(
+    restorer: Restorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `gcfsr restore` leaves it."""
+    path, detector = photograph(tmp_path / "p.png"), two_faces(tmp_path)
+    found = [replace(one, confirmed=one.box[0] > 200) for one in detector.detect(read_image(path).bgr)]
+    monkeypatch.setattr("gcfsr_inference.photo.photograph.find", lambda *_: found)
+    session = DemoSession(restorer, detector, path)
+    assert [one.number for one in session.subjects] == [1]
+    result = session.restore([0], 8.0)
+    assert [face.subject.number for face in result.faces] == [1]
+    assert result.left == {0: "once aligned it is not seen as an upright face"}
+    np.testing.assert_array_equal(result.image[:, :200], session.image.bgr[:, :200])
+    found.pop()
+    with pytest.raises(GCFSRError, match=r"^no face that can be restored: once aligned"):
+        DemoSession(restorer, detector, path)
 
 
 def test_what_cannot_be_opened(restorer: Restorer, tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from gcfsr_datasets.face_dataset import FaceDataset, dial_at, to_planes
 
 
 class BlindFaceDegradationDataset(FaceDataset):
-    """Samples: lq, gt (3, S, S) RGB in [-1, 1]; s = 1 and factor = 1, scalars; conditions; lq_path, gt_path.
+    """Samples: lq, gt (3, S, S) RGB in [-1, 1]; s = 1 and factor, scalars; conditions; lq_path, gt_path.
 
-    `conditions` (4,) are those of `conditions_of`; their factor is the ratio of the downsampling, at least 1, over the
-    largest one of its range. With `second_order` there are none.
+    `factor` is the ratio of the downsampling, at least 1. `conditions` (4,) are those of `conditions_of`; their factor
+    is it over the largest one of its range. With `second_order` there are none.
     """
 
     schema = BlindOptions
@@ -31,11 +31,12 @@ class BlindFaceDegradationDataset(FaceDataset):
             lq = enlarge_and_tint(small, gt.shape[:2], draw)
         else:
             lq = apply_blind(gt, draw, rng, options.blur_kernel_size)
-        sample = {"lq": torch.from_numpy(to_planes(lq)), "gt": torch.from_numpy(to_planes(image)), **self.dial(1)}
+        factor = max(draw.downsample, 1.0)
+        sample = {"lq": torch.from_numpy(to_planes(lq)), "gt": torch.from_numpy(to_planes(image)), **self.dial(factor)}
         if options.second_order is None:  # which has no strengths that the conditions could tell
             top = options.downsample_range[1]
-            sample["conditions"] = conditions_of(max(draw.downsample, 1.0), top, draw, options)
+            sample["conditions"] = conditions_of(factor, top, draw, options)
         return sample
 
     def dial(self, factor: float) -> dict[str, Tensor]:
-        return dial_at(1, 1)
+        return dial_at(factor, factor)  # s = 1

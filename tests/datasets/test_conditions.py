@@ -113,6 +113,14 @@ def test_the_other_data_sets_report_theirs(folder, face):
     assert sample["conditions"][1:].tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize("second_order", [None, {"prob": 1}])
+@pytest.mark.parametrize(("ratio", "factor"), [(4, 4), (1.5, 1.5), (0.5, 1)])
+def test_a_blind_sample_has_its_own_factor_and_the_fixed_dial(folder, face, second_order, ratio, factor):
+    blind = options(folder, face, downsample_range=[ratio, ratio], second_order=second_order)
+    sample = BlindFaceDegradationDataset(blind)[0]
+    assert (sample["factor"], sample["s"]) == (factor, 1)  # losses read the factor, the network s
+
+
 @pytest.mark.parametrize("key", ["noise_prob", "blur_prob", "jpeg_prob"])
 @pytest.mark.parametrize("ranges", [PhotographRanges, BlindRanges])
 def test_a_probability_above_one_is_refused(key, ranges):

@@ -55,7 +55,7 @@ def test_a_pair_is_the_two_files(folder: Path, pairs: dict[str, Any], kind: str,
         for key, wanted in zip(("gt", "lq"), tensors, strict=True):
             wanted = wanted.flip(2) if mirrored else wanted
             torch.testing.assert_close(sample[key], wanted, atol=1e-5, rtol=0)
-        assert sample["factor"] == (1 if kind == "blind" else 4)
+        assert sample["factor"] == 4
         assert sample["s"] == (1 if kind == "blind" else 4 / 16)
     assert flipped == {True, False}
 

@@ -1,14 +1,16 @@
 """The work of `gcfsr restore`: every input in turn; one that fails does not stop the others."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from gcfsr_inference.commands.restore import sidecar
 from gcfsr_inference.commands.restore.aligned import load_aligned, restore_together, write_aligned
 from gcfsr_inference.commands.restore.context import Restored, RestoreRun, load, open_run
 from gcfsr_inference.commands.restore.files import Source
-from gcfsr_inference.commands.restore.manifest import Manifest, settings_hash, share_of
+from gcfsr_inference.commands.restore.manifest import REPORT, Manifest, read_report, settings_hash, share_of
 from gcfsr_inference.commands.restore.plan import Plan
 from gcfsr_inference.commands.restore.report import Report, progress
 from gcfsr_inference.commands.restore.whole import restore_whole
@@ -23,7 +25,10 @@ def restore(plan: Plan) -> int:
     run = open_run(plan)
     sources = share_of(run.sources, run.part)
     manifest = open_manifest(run, len(sources))
-    report = Report(report_writer(run), run.args.debug, manifest and manifest.add)
+    path = report_path(run)
+    former = read_report(path) if path and run.args.skip_existing else []
+    write = path and partial(run.outputs.write_bytes, path)
+    report = Report(write, run.args.debug, former, manifest and manifest.add)
     left = iter(manifest.remaining(sources) if manifest else sources)
     size = run.args.batch if run.args.aligned else 1
     try:
@@ -93,11 +98,10 @@ def finish(run: RestoreRun, done: Restored) -> dict[str, Any]:
     return {"input": done.source.name, "output": str(done.output or "-"), "faces": done.faces}
 
 
-def report_writer(run: RestoreRun) -> Callable[[bytes], None] | None:
-    """Writes report.json (beside a single result NAME.report.json); None where none is wanted."""
+def report_path(run: RestoreRun) -> Path | None:
+    """report.json (beside a single result NAME.report.json); None where none is wanted."""
     outputs = run.outputs
     if not run.args.report or outputs.to_stdout:
         return None
     single = outputs.single and outputs.beside(run.sources[0], outputs.single, ".report.json")
-    name = f"report.{run.part[0]}-of-{run.part[1]}.json" if run.part else "report.json"
-    return lambda data: outputs.write_bytes(single or outputs.root / name, data)
+    return single or outputs.root / (f"report.{run.part[0]}-of-{run.part[1]}.json" if run.part else REPORT)

@@ -87,7 +87,8 @@ class Manifest:
         """Closes the file and says how fast the run was."""
         self.file.close()
         if self.announce:
-            line = speed(self.images, self.faces, self.images, time.monotonic() - self.started)
+            seconds = time.monotonic() - self.started
+            line = speed(self.images, self.faces, self.images, seconds) if self.images else "no image restored"
             note(f"{line}; {self.skipped} skipped" if self.skipped else line, error=True)
 
 
@@ -105,8 +106,8 @@ def speed(images: int, faces: int, total: int, seconds: float) -> str:
 
 
 def settings_hash(args: Namespace, checkpoint_hash: str) -> str:
-    """A hash of everything but the input that decides a result: options, and the contents of the files they name."""
-    options = {key: getattr(args, key, None) for key in (*sidecar.KEPT, "report", "embedding", "draws", "metadata")}
+    """A hash of everything but the input that decides what is written: options, and what is in the files they name."""
+    options = {key: getattr(args, key, None) for key in (*sidecar.KEPT, "report", "embedding", "draws", "sidecar")}
     for key in ("s_map", "landmarks"):
         if (path := options[key]) is not None:
             options[key] = file_hash(path)
@@ -174,24 +175,30 @@ ENTRIES = TypeAdapter(list[Entry])
 
 
 def merge_reports(folder: Path) -> None:
-    """Joins the reports of all shares into report.json, in the order of the list, with the last entry of each input."""
+    """Joins the reports of all shares, in the order of the list, and puts them into report.json (`with_latest`)."""
     found = {path: REPORT_SHARE.fullmatch(path.name) for path in folder.glob("report.*.json")}
     shares = {int(match[1]): path for path, match in found.items() if match}
     if not shares:
         return
-    what = "a report of `gcfsr restore`"
-    old = folder / REPORT
-    former = [entry.model_dump() for entry in read_document(old, ENTRIES, what)] if old.is_file() else []
     placed = [
-        ((place, index), entry.model_dump())
-        for index, path in shares.items()
-        for place, entry in enumerate(read_document(path, ENTRIES, what))
+        ((place, index), entry) for index, path in shares.items() for place, entry in enumerate(read_report(path))
     ]
     latest = [entry for _, entry in sorted(placed, key=lambda pair: pair[0])]
-    entries = {entry["input"]: entry for entry in (*former, *latest)}
-    write_atomic(old, sidecar.dump(list(entries.values())))
+    write_atomic(folder / REPORT, sidecar.dump(with_latest(read_report(folder / REPORT), latest)))
     for path in shares.values():
         path.unlink()
+
+
+def read_report(path: Path) -> list[dict[str, Any]]:
+    """The entries of a report, none where there is no file. Raises GCFSRError where it is not a report."""
+    found = read_document(path, ENTRIES, "a report of `gcfsr restore`") if path.is_file() else []
+    return [entry.model_dump() for entry in found]
+
+
+def with_latest(former: Sequence[dict[str, Any]], latest: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries of an earlier report whose inputs are not among the latest entries, and these."""
+    inputs = {entry["input"] for entry in latest}
+    return [*(entry for entry in former if entry["input"] not in inputs), *latest]
 
 
 def share(args: Namespace, environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:

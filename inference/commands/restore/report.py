@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.commands.restore import sidecar
+from gcfsr_inference.commands.restore.manifest import with_latest
 from gcfsr_inference.console import StreamError, is_quiet, say, unexpected_error
 from gcfsr_inference.restore.runner import FaceRecord
 
@@ -23,6 +24,7 @@ class Report:
     Args:
         write: stores the report's bytes; None where no report is wanted.
         debug: print the traceback of unexpected errors.
+        former: the entries of the report that this one continues.
         on_entry: called with each entry.
     """
 
@@ -30,9 +32,10 @@ class Report:
         self,
         write: Callable[[bytes], None] | None,
         debug: bool,
+        former: Sequence[dict[str, Any]] = (),
         on_entry: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
-        self._write, self._debug, self._on_entry = write, debug, on_entry
+        self._write, self._debug, self._former, self._on_entry = write, debug, former, on_entry
         self._entries: list[dict[str, Any]] = []
         self._failures: list[str] = []
         self._stored = -math.inf  # when it was written
@@ -64,7 +67,7 @@ class Report:
         """Writes the file, if a report is wanted and there is a result."""
         if self._write is not None and any("output" in entry for entry in self._entries):
             self._stored = time.monotonic()
-            self._write(sidecar.dump(self._entries))
+            self._write(sidecar.dump(with_latest(self._former, self._entries)))
 
     def close(self, inputs: int) -> int:
         """Prints the failures; returns the exit status.

@@ -156,6 +156,33 @@ def report(folder: Path) -> list[dict]:
     return [{**entry, "output": str(Path(entry["output"]).relative_to(folder))} for entry in entries]
 
 
+@pytest.mark.parametrize("share", [(), ("--shard", "1/1")])
+def test_a_resumed_run_continues_the_report(restore, folder, tmp_path, share):
+    """A share that a killed run began has a report of its own."""
+    late, out = folder / "000.png", tmp_path / "out"
+    data = late.read_bytes()
+    late.write_bytes(b"no image")
+    call = (folder, "--aligned", "--report", "--skip-existing", *share)
+    assert restore(*call)[0] == 2
+    late.write_bytes(data)
+    assert restore(*call)[0] == 0
+    (path,) = out.glob("report*.json")
+    entries = json.loads(path.read_text())
+    assert [Path(entry["input"]).name for entry in entries] == [f"{number:03d}.png" for number in (1, 2, 3, 4, 5, 0)]
+    assert all(entry["faces"][0]["consistency"] for entry in entries)
+    assert "no image restored; 6 skipped" in restore(*call)[2]
+    assert json.loads(path.read_text()) == entries
+    path.write_text("[3]")
+    assert f"{path.name}: not a report of `gcfsr restore`" in restore(*call)[2]
+
+
+def test_an_input_is_skipped_only_where_all_that_is_asked_for_was_written(restore, folder, tmp_path):
+    call = (folder, "--aligned", "--skip-existing")
+    assert restore(*call)[0] == 0
+    assert restore(*call, "--sidecar")[0] == 0
+    assert len(list((tmp_path / "out" / "restored_faces").glob("*.json"))) == 6
+
+
 def test_a_report_that_is_none_is_named_and_kept(restore, folder, tmp_path, capsys):
     assert restore("-i", folder, "--aligned", "--report", "--shard", "1/1")[0] == 0
     path = tmp_path / "out" / "report.1-of-1.json"

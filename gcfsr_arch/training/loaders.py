@@ -10,7 +10,6 @@ import atexit
 import dataclasses
 import itertools
 import logging
-import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -59,9 +58,12 @@ class Schedule:
     start: Position = BEGINNING
 
     def after(self, iteration: int) -> Position:
-        """The place after `iteration`; a remainder smaller than a batch is dropped, as the loader drops it."""
+        """The place after `iteration`; a remainder smaller than a batch is dropped, as the loader drops it.
+
+        Nothing is left of an epoch that became shorter than what it has used.
+        """
         done = iteration - self.start.iteration
-        rest = (self.epoch_samples - self.start.samples) // self.batch
+        rest = max(0, self.epoch_samples - self.start.samples) // self.batch
         if done <= rest:
             return Position(iteration, self.start.epoch, self.start.samples + done * self.batch)
         per_epoch = self.epoch_samples // self.batch
@@ -150,7 +152,7 @@ def create_train_val_dataloader(
     """As BasicSR's function of that name, from `start` on.
 
     Returns:
-        Training loader and sampler, validation loaders, epochs, iterations, and the run's `Schedule`.
+        Training loader and sampler, validation loaders, last epoch, iterations, and the run's `Schedule`.
 
     Raises:
         GCFSRError: the training set has fewer samples than a batch.
@@ -161,7 +163,7 @@ def create_train_val_dataloader(
         save_samples(loader, count, Path(opt["path"]["experiments_root"]) / "samples.png")
     total = int(opt["train"]["total_iter"])
     per_epoch = schedule.epoch_samples // schedule.batch
-    epochs = math.ceil(total / per_epoch)
+    epochs = schedule.after(total).epoch  # the last one; those before `start` may have had another length
     logger.info(
         f"Training set {train['name']}: {len(sampler.dataset):,} images, {schedule.batch} per iteration over "
         f"{opt['world_size']} process(es), {per_epoch:,} iterations per epoch, {total:,} iterations in all."

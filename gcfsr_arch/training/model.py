@@ -201,6 +201,12 @@ class GCFSRModel(SRModel):
             curves.append(self.opt["path"]["experiments_root"], row)
         self.saver.validated()
 
+    def _initialize_best_metric_results(self, dataset_name: str) -> None:
+        """BasicSR's, also for metrics that a resumed run has and its state has not."""
+        saved = getattr(self, "best_metric_results", {}).pop(dataset_name, {})
+        super()._initialize_best_metric_results(dataset_name)
+        self.best_metric_results[dataset_name] |= saved
+
     def _validate(self, dataset: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> dict[str, float]:
         """The metrics of a data set, which are logged with the best so far (BasicSR's records)."""
         name = dataset.opt["name"]

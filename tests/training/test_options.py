@@ -159,6 +159,13 @@ def test_r1_far_above_the_scaled_loss_is_warned_about(
     assert all("lower it to 0.1" in line for line in warnings)
 
 
+def test_a_discriminator_without_its_loss_is_warned_about(good: dict[str, Any]) -> None:
+    assert not check(good).remarks()
+    report = check(changed(good, "train.gan_opt", ...))
+    assert report.faults == []
+    assert report.remarks() == ["warning: network_d: is not used without train.gan_opt"]
+
+
 def test_all_faults_at_once(good: dict[str, Any]) -> None:
     options = changed(good, "train.totl_iter", 5)
     options["network_g"]["out_size"] = 100

@@ -1,6 +1,7 @@
 """The parts of an exact resume, and runs that are stopped by signals or asked to resume from something odd."""
 
 import collections
+import logging
 import math
 import os
 import random
@@ -21,7 +22,7 @@ pytest.importorskip("basicsr")
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.training import curves, loaders
 from gcfsr_arch.training.checkpoints import save_atomic
-from gcfsr_arch.training.loaders import Keyed, Sampler, Schedule, TrainLoader
+from gcfsr_arch.training.loaders import Keyed, Position, Sampler, Schedule, TrainLoader
 from gcfsr_arch.training.randomness import random_state, seeded, set_random_state
 from gcfsr_arch.training.resume import Content, Saver, plain
 from gcfsr_arch.training.workers import read_ahead, worker_death
@@ -121,6 +122,41 @@ def test_another_batch_size_resumes_at_the_same_sample() -> None:
     whole = [index for epoch, (_, indices) in batches(12, 1) if epoch == 0 for index in indices]
     left = [index for epoch, (_, indices) in batches(12, 4, start=(0, 4)) if epoch == 0 for index in indices]
     assert left == whole[4:]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    batch=st.integers(1, 4), length=st.integers(8, 16), stop=st.integers(0, 8),
+    new_batch=st.integers(1, 8), new_length=st.integers(8, 40),
+)  # fmt: skip
+def test_the_place_is_known_after_a_resume_with_another_batch_or_data_set(
+    batch: int, length: int, stop: int, new_batch: int, new_length: int
+) -> None:
+    start = Schedule(batch, length).after(stop)
+    schedule, used = Schedule(new_batch, new_length, start), collections.Counter({start.epoch: start.samples})
+    left = batches(new_length, new_batch, start=(start.epoch, start.samples))
+    for iteration, (epoch, _) in enumerate(left, stop + 1):
+        used[epoch] += new_batch
+        assert schedule.after(iteration) == (iteration, epoch, used[epoch])
+
+
+@pytest.mark.parametrize(("length", "batch"), [(12, 12), (12, 2), (240, 12)])
+def test_a_resumed_run_has_epochs_until_its_last_iteration(
+    length: int, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its 24 epochs so far had one iteration each; BasicSR's loop counts on from there."""
+    monkeypatch.setattr(loaders, "checked_dataset", lambda options: Numbers(length))
+    train = {"name": "x", "batch_size_per_gpu": batch, "num_worker_per_gpu": 0}
+    opt = {"world_size": 1, "rank": 0, "num_gpu": 0, "dist": False, "manual_seed": 0, "datasets": {"train": train}}
+    made = loaders.create_train_val_dataloader(
+        opt | {"train": {"total_iter": 40}}, logging.getLogger("x"), Position(24, 23, 12)
+    )
+    loader, sampler, _, epochs, total, _ = made
+    iteration = 24
+    for epoch in range(23, epochs + 1):
+        sampler.set_epoch(epoch)
+        iteration += len(list(loader))
+    assert iteration >= total
 
 
 def test_an_error_behind_the_reading_thread_is_raised() -> None:

@@ -142,3 +142,16 @@ def test_a_finished_run_is_extended_and_follows_its_changed_options(runs: Any) -
     file = runs.options(train__total_iter=20, **{**short, "train__scheduler": cosine})
     assert runs.run(file, "--auto_resume", log="too short") == 2
     assert "train.scheduler.periods: end after 6 iterations, before train.total_iter 20" in runs.text("too short")
+
+
+def test_a_resumed_run_takes_a_smaller_batch_another_metric_and_an_unused_discriminator(runs: Any) -> None:
+    """12 images are an epoch of one iteration, then of 6: 10 iterations are fewer epochs than the run has had."""
+    metrics = {kind: {"type": f"calculate_{kind}", "crop_border": 0} for kind in ("psnr", "ssim")}
+    both = {"val__val_freq": 8, "logger__save_checkpoint_freq": 8, "train__gan_opt": None}
+    file = runs.options(train__total_iter=8, datasets__train__batch_size_per_gpu=12, **both)
+    assert runs.run(file) == 0, runs.text()[-2000:]
+    runs.options(train__total_iter=10, val__metrics=metrics, **both)
+    assert runs.run(file, "--auto_resume", log="resumed") == 0, runs.text("resumed")[-2000:]
+    assert sorted(logged_rates(runs)) == list(range(1, 11))
+    rows = curves.read(runs.folder / "experiments/tiny")
+    assert [set(row["metrics"]) for row in rows if "metrics" in row] == [{"psnr"}, {"psnr"}, {"psnr", "ssim"}]

@@ -88,7 +88,7 @@ class TrainRun:
         return SummaryWriter(str(Path(opt["root_path"]) / "tb_logger" / opt["name"]), purge_step=after)
 
     def create_train_val_dataloader(self, opt: Options, logger: logging.Logger) -> tuple[Any, Any, list[Any], int, int]:
-        """Training loader and sampler, validation loaders, epochs, iterations."""
+        """Training loader and sampler, validation loaders, last epoch, iterations."""
         *made, self.schedule = create_train_val_dataloader(opt, logger, self.start)
         return tuple(made)
 
@@ -161,7 +161,9 @@ def newest_checkpoint(opt: Options) -> tuple[Path | None, Options]:
 def point_at_networks(opt: Options, found: Path, state: Options) -> None:
     """BasicSR loads the networks from their pretrained paths; here they become those beside the state."""
     paths = opt["path"]
-    left_alone = paths.get("ignore_resume_networks") or ()
+    left_alone = [*(paths.get("ignore_resume_networks") or ())]
+    if opt["train"].get("gan_opt") is None:
+        left_alone.append("network_d")  # is neither built nor saved
     for network in (key for key in opt if key.startswith("network_") and key not in left_alone and opt[key]):
         label = network.replace("network_", "net_")
         path = checkpoints.models_folder(found) / f"{label}_{state['iter']}.pth"

@@ -260,7 +260,11 @@ def _loaders(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
 def doubts(options: Options) -> Iterator[Fault]:
     """Values of valid options that are valid but probably not intended: (path, why)."""
     train = options.train
-    if train is None or train.gan_opt is None or not train.r1_reg_weight or not train.gan_opt.scale_d:
+    if train is None:
+        return
+    if options.network_d is not None and train.gan_opt is None:
+        yield "network_d", "is not used without train.gan_opt"
+    if train.gan_opt is None or not train.r1_reg_weight or not train.gan_opt.scale_d:
         return
     scale = train.gan_opt.loss_weight
     relative = train.r1_reg_weight / scale if scale else float("inf")

@@ -5,6 +5,7 @@ Images are BGR uint8 (H, W, 3). The pure part knows no BasicSR.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,14 @@ OURS = {
     "calculate_feature_distance": "squeezenet",
     "calculate_feature_frechet": "squeezenet-frechet",
 }
-ARGUMENTS = {"calculate_lpips": {"net"}, "calculate_identity": {"norm"}}  # beside `weights`
-COMMON = {"type", "better", "crop_border", "test_y_channel"}  # the schema fills them in
+COMMON = {"type", "better", "crop_border", "test_y_channel"}
+ARGUMENTS = {  # beside these, and beside `weights` of ours
+    "calculate_psnr": {"input_order"},
+    "calculate_ssim": {"input_order"},
+    "calculate_niqe": {"input_order", "convert_to"},
+    "calculate_lpips": {"net"},
+    "calculate_identity": {"norm"},
+}
 
 Value = float | np.ndarray | str  # a number, (2 D,) features of result and ground truth, or why it is missing
 
@@ -52,15 +59,17 @@ def metric_of(options: dict[str, Any]) -> Metric | None:
     """
     kind, crop = options["type"], options.get("crop_border", 0)
     y = options.get("test_y_channel", False)
+    if kind not in THEIRS and kind not in OURS:
+        return None
+    known = sorted(COMMON | ARGUMENTS.get(kind, set()) | ({"weights"} if kind in OURS else set()))
+    for key in options.keys() - set(known):
+        close = get_close_matches(key, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"remove it; {kind} takes {', '.join(known)}"
+        raise GCFSRError(f"{key}: unknown key, {hint}")
     if kind in THEIRS:
         if set(options) - COMMON:
             return None  # another channel order or colour space: BasicSR's own function
         return Metric(THEIRS[kind] + ("-y" if y and kind != "calculate_niqe" else ""), None, crop)
-    if kind not in OURS:
-        return None
-    known = {"weights"} | ARGUMENTS.get(kind, set())
-    for key in set(options) - COMMON - known:
-        raise GCFSRError(f"{key}: {kind} takes {', '.join(sorted(known))}; remove {key}")
     if not options.get("weights"):
         raise GCFSRError(f"weights: {kind} needs the path of its weights")
     path = Path(options["weights"]).expanduser()

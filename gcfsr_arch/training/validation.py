@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.training.metrics import Metric, Value, frechet_of_pairs, measured, metric_of
+from gcfsr_arch.training.metrics import THEIRS, Metric, Value, frechet_of_pairs, measured, metric_of
 from gcfsr_arch.training.ranks import gathered
 from gcfsr_arch.training.step import Batch
 from gcfsr_datasets.image_io import write_bytes_atomic
@@ -182,10 +182,12 @@ def images(batch: Tensor) -> list[np.ndarray]:
 
 
 def foreign_value(pair: tuple[np.ndarray, np.ndarray | None], options: dict[str, Any]) -> Value:
-    """A metric of another package, from BasicSR's registry, of (result, ground truth); or why there is no number."""
+    """A metric from BasicSR's registry of (result, ground truth); or why there is no number."""
     data = {key: image for key, image in zip(("img", "img2"), pair, strict=True) if image is not None}
+    defaults = {"crop_border": 0} if options["type"] in THEIRS else {}  # which BasicSR's own functions do not have
+    given = {key: value for key, value in options.items() if key != "better"}
     try:
-        return float(calculate_metric(data, {key: value for key, value in options.items() if key != "better"}))
+        return float(calculate_metric(data, {**defaults, **given}))
     except Exception as error:  # noqa: BLE001 - a metric may raise anything; the run continues
         return f"failed ({type(error).__name__}: {error})"
 

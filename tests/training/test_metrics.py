@@ -1,5 +1,6 @@
 """BasicSR's names for the metrics, and validation: batches, workers, ranks, and metrics that fail."""
 
+import inspect
 import logging
 from pathlib import Path
 from types import ModuleType
@@ -15,9 +16,10 @@ from torchvision.models import squeezenet1_1
 pytest.importorskip("basicsr")
 
 from basicsr.metrics import calculate_metric
+from basicsr.utils.registry import METRIC_REGISTRY
 
 from gcfsr_arch import GCFSRError
-from gcfsr_arch.training import metrics
+from gcfsr_arch.training import metrics, validation
 from gcfsr_arch.training.options import registry
 from gcfsr_measure.catalogue import entry_of
 from gcfsr_measure.measures import Case
@@ -41,6 +43,16 @@ def squeezenet(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_every_name_is_known_to_the_option_checks() -> None:
     assert set(registry.METRICS) == {*metrics.OURS, *metrics.THEIRS}
+
+
+@pytest.mark.parametrize("kind", metrics.THEIRS)
+def test_basicsrs_functions_take_the_keys_that_are_passed_to_them(kind: str) -> None:
+    parameters = set(inspect.signature(METRIC_REGISTRY.get(kind)).parameters) - {"img", "img2", "kwargs"}
+    assert metrics.ARGUMENTS[kind] == parameters - metrics.COMMON
+    images = faces(size=240)
+    options = {"type": kind, "input_order": "HWC"}  # BasicSR has no default for crop_border
+    assert validation.foreign_value(images, options) == validation.foreign_value(images, {**options, "crop_border": 0})
+    assert isinstance(validation.foreign_value(images, options), float)
 
 
 @pytest.mark.parametrize("crop", [0, 3])
@@ -71,9 +83,16 @@ def test_registered_metrics_work_in_any_basicsr_model(squeezenet: str) -> None:
     [
         ({"type": "calculate_lpips"}, "weights: calculate_lpips needs the path"),
         ({"type": "calculate_lpips", "weights": "none.pth"}, r"weights: none\.pth is not a file"),
-        ({"type": "calculate_lpips", "weights": __file__, "heads": "x"}, "heads: calculate_lpips takes net, weights"),
+        (
+            {"type": "calculate_lpips", "weights": __file__, "heads": "x"},
+            "heads: unknown key, remove it; .* takes",
+        ),
         ({"type": "calculate_lpips", "weights": __file__, "net": "res"}, "metric lpips-res: unknown"),
-        ({"type": "calculate_identity", "weights": __file__, "nrom": "raw"}, "nrom: .* takes norm, weights"),
+        ({"type": "calculate_identity", "weights": __file__, "nrom": "raw"}, "nrom: .*'norm'"),
+        ({"type": "calculate_psnr", "crop_border": 0, "test_y_chanel": True}, "test_y_chanel: .*'test_y_channel'"),
+        ({"type": "calculate_ssim", "crop_boarder": 8}, "crop_boarder: unknown key, did you mean 'crop_border'"),
+        ({"type": "calculate_niqe", "convert": "gray"}, "convert: .*'convert_to'"),
+        ({"type": "calculate_psnr", "convert_to": "y"}, "convert_to: .*takes .*crop_border, input_order, test_y_ch"),
     ],
 )
 def test_what_cannot_run_is_named_before_the_run(options: dict[str, str], message: str) -> None:

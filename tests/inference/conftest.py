@@ -1,6 +1,6 @@
 """Tiny networks as checkpoint files, a face that may be shown, and clips: made and read without `photo.video.clip`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,7 @@ def _write_clip(
     times: Sequence[int] | None = None,
     audio: Sequence[str] = (),
     form: str | None = None,
+    tags: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> Path:
     """Encodes (H, W, 3) BGR uint8 images without visible loss.
@@ -115,6 +116,7 @@ def _write_clip(
         times: of the frames in units of 1/12000 s, with the end behind the last; None: at the rate.
         audio: codecs of streams with a tone.
         form: the container.
+        tags: metadata of the file and of each stream.
         settings: set on the video's codec context (`colorspace`, `sample_aspect_ratio`, ...); `options` for the codec.
     """
     import av
@@ -134,6 +136,8 @@ def _write_clip(
         if rotation is not None:
             video.set_display_rotation(rotation)
         sounds: list[Any] = [file.add_stream(name, rate=44100, layout="mono", bit_rate=64000) for name in audio]
+        for part in (file, video, *sounds):
+            part.metadata.update(tags or {})
         for stream in sounds:
             for start in range(0, 44100 * len(images) // round(rate), 441):
                 wave = 0.2 * np.sin(np.arange(start, start + 441) * (2 * np.pi * 440 / 44100))

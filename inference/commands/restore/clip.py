@@ -77,7 +77,9 @@ def restore_clip(run: RestoreRun, source: Source, path: Path) -> Restored:
         if sys.stderr.isatty():
             note(f"{source.name}: frame {number} of {total or '?'}", error=True, end="\r")
 
-    found = restore_video(path, target, run.runner, detector, photo_options(args), on_frame=on_frame)
+    found = restore_video(
+        path, target, run.runner, detector, photo_options(args), on_frame=on_frame, metadata=args.metadata
+    )
     for remark in found.notes:
         run.say(f"{source.name}: {remark}")
     frames, faces = counted(found.frames, "frame"), counted(found.faces, "face")

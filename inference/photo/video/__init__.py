@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.photo.background import enlarged_size
@@ -14,6 +15,7 @@ from gcfsr_inference.photo.photograph import Face, FaceRestorer, PhotoOptions, e
 from gcfsr_inference.photo.video.clip import Frame, open_clip, written_clip
 from gcfsr_inference.photo.video.tracking import CutDetector, Track, Tracker
 
+CHOICES = ("all", "largest", "center")  # of faces, other than by their numbers
 REACH = 2  # frames before and after over which detections are smoothed
 
 
@@ -42,6 +44,7 @@ def restore_video(
     options: PhotoOptions | None = None,
     reach: int = REACH,
     on_frame: Callable[[int, int | None, Sequence[Face]], None] | None = None,
+    metadata: str = "keep",
 ) -> VideoReport:
     """Restores the faces of a video. Numbers in `options.faces` are faces in the order of their first appearance.
 
@@ -52,16 +55,22 @@ def restore_video(
         restorer, detector, options: as for `photo.restore_photo`.
         reach: frames before and after over which detections are smoothed (0: not at all).
         on_frame: called after each frame with its number, the count of frames that the header announces, and its faces.
+        metadata: what is kept of titles, dates, ...: "keep", "no-gps" (without where it was taken) or "none".
 
     Raises:
-        GCFSRError: PyAV is missing, the source is not a video, is HDR or too large, or the target cannot be written.
+        GCFSRError: PyAV is missing, the source is not a video, is HDR or too large, none of the faces that
+            `options.faces` numbers appears among others, or the target cannot be written.
     """
     options = options or PhotoOptions()
     if os.path.realpath(target) == os.path.realpath(source):
         raise GCFSRError(f"{target}: the output is the input; choose another name")
     tracker = Tracker(reach)
     number = with_faces = 0
-    with open_clip(source) as clip, written_clip(target, clip, enlarged_size(clip.size, options.upscale)) as writer:
+    seen: set[int] = set()
+    with (
+        open_clip(source) as clip,
+        written_clip(target, clip, enlarged_size(clip.size, options.upscale), metadata) as writer,
+    ):
         frames = follow(clip.frames(writer.take), detector, tracker, options.min_face)
         for number, (frame, tracked) in enumerate(frames, start=1):
             faces = choose_tracked(tracked, options, clip.size)
@@ -72,8 +81,10 @@ def restore_video(
             )
             writer.write(canvas, frame.time, frame.duration)
             with_faces += any(face.status == "restored" for face in faces)
+            seen |= {face.number for face in faces}
             if on_frame is not None:
                 on_frame(number, clip.count, faces)
+        clip.notes += missing_faces(clip.path, seen, options)
     return VideoReport(number, with_faces, tracker.count, tuple(clip.notes))
 
 
@@ -94,10 +105,23 @@ def follow(
         yield waiting.popleft(), list(tracker.faces(done))
 
 
+def missing_faces(path: Path, seen: set[int], options: PhotoOptions) -> list[str]:
+    """A line where a face that `options.faces` numbers is not among those that were seen; GCFSRError where none is."""
+    wanted = [] if options.faces in CHOICES else parse_numbers(options.faces)
+    missing = [number for number in wanted if number not in seen]
+    if not missing or not seen:
+        return []
+    numbers = ", ".join(map(str, missing))
+    line = f"faces {options.faces}: there is no face {numbers}; {len(seen)} followed, the last is face {max(seen)}"
+    if missing == wanted:
+        raise GCFSRError(f"{path}: {line}")
+    return [line]
+
+
 def choose_tracked(tracked: Sequence[tuple[Track, Face]], options: PhotoOptions, shape: tuple[int, int]) -> list[Face]:
     """The frame's faces, those that `options.faces` names marked `to restore`."""
     faces = [face for _, face in tracked]
-    if options.faces in ("all", "largest", "center"):
+    if options.faces in CHOICES:
         chosen = choose([Detection(face.box, face.landmarks, face.score) for face in faces], options.faces, shape)
         wanted = {faces[index].number for index in chosen}
     else:

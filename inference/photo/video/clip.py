@@ -230,13 +230,16 @@ class _Nameless:
 
 
 @contextlib.contextmanager
-def written_clip(target: str | os.PathLike, clip: Clip, size: tuple[int, int]) -> Iterator["ClipWriter"]:
+def written_clip(
+    target: str | os.PathLike, clip: Clip, size: tuple[int, int], metadata: str = "keep"
+) -> Iterator["ClipWriter"]:
     """A clip with new frames: H.264, or H.265 with 10 bits for a deep clip; whole or not at all.
 
     Args:
         target: .mp4, .m4v, .mov or .mkv; written beside and renamed when the block ends well.
         clip: the source, open.
         size: (H, W) of the frames to come.
+        metadata: what is kept of titles, dates, ...: "keep", "no-gps" (without where it was taken) or "none".
 
     Raises:
         GCFSRError: another suffix, too large a size, or the target cannot be written.
@@ -250,7 +253,7 @@ def written_clip(target: str | os.PathLike, clip: Clip, size: tuple[int, int]) -
         written_beside(target) as file,
         av.open(_Nameless(file), "w", format=form, metadata_errors="replace") as container,
     ):
-        writer = ClipWriter(Path(target), container, clip, size)
+        writer = ClipWriter(Path(target), container, clip, size, metadata)
         yield writer
         writer.finish()
 
@@ -261,8 +264,10 @@ class ClipWriter:
     Streams are copied where the form holds them; other audio becomes AAC. `clip.notes` names that and what is left out.
     """
 
-    def __init__(self, target: Path, container: OutputContainer, clip: Clip, size: tuple[int, int]) -> None:
-        self.target, self.container, self.clip, self.size = target, container, clip, size
+    def __init__(
+        self, target: Path, container: OutputContainer, clip: Clip, size: tuple[int, int], metadata: str
+    ) -> None:
+        self.target, self.container, self.clip, self.size, self.metadata = target, container, clip, size, metadata
         self.matroska = container.format.name == "matroska"
         self.video = self._add_video()
         self.copied: dict[int, Stream] = {}
@@ -272,7 +277,8 @@ class ClipWriter:
             if stream.index != clip.stream.index:
                 self._add(stream)
         brands = {"major_brand", "minor_version", "compatible_brands"}
-        container.metadata.update({k: v for k, v in _kept(clip.container.metadata).items() if k not in brands})
+        kept = _kept(clip.container.metadata, metadata)
+        container.metadata.update({key: value for key, value in kept.items() if key not in brands})
         container.set_chapters(clip.container.chapters())
 
     def write(self, image: np.ndarray, time: int, duration: int) -> None:
@@ -337,7 +343,7 @@ class ClipWriter:
         context.color_primaries, context.color_trc = clip.primaries, clip.transfer
         if clip.deep and not self.matroska:
             context.codec_tag = "hvc1"  # the form that Apple's players know
-        video.metadata.update(_kept(clip.stream.metadata))
+        video.metadata.update(_kept(clip.stream.metadata, self.metadata))
         return video
 
     def _add(self, stream: Stream) -> None:
@@ -361,14 +367,17 @@ class ClipWriter:
             if codec != "bin_data":  # the text of chapters, which are copied as such
                 self.clip.notes.append(f"{label} is left out")
             return
-        new.metadata.update(_kept(stream.metadata))
+        new.metadata.update(_kept(stream.metadata, self.metadata))
         new.disposition = stream.disposition
 
 
-def _kept(metadata: dict[str, str]) -> dict[str, str]:
-    """Metadata that stays true of a new file."""
+def _kept(metadata: dict[str, str], option: str) -> dict[str, str]:
+    """Metadata that stays true of a new file and that `option` (keep, no-gps, none) keeps."""
+    if option == "none":
+        return {}
     untrue = ("encoder", "duration", "bps", "number_of_", "_statistics", "rotate")
-    return {key: value for key, value in metadata.items() if not key.lower().startswith(untrue)}
+    kept = {key: value for key, value in metadata.items() if not key.lower().startswith(untrue)}
+    return kept if option == "keep" else {key: value for key, value in kept.items() if "location" not in key.lower()}
 
 
 def _video_of(container: InputContainer, path: Path) -> VideoStream:

@@ -35,11 +35,11 @@ def scene(height: int = 96, width: int = 128) -> np.ndarray:
     return image
 
 
-def through(source: Path, target: Path) -> tuple[list[Frame], list[str]]:
+def through(source: Path, target: Path, metadata: str = "keep") -> tuple[list[Frame], list[str]]:
     """Writes a clip's frames unchanged; returns them and the notes."""
     with open_clip(source) as clip:
         frames = []
-        with written_clip(target, clip, clip.size) as writer:
+        with written_clip(target, clip, clip.size, metadata) as writer:
             for frame in clip.frames(writer.take):
                 frames.append(frame)
                 writer.write(*frame)
@@ -251,6 +251,20 @@ def test_other_streams_are_copied_bit_by_bit(write_clip, packets, tmp_path: Path
     _, notes = through(tmp_path / "in.mkv", tmp_path / "out.mp4")
     assert notes == ["subtitle stream 3 (subrip) is left out"]
     assert packets(tmp_path / "out.mp4", "audio") == packets(tmp_path / "in.mkv", "audio")
+
+
+@pytest.mark.parametrize(
+    ("option", "words"), [("keep", {"Holiday", "+48.8577"}), ("no-gps", {"Holiday"}), ("none", set())]
+)
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_metadata_is_kept_as_asked(suffix: str, option: str, words: set[str], write_clip, tmp_path: Path) -> None:
+    place = "+48.8577+002.2950/"
+    tags = {"title": "Holiday", "location": place, "com.apple.quicktime.location.ISO6709": place}
+    source = write_clip(tmp_path / f"in{suffix}", [scene()] * 3, audio=("aac",), tags=tags)
+    through(source, tmp_path / f"out{suffix}", option)
+    with av.open(str(tmp_path / f"out{suffix}")) as file:
+        kept = [text for part in (file, *file.streams) for text in part.metadata.values()]
+    assert {word for word in ("Holiday", "+48.8577") if any(word in text for text in kept)} == words
 
 
 def test_audio_that_the_container_does_not_support_is_reencoded(write_clip, tmp_path: Path) -> None:

@@ -242,6 +242,19 @@ def test_invalid_targets(write_clip, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
 
 
+def test_a_face_that_never_appears_is_named(write_clip, tmp_path: Path) -> None:
+    source, target = write_clip(tmp_path / "clip.mp4", frames(3)), tmp_path / "out.mp4"
+    report = restore_video(source, target, Brighten(), Scripted(), PhotoOptions(faces="0,7,8"))
+    assert report.notes == ("faces 0,7,8: there is no face 7, 8; 1 followed, the last is face 0",)
+    assert report.frames_with_faces == 3
+    target.unlink()
+    with pytest.raises(GCFSRError, match=r"clip\.mp4: faces 7: there is no face 7"):
+        restore_video(source, target, Brighten(), Scripted(), PhotoOptions(faces="7"))
+    assert not target.exists()
+    report = restore_video(source, target, Brighten(), Scripted(missed=(0, 1, 2)), PhotoOptions(faces="7"))
+    assert (report.faces, report.notes) == (0, ())  # as an image without a face
+
+
 def test_a_failure_in_the_middle_leaves_nothing(write_clip, tmp_path: Path) -> None:
     class Fails(Brighten):
         def restore_faces(self, faces: Sequence[FaceInput]) -> list[FaceResult]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+av = pytest.importorskip("av")
 pytestmark = pytest.mark.usefixtures("no_weights")
 LANDMARKS = [[120, 102], [167, 103], [140, 125], [119, 143], [160, 144]]  # of the image below, found by YuNet
 
@@ -38,6 +39,17 @@ def test_a_clip(restore, clip, by_hand, tmp_path):
     assert (
         "3 frames, 1 face followed, restored in 3 frames" in restore("-i", clip)[1]
     )  # found by the detector in the package
+
+
+def test_metadata_and_faces_of_a_clip_are_as_asked(restore, write_clip, by_hand, clip, tmp_path):
+    tags = {"title": "Holiday", "location": "+48.8577+002.2950/"}
+    source, made = write_clip(clip, [np.full((300, 300, 3), 90, np.uint8)] * 2, tags=tags), tmp_path / "made.mp4"
+    for option, found in (("keep", {"title", "location"}), ("no-gps", {"title"}), ("none", set())):
+        assert restore(source, *by_hand, "--metadata", option, out=made)[0] == 0
+        with av.open(str(made)) as file:
+            assert file.metadata.keys() & tags.keys() == found
+    status, _, err = restore(source, *by_hand, "--faces", 7)
+    assert (status, "clip.mp4: faces 7: there is no face 7; 1 followed" in err) == (2, True)
 
 
 def test_what_is_missing_of_a_clip_is_reported(restore, write_clip, tmp_path):

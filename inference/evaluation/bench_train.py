@@ -1,6 +1,5 @@
 """Trains several option files with one seed and budget and compares the networks: the ablations at a small scale."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import make_folder
 from gcfsr_datasets.image_io import list_images, write_bytes_atomic
+from gcfsr_inference.documents import Number, Part, Sha256, read_document
 from gcfsr_inference.evaluation.conditions import Protocol, parse_factors
 from gcfsr_inference.evaluation.evaluate import Settings, evaluate
 from gcfsr_inference.evaluation.report.compare import compare, comparison_text
@@ -42,6 +43,15 @@ class Entry:
     name: str
     options: dict[str, Any]
     changes: tuple[str, ...]
+
+
+class _Note(Part):
+    """What is written beside a run."""
+
+    options: Sha256
+    iterations: int
+    seed: int
+    seconds: Number
 
 
 def flat(options: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -106,14 +116,18 @@ def train(entry: Entry, budget: Budget, out: Path) -> dict[str, Any]:
         The note beside the run: hash of the option file, budget, seconds of training.
 
     Raises:
-        GCFSRError: the folder holds a run of another budget or file, or the trainer stopped with an error.
+        GCFSRError: the folder holds a run of another budget or file, its note is damaged, or the trainer
+            stopped with an error.
     """
     runs = out.resolve() / "runs"
     make_folder(runs, "--out")
     note_path, latest = runs / f"{entry.name}.json", network_file(entry, out)
     note = {"options": file_hash(entry.path), "iterations": budget.iterations, "seed": budget.seed, "seconds": 0.0}
     if note_path.exists():
-        earlier = json.loads(note_path.read_text())
+        try:
+            earlier = read_document(note_path, TypeAdapter(_Note), "a note of `gcfsr bench-train`").model_dump()
+        except GCFSRError as error:
+            raise GCFSRError(f"{error}; choose another --out") from error
         if any(earlier[key] != note[key] for key in ("options", "iterations", "seed")):
             raise GCFSRError(f"{out}: holds {entry.name} trained with another file or budget; choose another --out")
         note = earlier

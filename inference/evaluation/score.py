@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import MAX_PIXELS, write_bytes_atomic
+from gcfsr_inference.documents import Name, Part, Sha256
 from gcfsr_inference.evaluation.workspace import Workspace, read_bgr
 from gcfsr_inference.restore.hashes import file_hash
 from gcfsr_measure.catalogue import entry_of, measure_of
@@ -102,26 +104,35 @@ def decode(value: float | str | None) -> float | None:
     return None if value is None else float(value)
 
 
+class _Line(Part):
+    """A stored line: an image's name, the hash of its result, and values as `encode` makes them."""
+
+    name: Name
+    sha256: Sha256
+    values: dict[Name, float | Literal["inf", "-inf", "nan"] | None]
+
+
 class Values:
-    """The stored values of one method and condition, one line per image; an incomplete last line is ignored."""
+    """The stored values of one method and condition, one line per image. A damaged line is ignored: its image is scored
+    again."""
 
     def __init__(self, path: Path):
         self.path = path
         self.lines: dict[str, Scored] = {}
         if path.exists():
-            for line in path.read_text().splitlines():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 self._take(line)
 
     def _take(self, line: str) -> None:
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
+            record = _Line.model_validate(json.loads(line))
+        except (ValueError, RecursionError):
             return
-        values = {metric: decode(value) for metric, value in record["values"].items()}
-        known = self.lines.get(record["name"])
-        if known and known.digest == record["sha256"]:
+        values = {metric: decode(value) for metric, value in record.values.items()}
+        known = self.lines.get(record.name)
+        if known and known.digest == record.sha256:
             values = {**known.values, **values}
-        self.lines[record["name"]] = Scored(record["name"], record["sha256"], values)
+        self.lines[record.name] = Scored(record.name, record.sha256, values)
 
     def missing(self, name: str, plan: Iterable[Planned], digest: str, root: Workspace) -> bool:
         """True if a metric of the plan has no value for this image, compared by its hash."""

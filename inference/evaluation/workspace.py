@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import make_folder
 from gcfsr_datasets.image_io import MAX_PIXELS, list_images, read_image, write_bytes_atomic, write_image
+from gcfsr_inference.documents import Name, Sha256, read_document
 from gcfsr_inference.restore.hashes import file_hash
+
+OTHER_FOLDER = "choose another --out or pass --overwrite"
 
 
 def read_bgr(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -74,6 +78,14 @@ def combined_hash(files: dict[str, Path]) -> str:
     return digest.hexdigest()
 
 
+def _earlier(path: Path, schema: TypeAdapter[dict[str, Any]]) -> dict[str, Any]:
+    """What an earlier run wrote; nothing without a file."""
+    try:
+        return read_document(path, schema, "what `gcfsr evaluate` writes") if path.exists() else {}
+    except GCFSRError as error:
+        raise GCFSRError(f"{error}; {OTHER_FOLDER}") from error
+
+
 class Workspace:
     """Paths below the output folder.
 
@@ -107,17 +119,14 @@ class Workspace:
         """Writes what the images beside the file depend on; raises if existing images depend on something else.
 
         Raises:
-            GCFSRError: the folder has images of an earlier run with another identity.
+            GCFSRError: the folder has images of an earlier run with another identity, or the file is damaged.
         """
         path = self.root / file
         identity = json.loads(json.dumps(identity))
-        earlier = json.loads(path.read_text()) if path.exists() else {}
+        earlier = _earlier(path, TypeAdapter(dict[str, Any]))
         differing = sorted(k for k in {*earlier, *identity} if earlier.get(k) != identity.get(k))
         if differing and earlier and next(path.parent.rglob("*.png"), None):
-            raise GCFSRError(
-                f"{self.root}: holds {what} of another run ({differing[0]} differs); "
-                "choose another --out or pass --overwrite"
-            )
+            raise GCFSRError(f"{self.root}: holds {what} of another run ({differing[0]} differs); {OTHER_FOLDER}")
         if differing:
             write_json(path, identity)
 
@@ -125,15 +134,14 @@ class Workspace:
         """Writes the ground truth's hashes by name. Images may be added, but not changed.
 
         Raises:
-            GCFSRError: an image has changed.
+            GCFSRError: an image has changed, or the file of the hashes is damaged.
         """
         path = self.root / "images.json"
-        earlier = json.loads(path.read_text()) if path.exists() else {}
+        earlier = _earlier(path, TypeAdapter(dict[Name, Sha256]))
         changed = sorted(name for name, digest in hashes.items() if earlier.get(name, digest) != digest)
         if changed:
             raise GCFSRError(
-                f"{self.root}: the ground truth {changed[0]} is another image than in an earlier run; "
-                "choose another --out or pass --overwrite"
+                f"{self.root}: the ground truth {changed[0]} is another image than in an earlier run; {OTHER_FOLDER}"
             )
         if not set(hashes) <= set(earlier):
             write_json(path, {**earlier, **hashes})

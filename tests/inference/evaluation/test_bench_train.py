@@ -60,6 +60,17 @@ def test_option_files_that_cannot_be_compared_are_refused(files: list[str], tmp_
             bench.read_entries([str(same)])
 
 
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"options": 1}'])
+def test_a_damaged_note_of_a_run_is_named(files: list[str], faces: Path, tmp_path: Path, damage: str) -> None:
+    note = tmp_path / "bench" / "runs" / "ablation_base.json"
+    note.parent.mkdir(parents=True)
+    note.write_text(damage)
+    with pytest.raises(
+        GCFSRError, match=r"ablation_base\.json: (.* empty|not a note of).*; choose another --out$"
+    ):
+        bench.train(bench.read_entries(files)[0], bench.Budget(1, 0, faces, faces, 1), tmp_path / "bench")
+
+
 @pytest.mark.slow
 def test_a_bench_runs_reports_and_does_not_train_twice(files: list[str], faces: Path, tmp_path: Path) -> None:
     pytest.importorskip("basicsr")

@@ -102,6 +102,36 @@ def test_a_ground_truth_that_changed_or_does_not_fit_is_refused(asked: Asked, gt
         evaluate(asked(gt, f"{checkpoint}", out=other, out_size=32), sheets=0)
 
 
+@pytest.mark.parametrize("file", ["run.json", "images.json", "results/bicubic/method.json"])
+@pytest.mark.parametrize("damage", [b"", b'{"seed": ', b"[1]", b"\xff"])
+def test_a_damaged_note_is_one_line_that_names_it(gt: Path, tmp_path: Path, capsys, file: str, damage: bytes) -> None:
+    def run(*more: str) -> int:
+        options = ("--factors", "4", "--method", "bicubic", "--metrics", "psnr", "--limit", "2", "--sheets", "0")
+        return main(["evaluate", "--gt", str(gt), "--out", str(tmp_path / "r"), *options, *more])
+
+    path = tmp_path / "r" / file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(damage)
+    assert run() == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(lines) == 1
+    assert f"{path}: {'not what `gcfsr evaluate` writes: ' if damage else 'the file is empty'}" in lines[0]
+    assert lines[0].endswith("; choose another --out or pass --overwrite")
+    assert path.read_bytes() == damage
+    assert run("--overwrite") == 0
+
+
+@pytest.mark.parametrize(
+    "damage", [b"{}", b"[1]", b'{"name": "gen_a", "sha256": 1, "values": 2}', b"\xff", b"[" * 99999]
+)
+def test_a_damaged_line_of_values_is_scored_again(asked: Asked, gt: Path, damage: bytes) -> None:
+    first = evaluate(asked(gt, "bicubic", factors="4"), sheets=0)
+    path = gt.parent / "out" / "values" / "bicubic" / "x4.jsonl"
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([damage, *lines[1:]]))
+    assert evaluate(asked(gt, "bicubic", factors="4"), sheets=0)["values"] == first["values"]
+
+
 def test_an_empty_report_is_an_error_that_names_it(gt: Path, tmp_path: Path, capsys) -> None:
     import own_methods
 

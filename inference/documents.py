@@ -35,18 +35,21 @@ Box = Annotated[list[Number], Field(min_length=4, max_length=4)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-def read_document(path: str | os.PathLike, schema: TypeAdapter[_Content], what: str) -> _Content:
+def read_document(
+    path: str | os.PathLike, schema: TypeAdapter[_Content], what: str, most_bytes: int = MOST_BYTES
+) -> _Content:
     """Reads and validates a JSON file.
 
     Args:
-        path: the file, of at most `MOST_BYTES`.
+        path: the file.
         schema: what it must hold.
         what: names it in errors: "a sidecar of `gcfsr restore`".
+        most_bytes: that it may have.
 
     Raises:
         GCFSRError: it cannot be read, is too large, nests too deep, is no JSON, or holds something else.
     """
-    data = read_bytes(path, MOST_BYTES, f"that is not {what}")
+    data = read_bytes(path, most_bytes, f"that is not {what}")
     try:
         return schema.validate_python(json.loads(data, parse_constant=_refused))
     except ValidationError as error:

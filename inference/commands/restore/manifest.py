@@ -24,6 +24,7 @@ from gcfsr_inference.restore.hashes import file_hash
 NAME = "manifest.jsonl"
 SHARE = re.compile(r"manifest\.(\d+)-of-(\d+)\.jsonl")
 REPORT, REPORT_SHARE = "report.json", re.compile(r"report\.(\d+)-of-\d+\.json")
+LONGEST_REPORT = 1 << 30  # bytes: of a million faces
 EVERY = 10.0  # seconds between two lines about the speed
 
 
@@ -191,8 +192,9 @@ def merge_reports(folder: Path) -> None:
 
 def read_report(path: Path) -> list[dict[str, Any]]:
     """The entries of a report, none where there is no file. Raises GCFSRError where it is not a report."""
-    found = read_document(path, ENTRIES, "a report of `gcfsr restore`") if path.is_file() else []
-    return [entry.model_dump() for entry in found]
+    if not path.is_file():
+        return []
+    return [entry.model_dump() for entry in read_document(path, ENTRIES, "a report of `gcfsr restore`", LONGEST_REPORT)]
 
 
 def with_latest(former: Sequence[dict[str, Any]], latest: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

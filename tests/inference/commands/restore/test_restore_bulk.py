@@ -172,6 +172,8 @@ def test_a_resumed_run_continues_the_report(restore, folder, tmp_path, share):
     assert all(entry["faces"][0]["consistency"] for entry in entries)
     assert "no image restored; 6 skipped" in restore(*call)[2]
     assert json.loads(path.read_text()) == entries
+    path.write_text(json.dumps(entries) + " " * (65 << 20))  # as long as that of a hundred thousand faces
+    assert restore(*call)[0] == 0
     path.write_text("[3]")
     assert f"{path.name}: not a report of `gcfsr restore`" in restore(*call)[2]
 

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from gcfsr import GCFSRError, Restorer
 from gcfsr_inference.photo.photograph import restore_photo
+from gcfsr_inference.restore.dial import MAX_SEED
 from gcfsr_inference.restore.runner import FaceRunner, Settings
 from gcfsr_inference.restore.weights import SUFFIXES, bundled, user_folders
 
 CATEGORY = "image/GCFSR"
 FACES = {"restorer": ("GCFSR",), "image": ("IMAGE",)}  # inputs of two nodes
-SEED = {"seed": ("INT", {"default": 0, "min": 0, "max": 2**63 - 1})}
+SEED = {"seed": ("INT", {"default": 0, "min": 0, "max": MAX_SEED})}
 
 
 def to_array(image: Tensor) -> np.ndarray:
@@ -91,7 +92,7 @@ class RestoreFaces:
             GCFSRError: the mask has another size or batch than the images.
         """
         maps = masks(s_map, image)
-        dial: Any = "auto" if auto_factor else factor
+        dial: Any = "auto" if auto_factor or s_map is not None else factor
         results, count = [], 0
         for frame, strengths in zip(image, maps, strict=True):
             array = to_array(frame)

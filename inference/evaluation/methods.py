@@ -173,7 +173,7 @@ class Checkpoint:
         if self.dials is not None and self.dials != "auto":
             names = self.restorer.conditions[1:]
             others |= {name: true[name] if self.dials == "true" else self.dials for name in names}
-        return self.restorer.strength(low, factor, others)
+        return self.restorer.strength(low, factor if self.s is None else "auto", others)
 
     def reads(self) -> bool:
         """Whether the report states how well it estimates the conditions."""

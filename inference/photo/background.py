@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.photo import realesrgan
+from gcfsr_inference.restore.dial import as_number
 from gcfsr_inference.restore.weights import find_file
 
 INTERPOLATIONS = {"none": cv2.INTER_LANCZOS4, "bicubic": cv2.INTER_CUBIC, "lanczos": cv2.INTER_LANCZOS4}
@@ -55,9 +56,9 @@ def check_enlargement(upscale: float, background: str, tile: int) -> None:
     """Raises GCFSRError where one of `enlarge`'s arguments is out of range."""
     if background not in BACKGROUNDS:
         raise GCFSRError(f"background {background}: unknown; choose {', '.join(BACKGROUNDS)}")
-    if not 0 < upscale <= 16:
+    if not 0 < as_number("upscale", upscale) <= 16:
         raise GCFSRError(f"upscale {upscale}: must lie in (0, 16]")
-    if tile < 2 * OVERLAP:
+    if as_number("tile", tile) < 2 * OVERLAP:
         raise GCFSRError(f"tile {tile}: at least {2 * OVERLAP} pixels")
 
 

@@ -9,7 +9,7 @@ from gcfsr_arch.devices import choose_device
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.photo.detect import build_detector, find_detector
 from gcfsr_inference.photo.photograph import PhotoOptions, restore_photo
-from gcfsr_inference.restore.arrays import check_face
+from gcfsr_inference.restore.arrays import check_face, check_photo
 from gcfsr_inference.restore.restorer import Restorer
 from gcfsr_inference.restore.runner import FaceRunner, Settings
 
@@ -70,20 +70,25 @@ class RestoreBatch:
 
     def _restore(self, image: np.ndarray) -> tuple[np.ndarray, int, str]:
         """The restored image, how many faces were restored, and what went wrong."""
-        swapped = image[..., [2, 1, 0, *range(3, image.shape[2])]] if image.ndim == 3 else image
+        swapped = _swapped(image)
         try:
             if self.detector is None:
-                check_face(swapped)
+                check_face(swapped, self.column)
                 (face,) = self.runner.restore_faces([self.runner.prepare(swapped)])
                 result, count = face.image, 1
-            elif swapped.ndim != 3 or swapped.shape[2] != 3 or swapped.dtype not in (np.uint8, np.uint16):
-                raise GCFSRError(f"{self.column}: photographs are (H, W, 3) RGB of uint8 or uint16")
             else:
+                check_photo(swapped, self.column)
                 done = restore_photo(swapped, self.runner, self.detector, self.options)
                 result, count = done.image, sum(face.status == "restored" for face in done.faces)
         except GCFSRError as error:
             return image, 0, str(error)
-        return result[..., [2, 1, 0, *range(3, result.shape[2])]] if result.ndim == 3 else result, count, ""
+        return _swapped(result), count, ""
+
+
+def _swapped(image: np.ndarray) -> np.ndarray:
+    """RGB as BGR, or the other way round; gray and alpha stay as they are."""
+    colours = image.ndim == 3 and image.shape[2] >= 3
+    return image[..., [2, 1, 0, *range(3, image.shape[2])]] if colours else image
 
 
 def _joined(images: list[np.ndarray]) -> np.ndarray:

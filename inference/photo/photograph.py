@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -16,9 +17,9 @@ from gcfsr_inference.photo.detect.turned import find
 from gcfsr_inference.photo.gain import reason_to_leave, share_to_keep
 from gcfsr_inference.photo.paste import align, crop_face, neighbours, paste_face, scale_matrix, scale_of
 from gcfsr_inference.photo.tone import match_color
-from gcfsr_inference.restore.arrays import blended
+from gcfsr_inference.restore.arrays import blended, check_photo
 from gcfsr_inference.restore.consistency import agreed, consistency
-from gcfsr_inference.restore.dial import check_agreement, check_blend
+from gcfsr_inference.restore.dial import as_number, check_agreement, check_blend
 from gcfsr_inference.restore.restorer import Restorer
 from gcfsr_inference.restore.runner import Draws, FaceInput, FaceRecord, FaceResult, FaceRunner
 
@@ -86,15 +87,16 @@ class PhotoOptions:
     def __post_init__(self) -> None:
         if self.faces not in ("all", "largest", "center"):
             parse_numbers(self.faces)
-        if not 0 <= self.min_face < float("inf"):
+        if not 0 <= as_number("min-face", self.min_face) < float("inf"):
             raise GCFSRError(f"min-face {self.min_face:g}: pixels, 0 or more")
-        if not 0 <= self.grain <= 1:
+        for name, count, least in (("batch", self.batch, 1), ("max-faces", self.max_faces, 0)):
+            if not isinstance(count, Integral) or count < least:
+                raise GCFSRError(f"{name} {count!s:.60}: a whole number, at least {least}")
+        if not 0 <= as_number("grain", self.grain) <= 1:
             raise GCFSRError(f"grain {self.grain:g}: between 0 (none) and 1 (all of it)")
         if self.agreement is not None:
             check_agreement(self.agreement)
         check_blend(self.blend)
-        if self.batch < 1:
-            raise GCFSRError(f"batch {self.batch}: at least 1")
         check_enlargement(self.upscale, self.background, self.tile)
 
 
@@ -160,15 +162,16 @@ def restore_photo(
         strengths: (H, W) in [0, 1] over the image instead of a factor for each face.
 
     Raises:
-        GCFSRError: missing weights of the detector that is named, a face number that does not exist, or strengths of
-            another size.
+        GCFSRError: an array that is no photograph, missing weights of the detector that is named, a face number that
+            does not exist, or strengths of another size.
     """
+    check_photo(image)
     options = options or PhotoOptions()
     restorer = FaceRunner(restorer) if isinstance(restorer, Restorer) else restorer
     detector = detector or find_detector()
     detector = build_detector(detector) if isinstance(detector, str) else detector
-    if strengths is not None and strengths.shape != image.shape[:2]:
-        raise GCFSRError(f"s: a map of {strengths.shape}; the image's height and width are {image.shape[:2]}")
+    if strengths is not None and np.shape(strengths) != image.shape[:2]:
+        raise GCFSRError(f"s: a map of {np.shape(strengths)}; the image's height and width are {image.shape[:2]}")
     faces = find_faces(image, detector, options)
     canvas = enlarge_background(image, options)
     restore_into(canvas, image, faces, restorer, options, on_face, strengths=strengths)

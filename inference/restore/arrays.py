@@ -31,6 +31,13 @@ def check_face(image: np.ndarray, name: str = "image") -> None:
         raise GCFSRError(f"{name}: {width}x{height} is not the square image of an aligned face; crop the face first")
 
 
+def check_photo(image: np.ndarray, name: str = "image") -> None:
+    """Raises `GCFSRError` unless the array can be a photograph: 8 or 16 bit, three channels, not empty."""
+    kind = isinstance(image, np.ndarray) and image.dtype in (np.uint8, np.uint16)
+    if not kind or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise GCFSRError(f"{name}: photographs are (H, W, 3) arrays of uint8 or uint16, not empty")
+
+
 def unit_bgr(image: np.ndarray) -> np.ndarray:
     """(H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16 -> (H, W, 3) float32 BGR in [0, 1]; alpha is left out."""
     if image.ndim == 2:

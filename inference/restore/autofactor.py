@@ -65,6 +65,7 @@ def band_levels(image: np.ndarray) -> np.ndarray:
 
 def _gray_256(image: np.ndarray) -> np.ndarray:
     """(256, 256) luma in [0, 255] rounded as an 8-bit image is, so that every depth has the same noise floor."""
+    image = np.asarray(image)
     scale = {np.dtype(np.uint8): 1.0, np.dtype(np.uint16): 255 / 65535}.get(image.dtype)
     if scale is None and image.dtype.kind == "f":
         scale = 255.0

@@ -1,11 +1,14 @@
 """Agreement of a result with its input, measured after downscaling it by its factor; and back-projection towards it."""
 
+import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.resize import resize
-from gcfsr_inference.restore.arrays import to_depth, unit_bgr
+from gcfsr_inference.restore.arrays import check_face, to_depth, unit_bgr
+from gcfsr_inference.restore.dial import as_number
 from gcfsr_measure.pixels import psnr, sharpness
 
 EQUAL = 100.0  # PSNR in dB of equal images
@@ -53,8 +56,17 @@ class LockCost:
         return asdict(self)
 
 
-def low_size(given: np.ndarray, out_size: int, factor: float) -> int:
-    """Side at which result and input are compared: out_size / factor, or the input's own side if that is about it."""
+def low_size(restored: np.ndarray, given: np.ndarray, factor: float) -> int:
+    """Side at which result and input are compared: the result's / factor, or the input's own side if that is about it.
+
+    Raises:
+        GCFSRError: an image that is not an aligned face, or a factor below 1.
+    """
+    check_face(restored, "restored")
+    check_face(given, "given")
+    if not 1 <= (factor := as_number("factor", factor)) < math.inf:
+        raise GCFSRError(f"factor {factor:g}: at least 1")
+    out_size = len(restored)
     side = max(1, round(out_size / factor))
     stored = round((given.shape[0] + given.shape[1]) / 2)
     return stored if stored <= out_size and 0.8 <= stored / side <= 1.25 else side
@@ -67,8 +79,11 @@ def consistency(restored: np.ndarray, given: np.ndarray, factor: float) -> Consi
         restored: (S, S, 3) BGR or (S, S) of uint8 or uint16.
         given: the input image, any size; it is shrunk to the same size if it is larger.
         factor: how many times fewer pixels than `restored` the input really has (`Restorer.estimate_factor`).
+
+    Raises:
+        GCFSRError: as of `low_size`, as `agreed` and `lock` do.
     """
-    size = low_size(given, restored.shape[0], factor)
+    size = low_size(restored, given, factor)
     return _compare(_shrink(unit_bgr(restored), size), _shrink(unit_bgr(given), size))
 
 
@@ -82,7 +97,7 @@ def agreed(restored: np.ndarray, given: np.ndarray, factor: float, share: float)
         restored, given, factor: as in `consistency`.
         share: from 0 (unchanged) to 1.
     """
-    size = low_size(given, restored.shape[0], factor)
+    size = low_size(restored, given, factor)
     y, target = unit_bgr(restored), _shrink(unit_bgr(given), size)
     y = y + np.float32(share) * resize(target - _shrink(y, size), restored.shape[:2])
     return to_depth(y if restored.ndim == 3 else y[..., 0], restored.dtype)
@@ -103,8 +118,7 @@ def lock(restored: np.ndarray, given: np.ndarray, factor: float) -> tuple[np.nda
         The locked image (dtype and shape of `restored`) and what that cost. Where clipping keeps the target out of
         reach the best image found is returned: see `cost.after.mean`.
     """
-    out = restored.shape[:2]
-    size = low_size(given, out[0], factor)
+    size, out = low_size(restored, given, factor), restored.shape[:2]
     target = _shrink(unit_bgr(given), size)
     before = _compare(_shrink(unit_bgr(restored), size), target)
     best, best_result, steps = before, restored, 0

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from contextlib import suppress
+from numbers import Integral
+from typing import Any, Protocol, SupportsFloat
 
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 
-MAX_SEED = 2**63 - 2**32 - 1  # torch takes 64 bits, and "random" noise adds 32 bits of the image's own
-
-
+TORCH_SEED = 2**63 - 1  # the largest that torch takes
+MAX_SEED = TORCH_SEED - 2**32  # "random" noise adds 32 bits of the image's own
 DIALS = {"deblur": "blur", "denoise": "noise", "dejpeg": "jpeg"}  # option of `gcfsr restore`: condition
 
 
@@ -21,13 +22,25 @@ class Range(Protocol):
     max_factor: float
 
 
+def as_number(name: str, value: Any) -> float:
+    """A number of Python or numpy as a float.
+
+    Raises:
+        GCFSRError: it is none; text is none either.
+    """
+    with suppress(TypeError, OverflowError):
+        if isinstance(value, SupportsFloat):
+            return float(value)
+    raise GCFSRError(f"{name} {str(value)!r:.60}: pass a number")
+
+
 def strength_of_factor(factor: float, network: Range) -> float:
     """s = factor / max_factor.
 
     Raises:
         GCFSRError: the factor is not a number or is outside the range that the network was trained on.
     """
-    low, high = network.min_factor, network.max_factor
+    factor, low, high = as_number("--factor", factor), network.min_factor, network.max_factor
     if not math.isfinite(factor) or not low <= factor <= high:
         raise GCFSRError(f"--factor {factor:g}: this checkpoint serves factors {low:g} to {high:g} (or 'auto')")
     return factor / high
@@ -44,18 +57,35 @@ def strength_of_fidelity(w: float, network: Range) -> float:
     return lowest + (1 - w) * (1 - lowest)
 
 
-def check_seed(seed: int) -> int:
+def check_seed(seed: int, largest: int = MAX_SEED) -> int:
     """The seed itself, if torch takes it and what is added to it for each image."""
-    if not 0 <= seed <= MAX_SEED:
-        raise GCFSRError(f"--seed {seed}: a whole number from 0 to {MAX_SEED}")
-    return seed
+    if not isinstance(seed, Integral) or not 0 <= seed <= largest:
+        raise GCFSRError(f"--seed {seed!s:.60}: a whole number from 0 to {largest}")
+    return int(seed)
 
 
 def check_strength(s: float) -> float:
     """s itself, if it is a number in [0, 1]."""
+    s = as_number("--s", s)
     if not math.isfinite(s) or not 0 <= s <= 1:
         raise GCFSRError(f"--s {s:g}: the strength must be in [0, 1]; it is factor / max_factor")
-    return float(s)
+    return s
+
+
+def check_strengths(s: Any) -> np.ndarray:
+    """A strength, one per level, or a map, as float32 of that shape.
+
+    Raises:
+        GCFSRError: there is none, or they are not numbers in [0, 1].
+    """
+    try:
+        strengths = np.asarray(s, np.float32)
+        least, most = strengths.min(), strengths.max()  # NaN if one of them is
+    except (TypeError, ValueError, OverflowError):
+        raise GCFSRError(f"--s {str(s)!r:.60}: pass numbers in [0, 1]") from None
+    check_strength(least)
+    check_strength(most)
+    return strengths
 
 
 def check_blend(blend: float) -> float:
@@ -69,9 +99,10 @@ def check_agreement(agreement: float) -> float:
 
 
 def _share(option: str, value: float, meaning: str) -> float:
-    if not math.isfinite(value) or not 0 <= value <= 1:
+    value = as_number(f"--{option}", value)
+    if not 0 <= value <= 1:
         raise GCFSRError(f"--{option} {value:g}: must be in [0, 1]; {meaning}")
-    return float(value)
+    return value
 
 
 def clip_factor(factor: float, network: Range) -> float:
@@ -79,14 +110,14 @@ def clip_factor(factor: float, network: Range) -> float:
     return min(max(factor, network.min_factor), network.max_factor)
 
 
-def parse_factor(text: str) -> float | str:
+def parse_factor(factor: float | str) -> float | str:
     """'auto' or a number, as `--factor` takes it."""
-    if text.strip().lower() == "auto":
+    if str(factor).strip().lower() == "auto":
         return "auto"
     try:
-        return float(text)
-    except ValueError:
-        raise GCFSRError(f"--factor {text!r}: a number or 'auto'") from None
+        return float(factor)
+    except (TypeError, ValueError, OverflowError):
+        raise GCFSRError(f"--factor {str(factor)!r:.60}: pass a number or 'auto'") from None
 
 
 def parse_dial(option: str, text: str | None) -> float | str | None:

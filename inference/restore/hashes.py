@@ -6,9 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
+from gcfsr_inference.restore.dial import check_seed
+
 
 def image_seed(image: np.ndarray, seed: int, noise: str) -> int:
-    """The seed of one image: "random" noise differs from image to image and does not depend on the batch."""
+    """The seed of one image: "random" noise differs from image to image and does not depend on the batch.
+
+    Raises:
+        GCFSRError: as of `check_seed`.
+    """
+    seed = check_seed(seed)
     return seed + zlib.crc32(array_hash(image).encode()) if noise == "random" else seed
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,15 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.backends.backend import Backend, choose_backend
 from gcfsr_inference.restore.arrays import blended, check_face, network_input, network_output
 from gcfsr_inference.restore.autofactor import estimate_factor
-from gcfsr_inference.restore.dial import check_blend, check_strength, clip_factor, strength_of_factor
+from gcfsr_inference.restore.dial import (
+    TORCH_SEED,
+    check_blend,
+    check_seed,
+    check_strengths,
+    clip_factor,
+    parse_factor,
+    strength_of_factor,
+)
 from gcfsr_inference.restore.hashes import array_hash, file_hash, image_seed
 from gcfsr_inference.restore.weights import resolve_checkpoint
 
@@ -113,7 +121,7 @@ class Restorer:
             The restored face, (out_size, out_size[, 3 or 4]), same dtype as the input.
 
         Raises:
-            GCFSRError: an image that is not an aligned face, or a value out of range.
+            GCFSRError: an image that is not an aligned face, a value out of range, or both factor and s.
         """
         check_blend(blend)
         features, seed = self.encode(image), image_seed(image, seed, noise)
@@ -245,13 +253,14 @@ class Restorer:
     ) -> Strength | None:
         """The strength that `factor` or `s` mean for an image; None for a blind network.
 
-        The factor's "auto" is settled here, by `estimate_factor`. With several conditions the result is a
-        dictionary of all of them, in which others may be "auto" (see `settled`): those that s leaves out, where the
-        network estimates them, otherwise 0.
+        s may set other conditions beside `factor`. The factor's "auto" is settled here, by `estimate_factor`. With
+        several conditions the result is a dictionary of all of them, in which others may be "auto" (see `settled`):
+        those that s leaves out, where the network estimates them, otherwise 0.
 
         Raises:
-            GCFSRError: out of range, an unknown condition, or a dial was given to a blind network.
+            GCFSRError: out of range, an unknown condition, factor and an s that sets it, or a dial for a blind network.
         """
+        factor = parse_factor(factor)
         if self.blind:
             if s is not None or factor != "auto":
                 raise GCFSRError("this checkpoint is blind: it has no dial; leave out --factor, --s and -w")
@@ -260,10 +269,12 @@ class Restorer:
         if isinstance(s, str) and s != "auto":
             raise GCFSRError(f"s: {s!r}; pass 'auto', numbers in [0, 1], or a dictionary by condition")
         own = by_name.get("factor", "auto")
+        if factor != "auto" and not isinstance(own, str):
+            raise GCFSRError("pass s or factor, not both")
         if isinstance(own, str) and own == "auto":
             if factor == "auto":
                 factor = clip_factor(self.estimate_factor(image), self)
-            own = strength_of_factor(float(factor), self)
+            own = strength_of_factor(cast(float, factor), self)
         return self._complete({**by_name, "factor": own})
 
     def estimate_factor(self, image: np.ndarray) -> float:
@@ -275,6 +286,7 @@ class Restorer:
         Raises:
             GCFSRError: an image that is not an aligned face.
         """
+        check_face(image)
         spectral = estimate_factor(image, self.out_size)
         if not self.backend.estimates:
             return spectral
@@ -313,10 +325,8 @@ class Restorer:
             return None
         if len(self.conditions) > 1:
             return self._stack_conditions(strengths)
-        rows = [np.asarray(np.nan if s is None else s, np.float32) for s in strengths]
+        rows = [check_strengths(s) for s in strengths]
         for row in rows:
-            check_strength(float(row.max() if np.isfinite(row).all() else np.nan))
-            check_strength(float(row.min()))
             if row.ndim == 1 and len(row) != len(self.sizes):
                 raise GCFSRError(f"s: {len(row)} values; this network has {len(self.sizes)} levels {self.sizes}")
         shapes = {row.shape for row in rows}
@@ -331,10 +341,7 @@ class Restorer:
         for strength in strengths:
             if not isinstance(strength, Mapping):
                 raise GCFSRError(f"s: pass a dictionary of {', '.join(self.conditions)}")
-            values = {n: np.asarray(np.nan if isinstance(v, str) else v, np.float32) for n, v in strength.items()}
-            for value in values.values():
-                check_strength(float(value.max() if np.isfinite(value).all() else np.nan))
-                check_strength(float(value.min()))
+            values = {name: check_strengths(value) for name, value in strength.items()}
             tensors = {name: torch.from_numpy(v[None, None] if v.ndim == 2 else v[None]) for name, v in values.items()}
             rows.append(per_condition(tensors, self.conditions, len(self.sizes), torch.zeros(1)))
         size = next((row.shape[2:] for row in rows if row.ndim == 4), None)
@@ -346,8 +353,10 @@ class Restorer:
         """What a backend takes as noise; "random" becomes maps that depend on each image's own seed only.
 
         Raises:
-            GCFSRError: another word.
+            GCFSRError: another word, or a seed that torch does not take.
         """
+        for seed in seeds:
+            check_seed(seed, TORCH_SEED)
         if noise not in NOISES:
             raise GCFSRError(f"--noise {noise}: one of {', '.join(NOISES)}")
         if noise != "random":

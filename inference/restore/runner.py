@@ -11,7 +11,7 @@ import torch
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.restore.arrays import blended, network_output
 from gcfsr_inference.restore.consistency import Consistency, LockCost, consistency, lock
-from gcfsr_inference.restore.dial import check_blend, clip_factor, strength_of_factor
+from gcfsr_inference.restore.dial import check_blend, check_seed, clip_factor, parse_factor, strength_of_factor
 from gcfsr_inference.restore.hashes import image_seed
 from gcfsr_inference.restore.restorer import Restorer, Setting, Strength
 
@@ -33,6 +33,9 @@ class Settings:
         draws: noise draws per face for `FaceRecord.spread`; 0 makes none.
         blend: of aligned faces: between the input, enlarged (0), and the result (1). A photograph's faces are blended
             as they are pasted: `photo.photograph.PhotoOptions.blend`.
+
+    Raises:
+        GCFSRError: a seed or blend out of range.
     """
 
     factor: float | str = "auto"
@@ -44,6 +47,10 @@ class Settings:
     lock: bool = False
     draws: int = 0
     blend: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        check_blend(self.blend)
 
 
 class FaceInput(NamedTuple):
@@ -144,15 +151,16 @@ class FaceRunner:
             another factor is only decoded.
 
     Raises:
-        GCFSRError: a factor or strength for a blind network.
+        GCFSRError: a factor that is no number, or a factor or strength for a blind network.
     """
 
     def __init__(self, restorer: Restorer, settings: Settings | None = None, remember: bool = False) -> None:
         self.restorer, self.settings, self.remember = restorer, settings or Settings(), remember
         self.out_size = restorer.out_size
         self.least_factor = BLIND_LEAST if restorer.blind else restorer.min_factor
-        if restorer.blind and (self.settings.factor != "auto" or self.settings.s is not None):
-            restorer.strength(np.empty(0), self.settings.factor, self.settings.s)  # raises: a blind one has no dial
+        self.factor = parse_factor(self.settings.factor)
+        if restorer.blind and (self.factor != "auto" or self.settings.s is not None):
+            restorer.strength(np.empty(0), self.factor, self.settings.s)  # raises: a blind one has no dial
         for name in self.settings.dials:
             if name not in restorer.conditions[1:]:
                 names = ", ".join(restorer.conditions)
@@ -167,8 +175,8 @@ class FaceRunner:
             factor: a known factor for this face; otherwise the settings decide.
         """
         input_factor = max(self.restorer.estimate_factor(crop), scale)
-        if factor is None and self.settings.factor != "auto":
-            factor = float(self.settings.factor)
+        if factor is None and not isinstance(self.factor, str):
+            factor = self.factor
         least = self.least_factor if factor is None and self.settings.s is None else None
         if factor is None:
             factor = clip_factor(input_factor, self.restorer)
@@ -226,7 +234,7 @@ class FaceRunner:
         record.shrink = max(record.input_factor, self.restorer.min_factor)  # a sharper input leaves nothing to restore
         if settings.lock:
             image, record.cost = lock(image, face.crop, record.shrink)
-        image = blended(image, face.crop, check_blend(settings.blend))
+        image = blended(image, face.crop, settings.blend)
         if settings.measure:
             record.consistency = consistency(image, face.crop, record.shrink)
         if settings.draws:

@@ -91,6 +91,9 @@ def test_a_photograph_without_faces_comes_back(nodes: ModuleType, restorer: Rest
 def test_a_mask_sets_the_strength(nodes: ModuleType, restorer: Restorer, face: torch.Tensor):
     settings = {"auto_factor": True, "factor": 8.0, "aligned": True, "seed": 0, "restorer": restorer, "image": face}
     by_mask, _ = run(nodes, "GCFSRRestoreFaces", s_map=torch.full(face.shape[1:3], 0.5), **settings)
+    set_by_hand = {**settings, "auto_factor": False}
+    instead, _ = run(nodes, "GCFSRRestoreFaces", s_map=torch.full(face.shape[1:3], 0.5), **set_by_hand)
+    assert torch.equal(instead, by_mask)
     number = {**settings, "auto_factor": False, "factor": 0.5 * restorer.max_factor}
     by_factor, _ = run(nodes, "GCFSRRestoreFaces", **number)
     torch.testing.assert_close(by_mask, by_factor, atol=2e-3, rtol=0)

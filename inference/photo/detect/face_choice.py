@@ -30,6 +30,6 @@ def choose(found: Sequence[Detection], faces: str, shape: tuple[int, int]) -> li
 def parse_numbers(faces: str) -> list[int]:
     """`0,2` as numbers, each once, in order."""
     try:
-        return sorted({int(number) for number in faces.split(",")})
+        return sorted({int(number) for number in str(faces).split(",")})
     except ValueError as error:
-        raise GCFSRError(f"faces {faces}: give all, largest, center or numbers such as 0,2") from error
+        raise GCFSRError(f"faces {faces!s:.60}: give all, largest, center or numbers such as 0,2") from error

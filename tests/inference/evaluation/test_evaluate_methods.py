@@ -16,6 +16,7 @@ from gcfsr_inference.evaluation.conditions import find_protocol, parse_factors
 from gcfsr_inference.evaluation.evaluate import Settings, evaluate
 from gcfsr_inference.evaluation.specs import build_method
 from gcfsr_inference.evaluation.workspace import read_bgr
+from gcfsr_inference.restore.restorer import Restorer
 
 Asked = Callable[..., Settings]
 
@@ -58,6 +59,13 @@ def test_a_wrong_specification_is_one_clear_line(spec: str, message: str, checkp
     with pytest.raises(GCFSRError, match=message) as caught:
         build_method(spec.format(checkpoint=checkpoint, unknown=unknown))
     assert "\n" not in str(caught.value)
+
+
+def test_a_fixed_s_holds_for_every_condition(checkpoint: Path) -> None:
+    low = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    (condition,) = parse_factors("4")
+    (fixed,) = build_method(f"{checkpoint}?s=0.5").restore([low], (64, 64), condition, [{}])
+    np.testing.assert_array_equal(fixed, Restorer.load(checkpoint).restore(low, s=0.5))
 
 
 def test_factors_are_read() -> None:

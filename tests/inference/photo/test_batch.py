@@ -40,7 +40,20 @@ def test_a_face_that_cannot_be_restored_is_kept_and_named(tiny: Path, astronaut:
     np.testing.assert_array_equal(done["image"][1], oblong)
     assert [bool(error) for error in done["error"]] == [False, True]
     gray = gcfsr.RestoreBatch(tiny)({"image": astronaut[None, ..., 0]})
-    assert "photographs are (H, W, 3) RGB" in gray["error"][0]
+    assert "photographs are (H, W, 3) arrays" in gray["error"][0]
+
+
+def test_a_wrong_count_of_channels_does_not_end_the_batch(tiny: Path) -> None:
+    face = faces(1)[0]
+    images = np.empty(4, object)
+    images[:] = [face[..., :1], face[..., :2], face[:0], face]
+    done = gcfsr.RestoreBatch(tiny, aligned=True)({"image": images})
+    assert list(done["faces"]) == [0, 0, 0, 1]
+    assert [error.split(";")[0] for error in done["error"]] == [
+        "image: 1 channels", "image: 2 channels", "image: 20x0 pixels show no face", "",
+    ]  # fmt: skip
+    for given, kept in zip(images[:3], done["image"], strict=False):
+        np.testing.assert_array_equal(given, kept)
 
 
 def test_photographs_of_several_sizes(tiny: Path, astronaut: np.ndarray) -> None:

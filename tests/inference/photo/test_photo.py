@@ -92,6 +92,37 @@ def test_choosing_faces(faces: str, expected: list[int], tmp_path: Path) -> None
     assert all(face.factor is None for face in result.faces if face.status == "not chosen")
 
 
+@pytest.mark.parametrize(
+    "image",
+    [None, gray()[..., 0], np.dstack([gray(), gray()[..., :1]]), gray()[:0], gray() / 255, gray().astype(np.float32)],
+)
+def test_arrays_that_are_no_photographs_are_refused(image, tmp_path: Path) -> None:
+    """Floats were searched as if they were 8 bits, and no face was found."""
+    with pytest.raises(GCFSRError, match=r"^image: photographs are \(H, W, 3\) arrays of uint8 or uint16"):
+        restore_photo(image, Brighten(), landmark_file(tmp_path / "f.json", FACES))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"faces": [0]}, r"^faces \[0\]: give"),
+        ({"faces": None}, "^faces None: give"),
+        ({"min_face": "x"}, "^min-face 'x'"),
+        ({"batch": 0}, "^batch 0: a whole"),
+        ({"batch": 1.5}, "^batch 1.5: a whole"),
+        ({"max_faces": "x"}, "^max-faces x"),
+        ({"grain": None}, "^grain 'None'"),
+        ({"grain": "0.5"}, "^grain '0.5': pass a number"),
+        ({"min_face": 10**400}, "^min-face '1000"),
+        ({"upscale": "2"}, "^upscale '2'"),
+        ({"blend": "x"}, "^--blend 'x'"),
+    ],
+)
+def test_options_that_are_out_of_range_are_named(options: dict, words: str) -> None:
+    with pytest.raises(GCFSRError, match=words):
+        PhotoOptions(**options)
+
+
 @pytest.mark.parametrize("faces", ["3", "-1", "first", "", "1,,2", "0.5"])
 def test_faces_that_do_not_exist(faces: str, tmp_path: Path) -> None:
     with pytest.raises(GCFSRError, match=f"faces {faces}: "):

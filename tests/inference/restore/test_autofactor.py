@@ -90,7 +90,7 @@ def test_flat_images_get_some_answer():
         assert 1 <= estimate_factor(np.full((64, 64, 3), value, np.uint8)) <= 128
 
 
-@pytest.mark.parametrize("image", [np.zeros((0, 5), np.uint8), np.zeros((5, 5), bool), np.zeros(5, np.uint8)])
+@pytest.mark.parametrize("image", [np.zeros((0, 5), np.uint8), np.zeros((5, 5), bool), np.zeros(5, np.uint8), None])
 def test_files_that_are_not_images_are_refused(image):
     with pytest.raises(GCFSRError, match="image of shape"):
         estimate_factor(image)

@@ -1,13 +1,18 @@
 """Consistency of results with inputs, and locking."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.resize import resize
 from gcfsr_inference.restore.consistency import EQUAL, agreed, consistency, lock
+
+GRAY = np.full((32, 32), 128, np.uint8)
 
 
 def shrunk(image: np.ndarray, side: int) -> np.ndarray:
@@ -41,6 +46,23 @@ def test_an_input_larger_than_its_content_is_shrunk_first(astronaut):
     gt = shrunk(astronaut, 128)
     blurred = shrunk(shrunk(gt, 16), 128)
     assert consistency(gt, blurred, 8).size == 16
+
+
+@pytest.mark.parametrize(
+    ("restored", "given", "factor", "words"),
+    [
+        (GRAY, GRAY, 0, "^factor 0: at least 1"),
+        (GRAY, GRAY, float("nan"), "^factor nan"),
+        (GRAY, GRAY, "x", "^factor 'x': pass a number"),
+        (None, GRAY, 4, "^restored: "),
+        (GRAY, GRAY / 255, 4, "^given: "),
+        (GRAY, GRAY[:0], 4, "^given: 32x0"),
+    ],
+)
+def test_wrong_arguments_are_named(restored, given, factor, words):
+    for call in (consistency, lock, partial(agreed, share=0.5)):
+        with pytest.raises(GCFSRError, match=words):
+            call(restored, given, factor)
 
 
 @settings(max_examples=20, deadline=None)

@@ -18,6 +18,7 @@ from gcfsr_inference import Restorer, estimate_factor
 from gcfsr_inference.backends.backend import TorchBackend
 from gcfsr_inference.restore.arrays import network_input, network_output, to_depth, unit_bgr
 from gcfsr_inference.restore.hashes import image_seed
+from gcfsr_inference.restore.runner import FaceRunner, Settings
 
 rng = np.random.default_rng(0)
 FACE = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
@@ -147,11 +148,39 @@ def test_a_blind_network_has_no_dial(tiny_blind):
         ({"s": [0.1, 0.2, 0.3]}, "2 levels"),
         ({"s": np.array([[0.1, np.nan]])}, r"\[0, 1\]"),
         ({"noise": "loud", "factor": 4}, "--noise"),
+        ({"factor": "x"}, "--factor 'x': pass a number or 'auto'"),
+        ({"factor": None}, "--factor 'None'"),
+        ({"factor": [4]}, r"--factor '\[4\]'"),
+        ({"s": []}, r"--s '\[\]': pass numbers"),
+        ({"s": [0.1, "x"]}, "pass numbers"),
+        ({"factor": 4, "s": 0.3}, "not both"),
+        ({"factor": 4, "s": {"factor": 0.3}}, "not both"),
+        ({"seed": 2**70}, f"--seed {2**70}: a whole number"),
+        ({"seed": -1, "noise": "random"}, "--seed -1"),
+        ({"seed": 1.5}, "--seed 1.5"),
+        ({"blend": "x"}, "--blend 'x'"),
     ],
 )
 def test_wrong_values_are_named(restorer, options, words):
     with pytest.raises(GCFSRError, match=words):
         restorer.restore(FACE, **options)
+    if "blend" not in options:
+        with pytest.raises(GCFSRError, match=words):
+            restorer.restore_batch([FACE], **options)
+
+
+def test_a_runners_settings_are_checked(restorer):
+    for wrong in ({"seed": 2**70}, {"seed": -1}, {"blend": 2}):
+        with pytest.raises(GCFSRError, match=f"--{next(iter(wrong))}"):
+            Settings(**wrong)
+    with pytest.raises(GCFSRError, match="--factor 'x'"):
+        FaceRunner(restorer, Settings(factor="x"))
+
+
+def test_the_spelling_of_auto_and_of_numbers(restorer):
+    assert np.array_equal(restorer.restore(FACE, " Auto"), restorer.restore(FACE))
+    assert np.array_equal(restorer.restore(FACE, np.float32(8)), restorer.restore(FACE, "8"))
+    assert FaceRunner(restorer, Settings("AUTO")).prepare(FACE) == FaceRunner(restorer).prepare(FACE)
 
 
 @pytest.mark.parametrize(
@@ -161,11 +190,13 @@ def test_wrong_values_are_named(restorer, options, words):
         (np.zeros((10, 4000, 3), np.uint8), "4000x10"),
         (np.zeros((20, 20, 2), np.uint8), "2 channels"),
         (np.zeros((20, 20, 3)), "uint8"),
+        (None, "uint8"),
     ],
 )
 def test_arrays_that_are_not_faces_are_refused(restorer, image, words):
-    with pytest.raises(GCFSRError, match=words):
-        restorer.restore(image, factor=4)
+    for call in (restorer.restore, restorer.estimate_factor):
+        with pytest.raises(GCFSRError, match=words):
+            call(image)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +216,9 @@ def test_what_is_not_here_is_named(tiny, options, words):
 def test_decode_takes_s_or_factor(restorer):
     with pytest.raises(GCFSRError, match="not both"):
         restorer.decode(restorer.encode(FACE), 0.5, factor=8)
+    for wrong in ({"factor": "auto"}, {"factor": 8, "seed": 2**70}):
+        with pytest.raises(GCFSRError, match=f"--{list(wrong)[-1]}"):
+            restorer.decode(restorer.encode(FACE), **wrong)
     with pytest.raises(GCFSRError, match=r"\[0, 1\]"):
         restorer.decode(restorer.encode(FACE))
 

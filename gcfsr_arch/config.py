@@ -57,14 +57,7 @@ class GCFSRConfig:
         for name, low, high in (("channel_multiplier", 1e-3, 64), ("narrow", 1e-3, 8), ("min_factor", 1, 1024)):
             if not _is_number(getattr(self, name), low, high):
                 raise GCFSRError(f"{name} {_shown(getattr(self, name))}: it must be a number from {low:g} to {high:g}")
-        taps = cast("Sequence[float]", self.resample_kernel)
-        numbers = isinstance(taps, list | tuple) and all(_is_number(tap, -1e3, 1e3) for tap in taps)
-        if not numbers or not 1 <= len(taps) <= 16:
-            raise GCFSRError(
-                f"resample_kernel {_shown(taps)}: it must be a list of 1 to 16 numbers, such as [1, 3, 3, 1]"
-            )
-        if abs(sum(taps)) < 1e-3:
-            raise GCFSRError(f"resample_kernel {_shown(taps)}: its sum must not be zero")
+        check_taps(self.resample_kernel)
         if self.variant not in ("paper", "released"):
             raise GCFSRError(f"variant {_shown(self.variant)}: it must be 'paper' or 'released'")
         for name in ("blind", "style_modulation", "feature_modulation", "estimator"):
@@ -77,8 +70,8 @@ class GCFSRConfig:
             )
         self._check_conditions()
         for name, value in (
-            ("resample_kernel", tuple(taps)), ("min_factor", float(self.min_factor)), ("max_factor", float(largest)),
-            ("conditions", tuple(self.conditions)),
+            ("resample_kernel", tuple(self.resample_kernel)), ("min_factor", float(self.min_factor)),
+            ("max_factor", float(largest)), ("conditions", tuple(self.conditions)),
         ):  # fmt: skip
             object.__setattr__(self, name, value)  # the class is frozen
 
@@ -152,6 +145,15 @@ def check_out_size(out_size: object, least: int) -> None:
         raise GCFSRError(
             f"out_size {_shown(out_size)}: it must be a power of two from {least} to 4096, for example 512 or 1024"
         )
+
+
+def check_taps(taps: Sequence[float]) -> None:
+    """Raises GCFSRError unless the taps of a low-pass filter can be scaled to a sum."""
+    numbers = isinstance(taps, list | tuple) and all(_is_number(tap, -1e3, 1e3) for tap in taps)
+    if not numbers or not 1 <= len(taps) <= 16:
+        raise GCFSRError(f"resample_kernel {_shown(taps)}: it must be a list of 1 to 16 numbers, such as [1, 3, 3, 1]")
+    if abs(sum(taps)) < 1e-3:
+        raise GCFSRError(f"resample_kernel {_shown(taps)}: its sum must not be zero")
 
 
 def _is_number(value: object, low: float, high: float) -> bool:

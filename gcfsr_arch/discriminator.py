@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from gcfsr_arch.config import channels_at, check_out_size
+from gcfsr_arch.config import channels_at, check_out_size, check_taps
 from gcfsr_arch.layers import EqualConv2d, EqualLinear
 
 
@@ -46,7 +46,7 @@ class GCFSRDiscriminator(nn.Module):
         minibatch_std: whether the last convolution sees the standard deviation over the batch.
 
     Raises:
-        GCFSRError: a size that is not a power of two from 8.
+        GCFSRError: a size that is not a power of two from 8, or taps whose sum is zero.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class GCFSRDiscriminator(nn.Module):
     ):
         super().__init__()
         check_out_size(out_size, 8)
+        check_taps(resample_kernel)
         sizes = [2**i for i in range(out_size.bit_length() - 1, 1, -1)]  # out_size .. 4
         width = [channels_at(size, channel_multiplier, narrow) for size in sizes]
         self.first = EqualConv2d(3, width[0], 1, activate=True)

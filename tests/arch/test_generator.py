@@ -197,6 +197,7 @@ def test_a_trace_serves_other_inputs_and_batches(variant):
         (lambda: GCFSR(16), "power of two"),
         (lambda: GCFSR(64, variant="papre"), "variant"),
         (lambda: GCFSRDiscriminator(60), "power of two"),
+        (lambda: GCFSRDiscriminator(32, resample_kernel=(1, -1)), "sum"),
         (lambda: tiny()(image(), None), "s is missing"),
         (lambda: tiny()(image(), 1.5), r"\[0, 1\]"),
         (lambda: tiny()(image(), float("nan")), r"\[0, 1\]"),

@@ -14,11 +14,12 @@ from gcfsr_arch.generator import GCFSR
 from gcfsr_arch.training.options import check
 from gcfsr_arch.training.options.data import BlindFace, MultiFactor
 from gcfsr_arch.training.options.names import known_keys
-from gcfsr_arch.training.options.networks import Discriminator, Generator
+from gcfsr_arch.training.options.networks import Discriminator, Generator, vgg_layers
 from gcfsr_arch.training.options.registry import registered, typed_blocks
 from gcfsr_arch.training.options.schema import EngineOptions, Options
 
 BLIND = {"type": "BlindFaceDegradationDataset"}
+VGG = {"type": "PerceptualLoss", "layer_weights": {"conv4_3": 1}}
 FREE = {"type": "AdamWScheduleFree", "lr": 1e-3}
 KEPT = ("name", "dataroot_gt", "out_size", "num_worker_per_gpu", "batch_size_per_gpu")  # of both kinds
 COSINE = {"type": "CosineAnnealingRestartLR", "periods": [20, 40], "restart_weights": [1, 1]}
@@ -76,6 +77,17 @@ def test_text_numbers_become_numbers(good: dict[str, Any]) -> None:
         ("train.losses", [{"type": "LDLLoss"}], "train.ema_decay", "LDLLoss compares with the moving average"),
         ("train.losses", [{"type": "LDLLoss", "window": 4}], "train.losses.0.window", "should be 3, 5, 7, 9 or 11"),
         ("train.losses", [{"type": "MSSSIMLoss"}], "train.losses.0.scales", "need out_size 176; lower scales"),
+        ("train.losses", [{"type": "MSSSIMLoss", "scales": 5000}], "train.losses.0.scales", "less than or equal to 5"),
+        ("train.losses", [{"type": "SSIMLoss", "window": 65}], "train.losses.0.window", "65 pixels need out_size 65"),
+        ("train.ssim_opt", {"window": 65}, "train.ssim_opt.window", "65 pixels need out_size 65; lower window"),
+        ("train.pixel_opt.reduction", "none", "train.pixel_opt.reduction", "should be 'mean', got 'none'"),
+        ("train.pixel_opt.reduction", "sum", "train.pixel_opt.reduction", "should be 'mean', got 'sum'"),
+        ("train.pixel_opt.eps", 1e-6, "train.pixel_opt", "eps belongs to CharbonnierLoss, L1Loss has none"),
+        ("train.perceptual_opt", VGG | {"layer_weights": {"conv9_9": 1}}, "train.perceptual_opt", "layer 'conv9_9'"),
+        ("train.perceptual_opt", VGG | {"layer_weights": {}}, "train.perceptual_opt.layer_weights", "at least 1 item"),
+        ("train.perceptual_opt", VGG | {"criterion": "l2"}, "train.perceptual_opt.criterion", "should be 'l1'"),
+        ("network_d.resample_kernel", [1, -1], "network_d.resample_kernel", "1 to 16 numbers whose sum is not zero"),
+        ("network_g.resample_kernel", 17 * [1], "network_g.resample_kernel", "1 to 16 numbers"),
         ("train.losses", [{"type": "DISTSLoss"}], "train.losses.0.vgg_path", "is missing"),
         ("train.losses", 2 * [{"type": "FocalFrequencyLoss"}], "train.losses.1.type", "in the list already"),
         ("train.losses", [{"type": "FocalFrequencyLoss", "alfa": 1}], "train.losses.0.alfa", "did you mean 'alpha'?"),
@@ -121,6 +133,27 @@ def bare_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the packages wandb and schedulefree are not installed."""
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.setitem(sys.modules, "schedulefree", None)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("train.pixel_opt", {"type": "L1Loss", "reduction": "mean"}),
+        ("train.pixel_opt", {"type": "CharbonnierLoss", "eps": 1e-6}),
+        ("train.perceptual_opt", VGG | {"criterion": "l1"}),
+        ("train.ssim_opt", {"window": 64}),
+        ("network_d.resample_kernel", [1, 2, 1]),
+    ],
+)
+def test_values_at_the_limits_are_accepted(good: dict[str, Any], path: str, value: Any) -> None:
+    assert check(changed(good, path, value)).faults == []
+
+
+def test_layers_of_a_vgg_are_basicsr_s() -> None:
+    vgg_arch = pytest.importorskip("basicsr.archs.vgg_arch")
+    for vgg_type, names in vgg_arch.NAMES.items():
+        assert vgg_layers(vgg_type) == names
+        assert vgg_layers(f"{vgg_type}_bn") == vgg_arch.insert_bn(names)
 
 
 def test_cosine_periods_may_end_with_the_run(good: dict[str, Any]) -> None:

@@ -201,7 +201,9 @@ def _losses(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
     listed = train.get("losses") if isinstance(train.get("losses"), list) else []
     if not listed and not any(train.get(key) for key in LOSSES):
         yield "train", f"has no loss; set at least one of losses, {', '.join(LOSSES)}"
-    yield from _listed_losses(options, [block for block in listed if isinstance(block, dict)])
+    listed = [block for block in listed if isinstance(block, dict)]
+    yield from _listed_losses(options, listed)
+    yield from _windows(options, listed)
     if train.get("mismatch") and not train.get("consistency_opt"):
         yield "train.consistency_opt", "is missing, train.mismatch needs it"
 
@@ -219,15 +221,27 @@ def _listed_losses(options: dict[str, Any], listed: list[dict[str, Any]]) -> Ite
             yield f"{place}.type", f"{kind} is in the list already; add up the weights"
         elif kind in blocks and _get(options, "train", blocks[kind]):
             yield f"{place}.type", f"train.{blocks[kind]} is the same loss; remove one of them"
-    size = _number(options, "network_g", "out_size")
-    for number, block in enumerate(listed):
-        scales, window = (_number({"scales": 5, "window": 11, **block}, key) for key in ("scales", "window"))
-        if kinds[number] == "MSSSIMLoss" and size and scales and window and size < window * 2 ** (scales - 1):
-            least = f"{window * 2 ** (scales - 1):g}"
-            yield f"train.losses.{number}.scales", f"{scales:g} scales need out_size {least}; lower scales or window"
     free = _get(options, "train", "optim_g", "type") in SCHEDULE_FREE
     if "LDLLoss" in kinds and not (free or any(_get(options, "train", key) for key in ("ema_decay", "ema_half_life"))):
         yield "train.ema_decay", "is missing, LDLLoss compares with the moving average"
+
+
+def _windows(options: dict[str, Any], listed: list[dict[str, Any]]) -> Iterator[Fault]:
+    """Faults of SSIM's windows, which have to fit the image of every scale."""
+    size, block = _number(options, "network_g", "out_size"), _get(options, "train", "ssim_opt")
+    blocks = {f"train.losses.{number}": one for number, one in enumerate(listed)}
+    if isinstance(block, dict):
+        blocks["train.ssim_opt"] = {"type": "SSIMLoss", **block}
+    for place, one in blocks.items():
+        scales = {"SSIMLoss": 1.0, "MSSSIMLoss": _number({"scales": 5, **one}, "scales")}.get(str(one.get("type")))
+        window = _number({"window": 11, **one}, "window")
+        if not (size and window and scales and 1 <= scales <= 5) or size >= window * 2 ** (scales - 1):
+            continue
+        least = f"{window * 2 ** (scales - 1):g}"
+        if scales > 1:
+            yield f"{place}.scales", f"{scales:g} scales need out_size {least}; lower scales or window"
+        else:
+            yield f"{place}.window", f"{window:g} pixels need out_size {least}; lower window"
 
 
 def _checkpoint(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:

@@ -1,9 +1,11 @@
 """Schema of the networks and the losses."""
 
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
+from gcfsr_arch.config import check_taps
 from gcfsr_arch.training.options.data import one_of
 from gcfsr_arch.training.options.types import (
     Count,
@@ -15,10 +17,23 @@ from gcfsr_arch.training.options.types import (
     Share,
     Size,
     Weight,
+    message,
 )
 
 Conditions = Annotated[list[Literal["factor", "blur", "noise", "jpeg"]], Field(min_length=1, max_length=4)]
-Taps = Annotated[list[Float], Field(min_length=1)]
+
+
+def _taps(taps: list[float]) -> list[float]:
+    check_taps(taps)
+    return taps
+
+
+Taps = Annotated[
+    list[Float],
+    Field(min_length=1, max_length=16),
+    AfterValidator(_taps),
+    message("should be 1 to 16 numbers whose sum is not zero, such as [1, 3, 3, 1]"),
+]
 
 
 class Network(Section):
@@ -107,22 +122,55 @@ class PixelLoss(Section):
 
     type: Literal["L1Loss", "MSELoss", "CharbonnierLoss"]
     loss_weight: Weight = 1.0
-    reduction: Literal["none", "mean", "sum"] = "mean"
+    reduction: Literal["mean"] = Field("mean", description="Only mean, so that micro-batches and ranks add up.")
     eps: Positive | None = Field(None, description="CharbonnierLoss alone.")
+
+    @model_validator(mode="after")
+    def _of_its_type(self) -> "PixelLoss":
+        if self.eps is not None and self.type != "CharbonnierLoss":
+            raise ValueError(f"eps belongs to CharbonnierLoss, {self.type} has none; remove it or change type")
+        return self
+
+
+VGG_CONVOLUTIONS = {  # of each block
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+}
+
+
+def vgg_layers(vgg_type: str) -> list[str]:
+    """The names that BasicSR gives to the layers of a VGG."""
+    plain = vgg_type.removesuffix("_bn")
+    kinds = ("conv", "relu") if plain == vgg_type else ("conv", "bn", "relu")
+    names = []
+    for block, count in enumerate(VGG_CONVOLUTIONS[plain], 1):
+        names += [f"{kind}{block}_{number}" for number in range(1, count + 1) for kind in kinds]
+        names.append(f"pool{block}")
+    return names
 
 
 class PerceptualLoss(Section):
     """BasicSR's perceptual loss (Eq. 7, second term)."""
 
     type: Literal["PerceptualLoss"]
-    layer_weights: dict[str, Weight] = Field(description="VGG layer: weight; before the activation.")
+    layer_weights: dict[str, Weight] = Field(min_length=1, description="VGG layer: weight; conv4_3 is before its ReLU.")
     vgg_type: Literal["vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"] = "vgg19"
     vgg_path: str | None = Field(None, description="Weights of the VGG; without it BasicSR downloads them.")
     use_input_norm: bool = True
     range_norm: bool = Field(False, description="True for images in [-1, 1], as ours are.")
     perceptual_weight: Weight = 1.0
     style_weight: Weight = 0.0
-    criterion: Literal["l1", "l2", "fro"] = "l1"
+    criterion: Literal["l1"] = Field("l1", description="Only l1: BasicSR's fro is no mean over samples, its l2 fails.")
+
+    @model_validator(mode="after")
+    def _of_its_vgg(self) -> "PerceptualLoss":
+        layers = vgg_layers(self.vgg_type)
+        for name in (name for name in self.layer_weights if name not in layers):
+            (close,) = get_close_matches(name, layers, n=1, cutoff=0)
+            raise ValueError(f"layer_weights: {self.vgg_type} has no layer {name!r}; the nearest name is {close!r}")
+        return self
 
 
 class SsimLoss(Section):

@@ -94,6 +94,19 @@ def _save_features(path: Path, row: np.ndarray) -> None:
         write_bytes_atomic(path, buffer.getvalue())
 
 
+def load_features(path: Path) -> np.ndarray:
+    """(D,) float32 features that `score` has saved.
+
+    Raises:
+        GCFSRError: the file is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, EOFError, MemoryError) as error:
+        raise GCFSRError(f"{path}: not features of an image; remove it, they will be computed again") from error
+
+
 def encode(value: float | None) -> float | str | None:
     """A value for JSON, which has no infinity and no NaN: they become strings."""
     return value if value is None or math.isfinite(value) else str(value)

@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 from gcfsr_inference.evaluation.conditions import CELEBA_TEST
 from gcfsr_inference.evaluation.report.groups import make_groups
 from gcfsr_inference.evaluation.run import Evaluation
-from gcfsr_inference.evaluation.score import Planned, encode
+from gcfsr_inference.evaluation.score import Planned, encode, load_features
 from gcfsr_inference.evaluation.settings import Settings
 from gcfsr_inference.evaluation.workspace import combined_hash
 from gcfsr_measure.frechet import RELIABLE, frechet_distance
@@ -148,6 +148,6 @@ def _distance(
     def rows(hashes: dict[str, str]) -> list[Path]:
         return [evaluation.space.features(planned.id, hashes[name]) for name in names]
 
-    value = frechet_distance(map(np.load, rows(digests)), map(np.load, rows(gt)))
+    value = frechet_distance(map(load_features, rows(digests)), map(load_features, rows(gt)))
     note = f"{len(names)} images, fewer than {RELIABLE}: biased upwards" if len(names) < RELIABLE else ""
     return {"value": value, "images": len(names), "note": note}

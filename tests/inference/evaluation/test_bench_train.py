@@ -65,9 +65,7 @@ def test_a_damaged_note_of_a_run_is_named(files: list[str], faces: Path, tmp_pat
     note = tmp_path / "bench" / "runs" / "ablation_base.json"
     note.parent.mkdir(parents=True)
     note.write_text(damage)
-    with pytest.raises(
-        GCFSRError, match=r"ablation_base\.json: (.* empty|not a note of).*; choose another --out$"
-    ):
+    with pytest.raises(GCFSRError, match=r"ablation_base\.json: (.* empty|not a note of).*; choose another --out$"):
         bench.train(bench.read_entries(files)[0], bench.Budget(1, 0, faces, faces, 1), tmp_path / "bench")
 
 

@@ -11,6 +11,7 @@ import pytest
 from gcfsr_arch import GCFSRError
 from gcfsr_inference.cli import main
 from gcfsr_inference.evaluation.evaluate import Settings, evaluate
+from gcfsr_inference.evaluation.score import load_features
 from gcfsr_inference.evaluation.workspace import read_bgr
 
 Asked = Callable[..., Settings]
@@ -130,6 +131,18 @@ def test_a_damaged_line_of_values_is_scored_again(asked: Asked, gt: Path, damage
     lines = path.read_bytes().splitlines()
     path.write_bytes(b"\n".join([damage, *lines[1:]]))
     assert evaluate(asked(gt, "bicubic", factors="4"), sheets=0)["values"] == first["values"]
+
+
+@pytest.mark.parametrize("kept", [0, 5, 60, 130, 200])
+def test_damaged_features_are_one_line_that_names_the_file(tmp_path: Path, kept: int) -> None:
+    path, row = tmp_path / "a.npy", np.arange(32, dtype=np.float32)
+    np.save(path, row)
+    assert np.array_equal(load_features(path), row)
+    for damage in (b"", b"PK\x03\x04", b"\0" * 99):
+        path.write_bytes((damage + path.read_bytes())[: kept + len(damage)])
+        with pytest.raises(GCFSRError, match=r"a\.npy: not features of an image; remove it"):
+            load_features(path)
+        np.save(path, row)
 
 
 def test_an_empty_report_is_an_error_that_names_it(gt: Path, tmp_path: Path, capsys) -> None:

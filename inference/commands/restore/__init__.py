@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--suffix", help="put behind the results' names")
     add("--ext", default="auto", help="auto (as the input for whole images, png for faces), png, jpg, webp, tiff")
     add("--metadata", choices=["keep", "no-gps", "none"], default="keep",
-        help="of whole images and videos: EXIF, titles, ...; no-gps drops where it was taken [keep]")  # fmt: skip
+        help="of whole images and videos: EXIF, titles, ...; no-gps drops where it was taken, none all but languages "
+        "[keep]")  # fmt: skip
     add("--max-pixels", type=int, metavar="N", help="largest input [100 million; with --aligned 4096x4096]")
     add_device(parser)
     add("--batch", type=int, default=1, help="faces restored at a time [1]")

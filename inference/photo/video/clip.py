@@ -239,7 +239,8 @@ def written_clip(
         target: .mp4, .m4v, .mov or .mkv; written beside and renamed when the block ends well.
         clip: the source, open.
         size: (H, W) of the frames to come.
-        metadata: what is kept of titles, dates, ...: "keep", "no-gps" (without where it was taken) or "none".
+        metadata: what is kept of titles, dates, ...: "keep", "no-gps" (without where it was taken) or "none" (only the
+            languages, by which players choose a stream).
 
     Raises:
         GCFSRError: another suffix, too large a size, or the target cannot be written.
@@ -279,7 +280,8 @@ class ClipWriter:
         brands = {"major_brand", "minor_version", "compatible_brands"}
         kept = _kept(clip.container.metadata, metadata)
         container.metadata.update({key: value for key, value in kept.items() if key not in brands})
-        container.set_chapters(clip.container.chapters())
+        chapters = clip.container.chapters()
+        container.set_chapters([{**one, "metadata": _kept(one["metadata"], metadata)} for one in chapters])
 
     def write(self, image: np.ndarray, time: int, duration: int) -> None:
         """Adds a frame.
@@ -374,7 +376,7 @@ class ClipWriter:
 def _kept(metadata: dict[str, str], option: str) -> dict[str, str]:
     """Metadata that stays true of a new file and that `option` (keep, no-gps, none) keeps."""
     if option == "none":
-        return {}
+        return {key: value for key, value in metadata.items() if key == "language"}
     untrue = ("encoder", "duration", "bps", "number_of_", "_statistics", "rotate")
     kept = {key: value for key, value in metadata.items() if not key.lower().startswith(untrue)}
     return kept if option == "keep" else {key: value for key, value in kept.items() if "location" not in key.lower()}

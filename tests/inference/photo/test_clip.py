@@ -234,7 +234,7 @@ def test_other_streams_are_copied_bit_by_bit(write_clip, packets, tmp_path: Path
             copy.metadata["language"] = language
         new.metadata["title"] = "Holiday"
         base = Fraction(1, 1000)
-        new.set_chapters([{"id": 1, "start": 0, "end": 900, "time_base": base, "metadata": {"title": "One"}}])
+        new.set_chapters([{"id": 1, "start": 0, "end": 900, "time_base": base, "metadata": {"title": "Arrival"}}])
         for first, file in ((0, old), (3, subtitles)):
             for packet in file.demux():
                 if packet.dts is not None:
@@ -247,7 +247,13 @@ def test_other_streams_are_copied_bit_by_bit(write_clip, packets, tmp_path: Path
     with av.open(str(tmp_path / "out.mkv")) as file:
         assert [stream.language for stream in file.streams.audio] == ["fra", "eng"]
         assert file.metadata["title"] == "Holiday"
-        assert [chapter["metadata"]["title"] for chapter in file.chapters()] == ["One"]
+        assert [chapter["metadata"]["title"] for chapter in file.chapters()] == ["Arrival"]
+    for suffix in (".mkv", ".mp4"):
+        through(tmp_path / "in.mkv", tmp_path / f"none{suffix}", "none")
+        assert not any(word in (tmp_path / f"none{suffix}").read_bytes() for word in (b"Holiday", b"Arrival"))
+        with av.open(str(tmp_path / f"none{suffix}")) as file:
+            assert [stream.language for stream in file.streams.audio] == ["fra", "eng"]
+            assert len(file.chapters()) == 1
     _, notes = through(tmp_path / "in.mkv", tmp_path / "out.mp4")
     assert notes == ["subtitle stream 3 (subrip) is left out"]
     assert packets(tmp_path / "out.mp4", "audio") == packets(tmp_path / "in.mkv", "audio")

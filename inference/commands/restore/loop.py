@@ -10,7 +10,14 @@ from gcfsr_inference.commands.restore import sidecar
 from gcfsr_inference.commands.restore.aligned import load_aligned, restore_together, write_aligned
 from gcfsr_inference.commands.restore.context import Restored, RestoreRun, load, open_run
 from gcfsr_inference.commands.restore.files import Source
-from gcfsr_inference.commands.restore.manifest import REPORT, Manifest, read_report, settings_hash, share_of
+from gcfsr_inference.commands.restore.manifest import (
+    REPORT,
+    Manifest,
+    merge_reports,
+    read_report,
+    settings_hash,
+    share_of,
+)
 from gcfsr_inference.commands.restore.plan import Plan
 from gcfsr_inference.commands.restore.report import Report, progress
 from gcfsr_inference.commands.restore.whole import restore_whole
@@ -26,6 +33,8 @@ def restore(plan: Plan) -> int:
     sources = share_of(run.sources, run.part)
     manifest = open_manifest(run, len(sources))
     path = report_path(run)
+    if path and run.args.skip_existing and not run.part:
+        merge_reports(run.outputs.root)  # what shares of a killed run left
     former = read_report(path) if path and run.args.skip_existing else []
     write = path and partial(run.outputs.write_bytes, path)
     report = Report(write, run.args.debug, former, manifest and manifest.add)
@@ -55,7 +64,9 @@ def open_manifest(run: RestoreRun, total: int) -> Manifest | None:
         return None
     outputs.prepare(outputs.root)
     settings = settings_hash(args, run.runner.restorer.checkpoint_hash)
-    return Manifest(outputs.root, run.part, settings, args.skip_existing, total, announce=args.jobs == 1)
+    return Manifest(
+        outputs.root, run.part, settings, args.sidecar, args.skip_existing, total, announce=args.jobs == 1
+    )  # fmt: skip
 
 
 def restore_each(run: RestoreRun, sources: Sequence[Source], report: Report) -> None:

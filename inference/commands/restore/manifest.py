@@ -32,13 +32,16 @@ class Manifest:
     """Appends a line for each input to a folder's manifest, and knows which inputs need no work.
 
     A line holds `input`, `sha256` of its bytes, `settings` (a hash of all that decides the result), `seconds`, and
-    either `output` (seen from the folder) and `faces` (each with its factor and, if measured, consistency) or `error`.
+    either `output` (seen from the folder), whether it has a `sidecar`, and `faces` (each with its factor and, if
+    measured, consistency) or `error`.
 
     Args:
         folder: where results and manifests are.
         share: (i, n): this run does the i-th of n shares and has a manifest of its own.
         settings: of `settings_hash`.
-        skip: an input is done whose output is there and was last made from the same bytes with the same settings.
+        sidecar: this run writes sidecars.
+        skip: an input is done whose output (with `sidecar`, its sidecar too) is there and was last made from the same
+            bytes with the same settings.
         total: inputs of this run.
         announce: print a line about the speed every few seconds.
 
@@ -47,11 +50,12 @@ class Manifest:
     """
 
     def __init__(
-        self, folder: Path, share: tuple[int, int] | None, settings: str, skip: bool, total: int, announce: bool
-    ) -> None:
-        self.folder, self.settings, self.total, self.announce = folder, settings, total, announce
+        self, folder: Path, share: tuple[int, int] | None, settings: str, sidecar: bool, skip: bool, total: int,
+        announce: bool,
+    ) -> None:  # fmt: skip
+        self.folder, self.settings, self.sidecar, self.total, self.announce = folder, settings, sidecar, total, announce
         made = {line["output"]: line for line in read_all(folder) if "output" in line} if skip else {}
-        self.done = {(line["input"], line["sha256"], line["settings"]): line["output"] for line in made.values()}
+        self.done = {(line["input"], line["sha256"], line["settings"]): line for line in made.values()}
         self.digests: dict[str, str] = {}
         self.images = self.faces = self.skipped = 0
         self.started = self.last = self.said = time.monotonic()
@@ -61,19 +65,24 @@ class Manifest:
         """The inputs that are to be restored; each is hashed when its turn comes."""
         for source in sources:
             digest = file_hash(source.path) if source.path is not None and source.path.is_file() else ""
-            output = self.done.get((source.name, digest, self.settings))
-            if digest and output and (self.folder / output).is_file():
+            line = self.done.get((source.name, digest, self.settings))
+            if digest and line and self._is_there(line):
                 self.skipped += 1
                 continue
             self.digests[source.name] = digest
             yield source
 
+    def _is_there(self, line: dict[str, Any]) -> bool:
+        output = self.folder / line["output"]
+        described = line.get("sidecar") is True and output.with_suffix(".json").is_file()
+        return output.is_file() and (described or not self.sidecar)
+
     def add(self, entry: dict[str, Any]) -> None:
         """Writes the line of one input, given its entry of the report."""
         now = time.monotonic()
-        more = {"sha256": self.digests.pop(entry["input"], ""), "settings": self.settings}
+        more: dict[str, Any] = {"sha256": self.digests.pop(entry["input"], ""), "settings": self.settings}
         if "output" in entry:
-            more["output"] = os.path.relpath(entry["output"], self.folder)
+            more |= {"output": os.path.relpath(entry["output"], self.folder), "sidecar": self.sidecar}
         line = {**entry, **more, "seconds": round(now - self.last, 3)}
         self.file.write(json.dumps(line, ensure_ascii=True).encode() + b"\n")
         self.file.flush()
@@ -107,8 +116,8 @@ def speed(images: int, faces: int, total: int, seconds: float) -> str:
 
 
 def settings_hash(args: Namespace, checkpoint_hash: str) -> str:
-    """A hash of everything but the input that decides what is written: options, and what is in the files they name."""
-    options = {key: getattr(args, key, None) for key in (*sidecar.KEPT, "report", "embedding", "draws", "sidecar")}
+    """A hash of all but the input that decides a result and its report: options, and what is in the files they name."""
+    options = {key: getattr(args, key, None) for key in (*sidecar.KEPT, "report", "embedding", "draws")}
     for key in ("s_map", "landmarks"):
         if (path := options[key]) is not None:
             options[key] = file_hash(path)
@@ -118,9 +127,15 @@ def settings_hash(args: Namespace, checkpoint_hash: str) -> str:
 
 
 def read_all(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a folder's manifests, those of shares last."""
-    shares = sorted(path for path in folder.glob("manifest.*.jsonl") if SHARE.fullmatch(path.name))
-    return [line for path in (folder / NAME, *shares) if path.is_file() for line in read(path)]
+    """The lines of a folder's manifests, those of the one written last at the end."""
+    shares = (path for path in folder.glob("manifest.*.jsonl") if SHARE.fullmatch(path.name))
+    paths = (path for path in (folder / NAME, *shares) if path.is_file())
+    return [line for path in sorted(paths, key=written) for line in read(path)]
+
+
+def written(path: Path) -> tuple[int, str]:
+    """A key that sorts files by when they were last written."""
+    return path.stat().st_mtime_ns, path.name
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
@@ -176,17 +191,24 @@ ENTRIES = TypeAdapter(list[Entry])
 
 
 def merge_reports(folder: Path) -> None:
-    """Joins the reports of all shares, in the order of the list, and puts them into report.json (`with_latest`)."""
+    """Joins the reports of all shares, in the order of the list, and puts them into report.json (`with_latest`).
+
+    Killed runs of other numbers of shares leave reports as well: of an input's entries a result is preferred to an
+    error, then the one in the file written last.
+    """
     found = {path: REPORT_SHARE.fullmatch(path.name) for path in folder.glob("report.*.json")}
-    shares = {int(match[1]): path for path, match in found.items() if match}
+    shares = {path: int(match[1]) for path, match in found.items() if match and path.is_file()}
     if not shares:
         return
-    placed = [
-        ((place, index), entry) for index, path in shares.items() for place, entry in enumerate(read_report(path))
-    ]
-    latest = [entry for _, entry in sorted(placed, key=lambda pair: pair[0])]
+    placed: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
+    for path in sorted(shares, key=written):
+        for place, entry in enumerate(read_report(path)):
+            name = entry["input"]
+            if "output" in entry or name not in placed or "error" in placed[name][1]:
+                placed[name] = (place, shares[path]), entry
+    latest = [entry for _, entry in sorted(placed.values(), key=lambda pair: pair[0])]
     write_atomic(folder / REPORT, sidecar.dump(with_latest(read_report(folder / REPORT), latest)))
-    for path in shares.values():
+    for path in shares:
         path.unlink()
 
 

@@ -182,7 +182,46 @@ def test_an_input_is_skipped_only_where_all_that_is_asked_for_was_written(restor
     call = (folder, "--aligned", "--skip-existing")
     assert restore(*call)[0] == 0
     assert restore(*call, "--sidecar")[0] == 0
-    assert len(list((tmp_path / "out" / "restored_faces").glob("*.json"))) == 6
+    sidecars = list((tmp_path / "out" / "restored_faces").glob("*.json"))
+    assert len(sidecars) == 6
+    assert "no image restored; 6 skipped" in restore(*call)[2]
+    sidecars[0].unlink()
+    assert "no image restored; 6 skipped" in restore(*call)[2]
+    assert "5 skipped" in restore(*call, "--sidecar")[2]
+    assert sidecars[0].is_file()
+    assert restore(*call, "--seed", 1)[0] == 0
+    assert restore(*call, "--seed", 1, "--sidecar")[0] == 0
+    assert {json.loads(path.read_text())["options"]["seed"] for path in sidecars} == {1}
+
+
+def test_the_manifest_that_was_written_last_decides(restore, folder, tmp_path):
+    call = (folder, "--aligned", "--skip-existing")
+    assert restore(*call, "--shard", "1/1")[0] == 0
+    first = results(tmp_path / "out")
+    assert restore(*call, "--seed", 1)[0] == 0
+    assert results(tmp_path / "out") != first
+    assert restore(*call)[0] == 0
+    assert results(tmp_path / "out") == first
+
+
+@pytest.mark.parametrize("parts", [("1/2", "2/2"), ()], ids=["shares", "whole"])
+def test_a_resume_in_another_number_of_shares_keeps_all_entries(restore, folder, tmp_path, capsys, parts):
+    late, out = folder / "005.png", tmp_path / "out"
+    data = late.read_bytes()
+    late.write_bytes(b"no image")
+    call = (folder, "--aligned", "--report", "--skip-existing")
+    assert [restore(*call, "--shard", f"{number}/3")[0] for number in (1, 2, 3)] == [0, 0, 2]
+    late.write_bytes(data)
+    if parts:
+        assert [restore(*call, "--shard", part)[0] for part in parts] == [0, 0]
+        os.utime(out / "report.3-of-3.json")  # as if that share went on: its former error is no news
+        assert main(["merge-manifests", str(out)]) == 0
+    else:
+        assert restore(*call)[0] == 0
+    assert [path.name for path in out.glob("report*")] == ["report.json"]
+    assert sorted(Path(entry["input"]).name for entry in report(out)) == [f"{number:03d}.png" for number in range(6)]
+    assert main(["merge-manifests", str(out)]) == 0
+    assert "6 inputs, 0 failed" in capsys.readouterr().out
 
 
 def test_a_report_that_is_none_is_named_and_kept(restore, folder, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import tokenize
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,8 +103,11 @@ def load_features(path: Path) -> np.ndarray:
     """
     try:
         with path.open("rb") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError, MemoryError) as error:
+            row = np.lib.format.read_array(file, allow_pickle=False)
+            if row.ndim != 1 or row.dtype != np.float32 or file.read(1):
+                raise ValueError("not (D,) float32")
+            return row
+    except (ValueError, EOFError, MemoryError, tokenize.TokenError) as error:  # the last: numpy parses the header
         raise GCFSRError(f"{path}: not features of an image; remove it, they will be computed again") from error
 
 

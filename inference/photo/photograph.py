@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from numbers import Integral
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.photo.background import TILE, check_enlargement, enlarge
@@ -19,7 +19,7 @@ from gcfsr_inference.photo.paste import align, crop_face, neighbours, paste_face
 from gcfsr_inference.photo.tone import match_color
 from gcfsr_inference.restore.arrays import blended, check_photo
 from gcfsr_inference.restore.consistency import agreed, consistency
-from gcfsr_inference.restore.dial import as_number, check_agreement, check_blend
+from gcfsr_inference.restore.dial import as_number, check_agreement, check_blend, check_count, check_strengths
 from gcfsr_inference.restore.restorer import Restorer
 from gcfsr_inference.restore.runner import Draws, FaceInput, FaceRecord, FaceResult, FaceRunner
 
@@ -89,9 +89,8 @@ class PhotoOptions:
             parse_numbers(self.faces)
         if not 0 <= as_number("min-face", self.min_face) < float("inf"):
             raise GCFSRError(f"min-face {self.min_face:g}: pixels, 0 or more")
-        for name, count, least in (("batch", self.batch, 1), ("max-faces", self.max_faces, 0)):
-            if not isinstance(count, Integral) or count < least:
-                raise GCFSRError(f"{name} {count!s:.60}: a whole number, at least {least}")
+        check_count("batch", self.batch, 1)
+        check_count("max-faces", self.max_faces, 0)
         if not 0 <= as_number("grain", self.grain) <= 1:
             raise GCFSRError(f"grain {self.grain:g}: between 0 (none) and 1 (all of it)")
         if self.agreement is not None:
@@ -148,7 +147,7 @@ def restore_photo(
     detector: Detector | str | None = None,
     options: PhotoOptions | None = None,
     on_face: Callable[[Face], None] | None = None,
-    strengths: np.ndarray | None = None,
+    strengths: ArrayLike | None = None,
 ) -> PhotoResult:
     """Restores the faces of one photograph.
 
@@ -163,18 +162,19 @@ def restore_photo(
 
     Raises:
         GCFSRError: an array that is no photograph, missing weights of the detector that is named, a face number that
-            does not exist, or strengths of another size.
+            does not exist, or strengths of another size or outside [0, 1].
     """
     check_photo(image)
     options = options or PhotoOptions()
     restorer = FaceRunner(restorer) if isinstance(restorer, Restorer) else restorer
     detector = detector or find_detector()
     detector = build_detector(detector) if isinstance(detector, str) else detector
-    if strengths is not None and np.shape(strengths) != image.shape[:2]:
-        raise GCFSRError(f"s: a map of {np.shape(strengths)}; the image's height and width are {image.shape[:2]}")
+    by_place = None if strengths is None else check_strengths(strengths)
+    if by_place is not None and by_place.shape != image.shape[:2]:
+        raise GCFSRError(f"s: a map of {by_place.shape}; the image's height and width are {image.shape[:2]}")
     faces = find_faces(image, detector, options)
     canvas = enlarge_background(image, options)
-    restore_into(canvas, image, faces, restorer, options, on_face, strengths=strengths)
+    restore_into(canvas, image, faces, restorer, options, on_face, strengths=by_place)
     return PhotoResult(canvas, faces)
 
 

@@ -1,7 +1,7 @@
 """The dial: what `--factor`, `--s` and `-w` mean for a checkpoint, and strengths that vary by place or level."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from numbers import Integral
 from typing import Any, Protocol, SupportsFloat
@@ -64,6 +64,12 @@ def check_seed(seed: int, largest: int = MAX_SEED) -> int:
     return int(seed)
 
 
+def check_count(name: str, count: int, least: int) -> None:
+    """Raises GCFSRError unless count is a whole number, at least `least`."""
+    if not isinstance(count, Integral) or count < least:
+        raise GCFSRError(f"{name} {count!s:.60}: a whole number, at least {least}")
+
+
 def check_strength(s: float) -> float:
     """s itself, if it is a number in [0, 1]."""
     s = as_number("--s", s)
@@ -81,7 +87,7 @@ def check_strengths(s: Any) -> np.ndarray:
     try:
         strengths = np.asarray(s, np.float32)
         least, most = strengths.min(), strengths.max()  # NaN if one of them is
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last: a tensor that requires a gradient
         raise GCFSRError(f"--s {str(s)!r:.60}: pass numbers in [0, 1]") from None
     check_strength(least)
     check_strength(most)
@@ -110,10 +116,17 @@ def clip_factor(factor: float, network: Range) -> float:
     return min(max(factor, network.min_factor), network.max_factor)
 
 
-def parse_factor(factor: float | str) -> float | str:
-    """'auto' or a number, as `--factor` takes it."""
+def parse_factor(factor: float | str, s: Any = None) -> float | str:
+    """'auto' or a number, as `--factor` takes it.
+
+    Raises:
+        GCFSRError: it is neither, or a number beside a strength `s` that sets the factor's dial too.
+    """
     if str(factor).strip().lower() == "auto":
         return "auto"
+    own = s.get("factor") if isinstance(s, Mapping) else s
+    if own is not None and not isinstance(own, str):
+        raise GCFSRError("pass s or factor, not both")
     try:
         return float(factor)
     except (TypeError, ValueError, OverflowError):

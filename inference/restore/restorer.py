@@ -151,8 +151,15 @@ class Restorer:
         """`restore` of one image at several factors; the encoder runs once. Arguments as there.
 
         `dials` sets other conditions by name, for a network that has them.
+
+        Raises:
+            GCFSRError: as of `restore`, or factors that are no list.
         """
-        strengths = [self.strength(image, factor, dials or None) for factor in factors]
+        try:
+            listed = list(factors)
+        except TypeError:
+            raise GCFSRError(f"factors {str(factors)!r:.60}: pass a list of numbers") from None
+        strengths = [self.strength(image, factor, dials or None) for factor in listed]
         features, seed = self.encode(image), image_seed(image, seed, noise)
         used = [self.settled([s], features)[0] for s in strengths]
         return [self.decode(features, s, noise=noise, seed=seed, like=image) for s in used]
@@ -260,7 +267,7 @@ class Restorer:
         Raises:
             GCFSRError: out of range, an unknown condition, factor and an s that sets it, or a dial for a blind network.
         """
-        factor = parse_factor(factor)
+        factor = parse_factor(factor, s)
         if self.blind:
             if s is not None or factor != "auto":
                 raise GCFSRError("this checkpoint is blind: it has no dial; leave out --factor, --s and -w")
@@ -269,8 +276,6 @@ class Restorer:
         if isinstance(s, str) and s != "auto":
             raise GCFSRError(f"s: {s!r}; pass 'auto', numbers in [0, 1], or a dictionary by condition")
         own = by_name.get("factor", "auto")
-        if factor != "auto" and not isinstance(own, str):
-            raise GCFSRError("pass s or factor, not both")
         if isinstance(own, str) and own == "auto":
             if factor == "auto":
                 factor = clip_factor(self.estimate_factor(image), self)

@@ -11,7 +11,14 @@ import torch
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.restore.arrays import blended, network_output
 from gcfsr_inference.restore.consistency import Consistency, LockCost, consistency, lock
-from gcfsr_inference.restore.dial import check_blend, check_seed, clip_factor, parse_factor, strength_of_factor
+from gcfsr_inference.restore.dial import (
+    check_blend,
+    check_count,
+    check_seed,
+    clip_factor,
+    parse_factor,
+    strength_of_factor,
+)
 from gcfsr_inference.restore.hashes import image_seed
 from gcfsr_inference.restore.restorer import Restorer, Setting, Strength
 
@@ -23,7 +30,7 @@ class Settings:
     """How faces are restored.
 
     Attributes:
-        factor: "auto" or a factor; not used where `s` is given.
+        factor: "auto" or a factor; "auto" where `s` is given.
         s: a strength for every face: a number, one per level, or a map (H, W).
         dials: settings of the other conditions by name, numbers or "auto"; those left out are "auto" where the network
             estimates them, otherwise 0.
@@ -35,7 +42,7 @@ class Settings:
             as they are pasted: `photo.photograph.PhotoOptions.blend`.
 
     Raises:
-        GCFSRError: a seed or blend out of range.
+        GCFSRError: a seed, count of draws or blend out of range, a factor that is no number, or both factor and s.
     """
 
     factor: float | str = "auto"
@@ -49,7 +56,9 @@ class Settings:
     blend: float = 1.0
 
     def __post_init__(self) -> None:
+        parse_factor(self.factor, self.s)
         check_seed(self.seed)
+        check_count("draws", self.draws, 0)
         check_blend(self.blend)
 
 
@@ -151,7 +160,7 @@ class FaceRunner:
             another factor is only decoded.
 
     Raises:
-        GCFSRError: a factor that is no number, or a factor or strength for a blind network.
+        GCFSRError: a factor or strength for a blind network, or a dial that the network does not have.
     """
 
     def __init__(self, restorer: Restorer, settings: Settings | None = None, remember: bool = False) -> None:

@@ -145,6 +145,19 @@ def test_damaged_features_are_one_line_that_names_the_file(tmp_path: Path, kept:
         np.save(path, row)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b"}", b"{"), (b"(32,)", b"(32;)"), (b"<f4", b"<i4"), (b"(32,)", b"(4,8)"), (b"(32,)", b"(31,)"), (b"'s", b"'\0")],
+)
+def test_features_with_a_damaged_header_are_one_line(tmp_path: Path, old: bytes, new: bytes) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.arange(32, dtype=np.float32))
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with pytest.raises(GCFSRError, match=r"a\.npy: not features of an image; remove it"):
+        load_features(path)
+
+
 def test_an_empty_report_is_an_error_that_names_it(gt: Path, tmp_path: Path, capsys) -> None:
     import own_methods
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.photo.detect import LandmarkFile, build_detector
@@ -264,14 +265,20 @@ def test_real_photographs(shared: Path) -> None:
         np.testing.assert_array_equal(result.image[far], image[far])
 
 
+class Mapped(Brighten):
+    """Keeps the map of strengths of each face."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps: list[np.ndarray | None] = []
+
+    def restore_faces(self, faces: Sequence[FaceInput]) -> list[FaceResult]:
+        self.maps += [face.strengths for face in faces]
+        return super().restore_faces(faces)
+
+
 def test_a_map_of_strengths_reaches_each_face_where_it_lies(tmp_path: Path) -> None:
     """Left of x = 300 it is 0.2, right of it 0.8; a face's map goes from one to the other where the face crosses it."""
-
-    class Mapped(Brighten):
-        def restore_faces(self, faces):
-            self.maps = [*getattr(self, "maps", []), *(face.strengths for face in faces)]
-            return super().restore_faces(faces)
-
     strengths, restorer = np.full((400, 600), 0.2, np.float32), Mapped()
     strengths[:, 300:] = 0.8
     restore_photo(gray(), restorer, landmark_file(tmp_path / "f.json", FACES), strengths=strengths)
@@ -283,3 +290,26 @@ def test_a_map_of_strengths_reaches_each_face_where_it_lies(tmp_path: Path) -> N
     np.testing.assert_allclose(middle.mean(axis=0)[[0, 29, 35, 63]], [0.2, 0.2, 0.8, 0.8], atol=1e-3)
     with pytest.raises(GCFSRError, match="a map of"):
         restore_photo(gray(), restorer, landmark_file(tmp_path / "f.json", FACES), strengths=strengths[:9])
+
+
+@pytest.mark.parametrize("kind", [np.ndarray.tolist, torch.from_numpy])
+def test_a_map_of_strengths_may_be_lists_or_a_tensor(tmp_path: Path, kind) -> None:
+    strengths, detector = np.linspace(0, 1, 240_000).reshape(400, 600), landmark_file(tmp_path / "f.json", FACES)
+    of_array, of_other = Mapped(), Mapped()
+    restore_photo(gray(), of_array, detector, strengths=strengths)
+    restore_photo(gray(), of_other, detector, strengths=kind(strengths))
+    np.testing.assert_array_equal(of_other.maps, of_array.maps)
+
+
+@pytest.mark.parametrize(
+    ("strengths", "words"),
+    [
+        ([[0.1], [0.1, 0.2]], "pass numbers"),
+        (np.full((400, 600), 1.5), r"must be in \[0, 1\]"),
+        (torch.zeros(400, 600, requires_grad=True), "pass numbers"),
+        (0.5, r"a map of \(\)"),
+    ],
+)
+def test_strengths_that_are_no_map_are_named(tmp_path: Path, strengths, words: str) -> None:
+    with pytest.raises(GCFSRError, match=words):
+        restore_photo(gray(), Brighten(), landmark_file(tmp_path / "f.json", FACES), strengths=strengths)

@@ -170,11 +170,21 @@ def test_wrong_values_are_named(restorer, options, words):
 
 
 def test_a_runners_settings_are_checked(restorer):
-    for wrong in ({"seed": 2**70}, {"seed": -1}, {"blend": 2}):
-        with pytest.raises(GCFSRError, match=f"--{next(iter(wrong))}"):
+    for wrong in ({"seed": 2**70}, {"seed": -1}, {"blend": 2}, {"draws": -1}, {"draws": 1.5}, {"factor": "x"}):
+        with pytest.raises(GCFSRError, match=next(iter(wrong))):
             Settings(**wrong)
+    for s in (0.5, [0.1, 0.2], np.full((20, 20), 0.5), {"factor": 0.5}):
+        with pytest.raises(GCFSRError, match="pass s or factor, not both"):
+            Settings(factor=4, s=s)
+        assert Settings(factor=" Auto", s=s).s is s
     with pytest.raises(GCFSRError, match="--factor 'x'"):
         FaceRunner(restorer, Settings(factor="x"))
+
+
+@pytest.mark.parametrize("factors", [4, None, np.float32(4), np.array(4)])
+def test_factors_that_are_no_list_are_named(restorer, factors):
+    with pytest.raises(GCFSRError, match=r"^factors '.*': pass a list of numbers$"):
+        restorer.restore_at(FACE, factors)
 
 
 def test_the_spelling_of_auto_and_of_numbers(restorer):

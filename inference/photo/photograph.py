@@ -162,7 +162,7 @@ def restore_photo(
 
     Raises:
         GCFSRError: an array that is no photograph, missing weights of the detector that is named, a face number that
-            does not exist, or strengths of another size or outside [0, 1].
+            does not exist, or strengths of another size, outside [0, 1], beside a factor or for a blind network.
     """
     check_photo(image)
     options = options or PhotoOptions()
@@ -172,6 +172,8 @@ def restore_photo(
     by_place = None if strengths is None else check_strengths(strengths)
     if by_place is not None and by_place.shape != image.shape[:2]:
         raise GCFSRError(f"s: a map of {by_place.shape}; the image's height and width are {image.shape[:2]}")
+    if by_place is not None and isinstance(restorer, FaceRunner):
+        restorer.restorer.strength(image, restorer.factor, by_place)  # raises: a factor too, or a blind network
     faces = find_faces(image, detector, options)
     canvas = enlarge_background(image, options)
     restore_into(canvas, image, faces, restorer, options, on_face, strengths=by_place)

@@ -16,7 +16,8 @@ from gcfsr_inference.photo.detect.detection import Detection
 from gcfsr_inference.photo.detect.face_choice import choose
 from gcfsr_inference.photo.paste import TEMPLATE
 from gcfsr_inference.photo.photograph import Face, PhotoOptions, restore_photo
-from gcfsr_inference.restore.runner import FaceInput, FaceRecord, FaceResult
+from gcfsr_inference.restore.restorer import Restorer
+from gcfsr_inference.restore.runner import FaceInput, FaceRecord, FaceResult, FaceRunner, Settings
 
 
 class Brighten:
@@ -313,3 +314,11 @@ def test_a_map_of_strengths_may_be_lists_or_a_tensor(tmp_path: Path, kind) -> No
 def test_strengths_that_are_no_map_are_named(tmp_path: Path, strengths, words: str) -> None:
     with pytest.raises(GCFSRError, match=words):
         restore_photo(gray(), Brighten(), landmark_file(tmp_path / "f.json", FACES), strengths=strengths)
+
+
+def test_a_map_of_strengths_is_never_ignored(tmp_path: Path, tiny: Path, tiny_blind: Path) -> None:
+    strengths, detector = np.full((400, 600), 0.5), landmark_file(tmp_path / "f.json", FACES)
+    with pytest.raises(GCFSRError, match="pass s or factor, not both"):
+        restore_photo(gray(), FaceRunner(Restorer.load(tiny), Settings(factor=8)), detector, strengths=strengths)
+    with pytest.raises(GCFSRError, match="this checkpoint is blind"):
+        restore_photo(gray(), Restorer.load(tiny_blind), detector, strengths=strengths)

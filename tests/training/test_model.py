@@ -326,7 +326,7 @@ def test_engine_state_goes_and_comes_back(tiny: ModuleType) -> None:
             "LDLLoss compares with the moving average",
         ),
         ({"val__metrics": {"x": {"type": "calculate_fun"}}}, "val:metrics:x:type: calculate_fun is not registered"),
-        ({"val__metrics": {"l": {"type": "calculate_lpips", "heads": "a.pth"}}}, "heads: calculate_lpips takes"),
+        ({"val__metrics": {"l": {"type": "calculate_lpips", "heads": "a.pth"}}}, "heads: unknown key, remove it"),
         ({"train__engine": {"amp": "fp8"}}, r"train\.engine\.amp"),
     ],
 )

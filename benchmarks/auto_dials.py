@@ -2,7 +2,7 @@
 
     python benchmarks/auto_dials.py FACES --checkpoint gcfsr-256 --every 12 --embedding MobileFaceNet.onnx
 
-Every face is turned by 6 degrees, reduced by area, degraded and aligned again. The first table has the factor at its
+Every face is made an input as in `worn_faces.py`, degraded as the row says. The first table has the factor at its
 true place and compares settings of the other dials: the true ones, all 0, what the network reads plus a number of its
 deviations (`gcfsr_arch.estimator.MARGIN` is what "auto" adds), all 1. The second has the other dials at "auto" and
 compares the factor's: true, the spectrum's estimate, what the network reads, and "auto"
@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 from timing import table
+from worn_faces import degraded
 
 from gcfsr import Restorer, estimate_factor
 from gcfsr_arch.conditions import CONDITIONS
 from gcfsr_datasets.dataset_options import PhotographDraws
-from gcfsr_datasets.degradation import to_uint8
-from gcfsr_datasets.degradation.photograph import Photograph, apply_photograph, wear_of
+from gcfsr_datasets.degradation.photograph import wear_of
 from gcfsr_datasets.image_io import list_images, read_image
 from gcfsr_inference.evaluation.inputs import read_blind_ranges
 from gcfsr_inference.restore.dial import clip_factor
@@ -28,7 +28,7 @@ from gcfsr_measure.catalogue import measure_of
 from gcfsr_measure.measures import Case, Measure
 from gcfsr_measure.pixels import psnr
 
-DEGRADED = {  # blur, noise and JPEG as their dials say it; in words for the ranges of train_gcfsr_256_dials.yml
+DEGRADED = {  # the dials of blur, noise and JPEG; the names hold for the ranges of train_gcfsr_256_dials.yml
     "clean": (0.0, 0.0, 0.0),
     "blur 1": (1 / 1.5, 0.0, 0.0),
     "noise 6": (0.0, 6 / 15, 0.0),
@@ -98,12 +98,11 @@ def main() -> None:
     found: tuple[dict[str, np.ndarray], ...] = ({}, {})
     names: Sequence[Sequence[str]] = ()
     for words, shares in DEGRADED.items():
-        draw = Photograph(6.0, (0.3, 0.7), "area", "bicubic", 1.0, wear_of(*shares, ranges=ranges))
+        wear = wear_of(*shares, ranges=ranges)
         for factor in args.factors:
             pairs = []
             for seed, face in enumerate(faces):
-                lq = apply_photograph(face.astype(np.float32) / 255, factor, draw, np.random.default_rng(seed))
-                given = to_uint8(lq)
+                given = degraded(face, factor, wear, seed)
                 both = dials_by_choice(restorer, given, (factor / restorer.max_factor, *shares))
                 pairs.append([gains(restorer, face, given, choices, cosine) for choices in both])
                 names = [list(choices) for choices in both]

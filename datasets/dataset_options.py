@@ -5,12 +5,11 @@ unknown key is an error that names it. YAML's lists become tuples.
 """
 
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, did_you_mean
 from gcfsr_datasets.degradation import Quantize, draw_factor
 from gcfsr_datasets.degradation.blind_parameters import BlindRanges
 from gcfsr_datasets.degradation.color import ToneRanges
@@ -252,8 +251,7 @@ def read_block(cls: type[Block], block: dict[str, Any], place: str, ignored: fro
     """Builds a dataclass from a mapping; lists become tuples, and None means the default where it is not a value."""
     known = {spec.name: spec.type for spec in fields(cls)}  # type: ignore[arg-type]
     for key in block.keys() - known.keys() - ignored:
-        near = get_close_matches(key, known, 1)
-        raise GCFSRError(f"{place}: {key} is not an option; {f'did you mean {near[0]}?' if near else 'remove it'}")
+        raise GCFSRError(f"{place}: {key} is not an option, {did_you_mean(key, known, 'remove it')}")
     given = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in block.items()

@@ -1,7 +1,8 @@
 """The exception for all user errors; stdlib only, so every module may import it."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 
 
 class GCFSRError(ValueError):
@@ -23,3 +24,12 @@ def exit_status(program: Callable[[], int | None]) -> int:
 def first_line(error: BaseException) -> str:
     """The first line of another library's error, for a message of ours; its type's name where it has no message."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """What a message says after an unknown name: the nearest known one, else `otherwise`, by default all of them."""
+    names = list(known)
+    near = get_close_matches(name, names, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"known ones are {', '.join(names)}" if otherwise is None else otherwise

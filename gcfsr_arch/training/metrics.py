@@ -5,14 +5,13 @@ Images are BGR uint8 (H, W, 3). The pure part knows no BasicSR.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, did_you_mean
 from gcfsr_measure.catalogue import Entry, entry_of, measure_of
 from gcfsr_measure.frechet import frechet_distance
 from gcfsr_measure.measures import Case
@@ -63,8 +62,7 @@ def metric_of(options: dict[str, Any]) -> Metric | None:
         return None
     known = sorted(COMMON | ARGUMENTS.get(kind, set()) | ({"weights"} if kind in OURS else set()))
     for key in options.keys() - set(known):
-        close = get_close_matches(key, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"remove it; {kind} takes {', '.join(known)}"
+        hint = did_you_mean(key, known, f"remove it; {kind} takes {', '.join(known)}")
         raise GCFSRError(f"{key}: unknown key, {hint}")
     if kind in THEIRS:
         if set(options) - COMMON:

@@ -292,13 +292,13 @@ def test_even_weights():
 @pytest.mark.parametrize(
     ("opt", "words"),
     [
-        ({"factrs": [4]}, "factrs is not an option; did you mean factors"),
+        ({"factrs": [4]}, "factrs is not an option, did you mean 'factors'"),
         ({"factors": [4]}, "given exactly once"),
         ({"factor_range": [8, 4]}, "smallest, largest"),
         ({"factor_range": None, "factors": [4, 64]}, "from 1 to max_factor 16"),
         ({"out_size": None}, "out_size"),
         ({"io_backend": {"type": "disc"}}, "disk or lmdb"),
-        ({"augment": {"gama": [1, 2]}}, "augment: gama is not an option; did you mean gamma"),
+        ({"augment": {"gama": [1, 2]}}, "augment: gama is not an option, did you mean 'gamma'"),
         ({"augment": {"gamma": [2, 1]}}, "augment: gamma"),
         ({"misplace": {"scale": [0, 1]}}, "misplace: scale"),
         ({"repeats": 0}, "repeats must be at least 1"),

@@ -125,7 +125,7 @@ def test_the_data_set_mixes_it_in(folder: Path) -> None:
         ({"blur_kernel_size2": 8}, "blur_kernel_size2: 8 must be odd"),
         ({"noise_range": [5, 1]}, r"noise_range: .* \[smallest, largest\]"),
         ({"prob": 2}, "prob: 2 must be between 0 and 1"),
-        ({"sinc_prb": 1}, "sinc_prb is not an option; did you mean sinc_prob"),
+        ({"sinc_prb": 1}, "sinc_prb is not an option, did you mean 'sinc_prob'"),
     ],
 )
 def test_wrong_ranges_are_named(folder: Path, block: dict[str, Any], words: str) -> None:

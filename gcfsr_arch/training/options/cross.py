@@ -1,10 +1,10 @@
 """Checks that need more than one key. They read raw options, so they work beside other faults."""
 
-from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
+from gcfsr_arch.errors import did_you_mean
 from gcfsr_arch.training.options.data import DATASETS
 from gcfsr_arch.training.options.networks import LISTED
 from gcfsr_arch.training.options.optimizers import OPTIMIZERS, PACKAGES, SCHEDULE_FREE
@@ -148,16 +148,11 @@ def _grid(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
         yield "val.grid_factors", f"must be at most {top:g}, network_g's max_factor"
 
 
-def _unknown(kind: str, known: Iterable[str]) -> str:
-    close = get_close_matches(kind, list(known), n=1)
-    return f"unknown name {kind!r}, " + (f"did you mean {close[0]!r}?" if close else f"known ones: {', '.join(known)}")
-
-
 def _optimizers(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
     for key in ("optim_g", "optim_d"):
         kind = _get(options, "train", key, "type")
         if isinstance(kind, str) and kind not in OPTIMIZERS:
-            yield f"train.{key}.type", _unknown(kind, OPTIMIZERS)
+            yield f"train.{key}.type", f"unknown name {kind!r}, {did_you_mean(kind, OPTIMIZERS)}"
         module, package = PACKAGES.get(str(kind), ("torch", "torch"))
         if find_spec(module) is None:
             yield f"train.{key}.type", f"{kind} needs the package {package}: pip install 'gcfsr[optimizers]'"
@@ -173,7 +168,7 @@ def _optimizers(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
 def _scheduler(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
     kind = _get(options, "train", "scheduler", "type")
     if isinstance(kind, str) and kind not in SCHEDULERS:
-        yield "train.scheduler.type", _unknown(kind, SCHEDULERS)
+        yield "train.scheduler.type", f"unknown name {kind!r}, {did_you_mean(kind, SCHEDULERS)}"
     periods, total = _numbers(options, "train", "scheduler", "periods"), _number(options, "train", "total_iter")
     if periods and total and total - 1 > sum(periods):
         yield (
@@ -216,7 +211,7 @@ def _listed_losses(options: dict[str, Any], listed: list[dict[str, Any]]) -> Ite
     for number, kind in enumerate(kinds):
         place = f"train.losses.{number}"
         if kind not in LISTED:
-            yield f"{place}.type", _unknown(kind, LISTED)
+            yield f"{place}.type", f"unknown name {kind!r}, {did_you_mean(kind, LISTED)}"
         elif kind in kinds[:number]:
             yield f"{place}.type", f"{kind} is in the list already; add up the weights"
         elif kind in blocks and _get(options, "train", blocks[kind]):

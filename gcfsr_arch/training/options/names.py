@@ -1,12 +1,12 @@
 """Every key of the schema by its place, to suggest the intended one for an unknown key."""
 
-import difflib
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, Tag
 
+from gcfsr_arch.errors import did_you_mean
 from gcfsr_arch.training.options.schema import Options
 from gcfsr_arch.training.options.types import why_unused
 
@@ -54,13 +54,9 @@ def unknown_key(loc: Sequence[Any]) -> str:
     for part in loc[:-1]:
         place = next((p for p in ((*place, str(part)), (*place, "*")) if _is_block(p)), place)
     key, known = str(loc[-1]), known_keys()
-    close = difflib.get_close_matches(key, known.get(place, ()), n=1)
-    if close:
-        return f"unknown key, did you mean {close[0]!r}?"
     homes = [".".join(p for p in where if p != "*") for where, keys in known.items() if key in keys and where != place]
-    if homes:
-        return f"unknown key here, it belongs under {homes[0] or 'the top level'}"
-    return f"unknown key; known ones are {', '.join(sorted(known.get(place, ())))}"
+    home = f"it belongs under {homes[0] or 'the top level'}" if homes else None
+    return f"unknown key, {did_you_mean(key, sorted(known.get(place, ())), home)}"
 
 
 def _is_block(place: Path_) -> bool:

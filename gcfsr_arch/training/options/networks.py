@@ -1,11 +1,11 @@
 """Schema of the networks and the losses."""
 
-from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from gcfsr_arch.config import check_taps
+from gcfsr_arch.errors import did_you_mean
 from gcfsr_arch.training.options.data import one_of
 from gcfsr_arch.training.options.types import (
     Count,
@@ -168,8 +168,7 @@ class PerceptualLoss(Section):
     def _of_its_vgg(self) -> "PerceptualLoss":
         layers = vgg_layers(self.vgg_type)
         for name in (name for name in self.layer_weights if name not in layers):
-            (close,) = get_close_matches(name, layers, n=1, cutoff=0)
-            raise ValueError(f"layer_weights: {self.vgg_type} has no layer {name!r}; the nearest name is {close!r}")
+            raise ValueError(f"layer_weights: {self.vgg_type} has no layer {name!r}, {did_you_mean(name, layers)}")
         return self
 
 

@@ -1,12 +1,12 @@
 """Names that option files may use for classes: ours without loading BasicSR, others' from its registries."""
 
-import difflib
 import inspect
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from gcfsr_arch.errors import did_you_mean
 from gcfsr_arch.training.options.data import DATASETS
 from gcfsr_arch.training.options.networks import DISCRIMINATORS, GENERATORS
 
@@ -30,10 +30,7 @@ def registry_faults(options: dict[str, Any]) -> list[Fault]:
         if theirs is None:
             faults.append((key, f"{kind!r} is not one of {', '.join(known)} and BasicSR is not installed"))
         elif kind not in theirs:
-            names = sorted({*known, *theirs})
-            close = difflib.get_close_matches(kind, names, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known ones are {', '.join(names)}"
-            faults.append((key, f"unknown name {kind!r}, {hint}"))
+            faults.append((key, f"unknown name {kind!r}, {did_you_mean(kind, sorted({*known, *theirs}))}"))
         elif registry == "MODEL_REGISTRY":
             if not any(base.__module__.startswith("gcfsr_arch.") for base in theirs[kind].__mro__):
                 faults.append((key, f"{kind!r} is not a model of gcfsr; BasicSR reads its options unchecked"))
@@ -71,11 +68,8 @@ def _argument_faults(network: Any, block: dict[str, Any]) -> Iterator[Fault]:
         return
     for key in block:
         if key != "type" and key not in parameters:
-            close = difflib.get_close_matches(key, parameters, n=1)
-            yield (
-                key,
-                f"unknown key, did you mean {close[0]!r}?" if close else f"{block['type']} takes no such argument",
-            )
+            none = f"{block['type']} takes no such argument"
+            yield key, f"unknown key, {did_you_mean(key, parameters, otherwise=none)}"
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in block:
             yield name, f"is missing, {block['type']} needs it"

@@ -5,7 +5,6 @@ report = check_file("train_gcfsr_x64.yml", ["train:total_iter=100"])
 report.faults, report.ignored, report.options
 """
 
-import difflib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, did_you_mean
 from gcfsr_arch.files import read_bytes
 from gcfsr_arch.training.options.cross import cross_faults, doubts
 from gcfsr_arch.training.options.names import blocks, unknown_key
@@ -245,8 +244,8 @@ def _nearest_choice(error: Any) -> str:
     choices = [
         word.strip(" '") for word in str(error.get("ctx", {}).get("expected", "")).replace(" or ", ",").split(",")
     ]
-    close = difflib.get_close_matches(str(error["input"]), choices, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    hint = did_you_mean(str(error["input"]), choices, otherwise="")
+    return hint and f" ({hint})"
 
 
 def _ignored(model: BaseModel, place: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ import torch
 from timing import interleaved, machine, table
 
 import gcfsr_autoload
-from gcfsr_arch.training.metrics import measured, metric_of
+from gcfsr_arch.training.metrics import measured, wanted_metrics
 from gcfsr_measure.measures import Case
 from gcfsr_measure.workers import Workers
 
@@ -48,8 +48,7 @@ def theirs(images: list[Case], kind: str) -> None:
 
 def ours(images: list[Case], kinds: tuple[str, ...] = KINDS) -> None:
     """A batch of images, as validation measures it."""
-    for kind in kinds:
-        metric = metric_of({"type": kind})
+    for metric in wanted_metrics({"metrics": {kind: {"type": kind} for kind in kinds}}).values():
         assert metric is not None
         measured(metric, images)
 

@@ -26,7 +26,7 @@ def psnr(result: NDArray, gt: NDArray, peak: float = 255.0) -> float:
 
     Args:
         result: (H, W, C) in [0, peak].
-        truth: the ground truth, of the same shape.
+        gt: the ground truth, of the same shape.
         peak: the largest possible value.
     """
     error = np.mean((result.astype(np.float64) - gt.astype(np.float64)) ** 2)
@@ -38,7 +38,7 @@ def ssim(result: NDArray, gt: NDArray, peak: float = 255.0) -> float | None:
 
     Args:
         result: (H, W, C) in [0, peak].
-        truth: the ground truth, of the same shape.
+        gt: the ground truth, of the same shape.
         peak: the largest possible value.
 
     Returns:

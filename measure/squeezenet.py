@@ -1,5 +1,6 @@
 """Frozen ImageNet features of SqueezeNet 1.1 (5 MB), for training's feature loss and discriminator and for metrics."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,12 +19,13 @@ def fill(network: nn.Module, state: dict[str, Tensor], path: str | Path) -> nn.M
     """Loads a state dict strictly and freezes the network.
 
     Raises:
-        GCFSRError: a key or shape does not match.
+        GCFSRError: naming the first key that is missing, unexpected or has another shape.
     """
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise GCFSRError(f"{path}: weights of another network ({str(error).splitlines()[1].strip()})") from error
+        first = re.sub('", ".*', '"', str(error).splitlines()[1].strip())
+        raise GCFSRError(f"{path}: weights of another network ({first})") from error
     return network.eval().requires_grad_(False)
 
 

@@ -5,40 +5,28 @@ Images are BGR uint8 (H, W, 3). The pure part knows no BasicSR.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gcfsr_arch.errors import GCFSRError, did_you_mean
+from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.training.options import validated
+from gcfsr_arch.training.options.metrics import CATALOGUE, Identity, Lpips, Metric, Niqe, OtherMetric, PixelMetric
+from gcfsr_arch.training.options.schema import Val
 from gcfsr_measure.catalogue import Entry, entry_of, measure_of
 from gcfsr_measure.frechet import frechet_distance
 from gcfsr_measure.measures import Case
 
-THEIRS = {"calculate_psnr": "psnr", "calculate_ssim": "ssim", "calculate_niqe": "niqe"}  # BasicSR's: same values
-OURS = {
-    "calculate_lpips": "lpips",
-    "calculate_identity": "cosine",
-    "calculate_fid_gcfsr": "fid",
-    "calculate_feature_distance": "squeezenet",
-    "calculate_feature_frechet": "squeezenet-frechet",
-}
-COMMON = {"type", "better", "crop_border", "test_y_channel"}
-ARGUMENTS = {  # beside these, and beside `weights` of ours
-    "calculate_psnr": {"input_order"},
-    "calculate_ssim": {"input_order"},
-    "calculate_niqe": {"input_order", "convert_to"},
-    "calculate_lpips": {"net"},
-    "calculate_identity": {"norm"},
-}
+THEIRS = ("calculate_psnr", "calculate_ssim", "calculate_niqe")  # names of BasicSR's own, which give the same values
+OURS = tuple(name for name in CATALOGUE if name not in THEIRS)
 
 Value = float | np.ndarray | str  # a number, (2 D,) features of result and ground truth, or why it is missing
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A metric as an option file asks for it: its key in the catalogue, its weights, pixels cut from each side."""
+class Wanted:
+    """A metric that a run computes: its key in the catalogue, its weights, pixels cut from each side."""
 
     key: str
     weights: Path | None = None
@@ -50,42 +38,35 @@ class Metric:
         return entry_of(self.key)
 
 
-def metric_of(options: dict[str, Any]) -> Metric | None:
-    """The metric that a block of `val:metrics` asks for; None for one that only BasicSR's registry knows.
+def wanted_metrics(val: dict[str, Any] | None) -> dict[str, Wanted | None]:
+    """The metrics of a block `val`; None for one that only BasicSR's registry computes.
 
     Raises:
-        GCFSRError: an unknown key, or weights or a package that are missing; names the key.
+        GCFSRError: a fault of the block, or a file of weights that is missing; names the key.
     """
-    kind, crop = options["type"], options.get("crop_border", 0)
-    y = options.get("test_y_channel", False)
-    if kind not in THEIRS and kind not in OURS:
+    sections = validated(Val, val, "val").metrics or {}
+    return {name: wanted(section, f"val.metrics.{name}") for name, section in sections.items()}
+
+
+def wanted(section: Metric | OtherMetric, place: str) -> Wanted | None:
+    """One of `wanted_metrics`; `place` is its block."""
+    if isinstance(section, OtherMetric) or (isinstance(section, Niqe) and section.convert_to == "gray"):
         return None
-    known = sorted(COMMON | ARGUMENTS.get(kind, set()) | ({"weights"} if kind in OURS else set()))
-    for key in options.keys() - set(known):
-        hint = did_you_mean(key, known, f"remove it; {kind} takes {', '.join(known)}")
-        raise GCFSRError(f"{key}: unknown key, {hint}")
-    if kind in THEIRS:
-        if set(options) - COMMON:
-            return None  # another channel order or colour space: BasicSR's own function
-        return Metric(THEIRS[kind] + ("-y" if y and kind != "calculate_niqe" else ""), None, crop)
-    if not options.get("weights"):
-        raise GCFSRError(f"weights: {kind} needs the path of its weights")
-    path = Path(options["weights"]).expanduser()
+    key = CATALOGUE[section.type]
+    if isinstance(section, PixelMetric | Niqe):
+        y = isinstance(section, PixelMetric) and section.test_y_channel
+        return Wanted(key + ("-y" if y else ""), None, section.crop_border)
+    path = Path(section.weights).expanduser()
     if not path.is_file():
-        raise GCFSRError(f"weights: {path} is not a file; correct it or remove the metric")
-    key = OURS[kind]
-    if kind == "calculate_lpips" and options.get("net", "alex") != "alex":
-        key = f"lpips-{options['net']}"
-    if kind == "calculate_identity":
-        key = f"cosine:{path}" + (f"?norm={options['norm']}" if options.get("norm") else "")
-    metric = Metric(key, path, crop)
-    for package in metric.entry.packages:
-        if find_spec(package) is None:
-            raise GCFSRError(f"type: {kind} needs the package {package}; pip install 'gcfsr[eval]'")
-    return metric
+        raise GCFSRError(f"{place}.weights: {path} is not a file; correct it or remove the metric")
+    if isinstance(section, Lpips) and section.net != "alex":
+        key = f"{key}-{section.net}"
+    if isinstance(section, Identity):
+        key = f"cosine:{path}" + (f"?norm={section.norm}" if section.norm else "")
+    return Wanted(key, path, section.crop_border)
 
 
-def measured(metric: Metric, cases: Sequence[Case], device: str = "cpu") -> list[Value]:
+def measured(metric: Wanted, cases: Sequence[Case], device: str = "cpu") -> list[Value]:
     """One metric of several images; or the reason if there is no number. Never raises: the run continues."""
     try:
         measure = measure_of(metric.key, metric.weights, device)
@@ -124,7 +105,7 @@ def _registered(name: str) -> Callable[..., float]:
     """The metric as BasicSR's own models call it, an image at a time."""
 
     def calculate(img: np.ndarray, img2: np.ndarray, **options: Any) -> float:
-        metric = metric_of({"type": name, **options})
+        metric = wanted_metrics({"metrics": {name: {"type": name, **options}}})[name]
         assert metric is not None
         if metric.entry.of_set:
             raise GCFSRError(f"{name}: is a distance between whole sets, which only gcfsr's models compute")

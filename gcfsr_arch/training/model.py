@@ -52,7 +52,7 @@ class GCFSRModel(SRModel):
         self.net_d: nn.Module | None = None
         self.net_g_ema: nn.Module | None = None
         self.saver = Saver(opt, self.content)
-        val.check_metrics(opt)
+        val.check_metrics(opt, str(device))
         super().__init__(opt)
 
     # ---- building ----------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ class GCFSRModel(SRModel):
         """The metrics of a data set, which are logged with the best so far (BasicSR's records)."""
         name = dataset.opt["name"]
         label = current_iter if self.is_train else self.opt["val"].get("suffix") or self.opt["name"]
-        view = val.View(self.opt, self.restore, self.fed)
+        view = val.View(self.opt, str(self.device), self.restore, self.fed)
         with val.kept_random_state():
             rows = val.measured_rows(view, dataset, label if save_img else None)
             if self.opt.get("rank", 0) == 0 and self.opt["val"].get("grid", 0):

@@ -21,15 +21,17 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_arch.training.metrics import THEIRS, Metric, Value, frechet_of_pairs, measured, metric_of
+from gcfsr_arch.training.metrics import THEIRS, Value, Wanted, frechet_of_pairs, measured, wanted_metrics
 from gcfsr_arch.training.ranks import gathered
 from gcfsr_arch.training.step import Batch
 from gcfsr_datasets.image_io import write_bytes_atomic
+from gcfsr_measure.catalogue import measure_of
 from gcfsr_measure.measures import Case
 from gcfsr_measure.workers import Workers
 
 BATCH = 4  # images restored and measured at once
 NO_GT = "not defined (there is no ground truth)"
+NOT_FINITE = "failed (not finite)"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Task:
     """A restored batch: cases by their indices in the data set, metrics still to be computed, and values so far."""
 
     cases: dict[int, Case]
-    metrics: dict[str, Metric]
+    metrics: dict[str, Wanted]
     rows: dict[int, dict[str, Value]]
 
 
@@ -54,11 +56,13 @@ class View:
 
     Args:
         opt: BasicSR's options: `val` (metrics, batch, workers, grid, grid_factors, pbar), `path`, rank.
+        device: where networks of metrics run.
         restore: (batch, s) -> restored images, (N, 3, S, S) in [-1, 1].
         feed: a data set's batch on the device.
     """
 
     opt: dict[str, Any]
+    device: str
     restore: Callable[[Batch, Any], Tensor]
     feed: Callable[[dict[str, Any]], Batch]
 
@@ -70,19 +74,20 @@ class View:
             yield indices, data, self.feed(data)
 
 
-def check_metrics(opt: dict[str, Any]) -> None:
-    """Finds metrics that cannot run before the run begins.
+def check_metrics(opt: dict[str, Any], device: str) -> None:
+    """Finds metrics that cannot run before the run begins; builds their networks, which validation then uses.
 
     Raises:
-        GCFSRError: an unknown metric or key, or weights or a package that are missing.
+        GCFSRError: an unknown metric or key, weights that are missing, or another network's.
     """
-    for name, options in ((opt.get("val") or {}).get("metrics") or {}).items():
-        if options["type"] not in METRIC_REGISTRY:
-            raise GCFSRError(f"val:metrics:{name}:type: {options['type']} is not registered; see docs/training.md")
-        try:
-            metric_of(options)
-        except GCFSRError as error:
-            raise GCFSRError(f"val:metrics:{name}:{error}") from error
+    for name, metric in wanted_metrics(opt.get("val")).items():
+        if metric is None and (kind := opt["val"]["metrics"][name]["type"]) not in METRIC_REGISTRY:
+            raise GCFSRError(f"val.metrics.{name}.type: {kind} is not registered; see docs/training.md")
+        if metric is not None and metric.entry.on_device:
+            try:
+                measure_of(metric.key, metric.weights, device)
+            except GCFSRError as error:
+                raise GCFSRError(f"val.metrics.{name}: {error}") from error
 
 
 def measured_rows(view: View, dataset: Dataset, save_as: int | str | None) -> dict[int, dict[str, Value]]:
@@ -104,11 +109,11 @@ def measured_rows(view: View, dataset: Dataset, save_as: int | str | None) -> di
 
 def tasks(view: View, dataset: Dataset, batches: Sequence[range], save_as: int | str | None) -> Iterator[Task]:
     """Restores batch by batch and computes what runs on the device; the rest is left to `score`."""
-    wanted = view.opt["val"].get("metrics") or {}
-    ours = {name: metric for name, options in wanted.items() if (metric := metric_of(options))}
+    wanted = wanted_metrics(view.opt["val"])
+    ours = {name: metric for name, metric in wanted.items() if metric is not None}
     networks = {name: metric for name, metric in ours.items() if metric.entry.on_device}
     pixels = {name: metric for name, metric in ours.items() if name not in networks}
-    foreign = {name: options for name, options in wanted.items() if name not in ours}
+    foreign = {name: view.opt["val"]["metrics"][name] for name in wanted if name not in ours}
     folder = Path(view.opt["path"].get("visualization", "")) / dataset.opt["name"]
     for indices, data, batch in view.batches(dataset, batches):
         results = images(view.restore(batch, batch.s))
@@ -127,7 +132,7 @@ def tasks(view: View, dataset: Dataset, batches: Sequence[range], save_as: int |
         cases = {index: Case(result if gt is None else gt, result, result) for index, (result, gt) in pairs.items()}
         possible = [name for name in ours if batch.gt is not None or not ours[name].entry.reference]
         task = Task(cases, {name: metric for name, metric in networks.items() if name in possible}, rows)
-        rows = score(task, str(batch.lq.device))
+        rows = score(task, view.device)
         yield Task(cases, {name: metric for name, metric in pixels.items() if name in possible}, rows)
 
 
@@ -197,8 +202,9 @@ def reduced(values: Sequence[Value], options: dict[str, Any]) -> float | str:
 
     Images without a value are left out when others have one; when none has, the first reason is returned.
     """
-    found = [v for v in values if not isinstance(v, str) and np.isfinite(v).all()]
-    missing = [v if isinstance(v, str) else "failed (not finite)" for v in values if not any(v is f for f in found)]
+    values = [value if isinstance(value, str) or np.isfinite(value).all() else NOT_FINITE for value in values]
+    found = [value for value in values if not isinstance(value, str)]
+    missing = [value for value in values if isinstance(value, str)]
     if not found:
         return missing[0] if missing else "not defined (no images)"
     if missing:

@@ -109,6 +109,23 @@ def test_text_numbers_become_numbers(good: dict[str, Any]) -> None:
         ("network_d", ..., "network_d", "train.gan_opt needs it"),
         ("logger", ..., "logger", "training needs it"),
         ("val", {"val_freq": 5, "metrics": {"p": {"type": "calculate_psn"}}}, "val.metrics.p.type", "'calculate_psnr'"),
+        *(
+            ("val", {"val_freq": 5, "metrics": {"p": metric}}, f"val.metrics.p{key}", words)
+            for metric, key, words in (
+                ({"type": "calculate_ssim", "crop_boarder": 8}, ".crop_boarder", "did you mean 'crop_border'"),
+                ({"type": "calculate_psnr", "convert_to": "y"}, ".convert_to", "under val.metrics.calculate_niqe"),
+                ({"type": "calculate_psnr", "input_order": "CHW"}, ".input_order", "should be 'HWC'"),
+                ({"type": "calculate_lpips", "net": "res", "weights": "w"}, ".net", "should be 'alex', 'vgg' or"),
+                (
+                    {"type": "calculate_lpips", "test_y_channel": True},
+                    ".test_y_channel",
+                    "it belongs under val.metrics.",
+                ),
+                ({"type": "calculate_identity"}, ".weights", "is missing"),
+                ({"type": "calculate_psnr", "crop_border": "32"}, ".crop_border", "leaves nothing of network_g.out_"),
+                ({"type": "calculate_lpips", "weights": "w"}, ".type", "needs the package lpips: pip install 'gcfsr["),
+            )
+        ),
         ("val", {"val_freq": 5, "grid_factors": [4, 33]}, "val.grid_factors", "must be at most 32"),
         ("model_type", "GCFSRModle", "model_type", "'GCFSRModel'"),
         ("train.gan_opt.scale_d", "maybe", "train.gan_opt.scale_d", "boolean"),
@@ -130,9 +147,10 @@ def test_a_fault_is_named_with_its_place(good: dict[str, Any], path: str, value:
 
 @pytest.fixture(autouse=True)
 def bare_installation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the packages wandb and schedulefree are not installed."""
+    """As where the packages wandb, schedulefree and lpips are not installed."""
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.setitem(sys.modules, "schedulefree", None)
+    monkeypatch.setitem(sys.modules, "lpips", None)
 
 
 @pytest.mark.parametrize(
@@ -197,6 +215,17 @@ def test_a_discriminator_without_its_loss_is_warned_about(good: dict[str, Any]) 
     report = check(changed(good, "train.gan_opt", ...))
     assert report.faults == []
     assert report.remarks() == ["warning: network_d: is not used without train.gan_opt"]
+
+
+@pytest.mark.parametrize(("kind", "better"), [("calculate_niqe", "lower"), ("calculate_ssim", "higher")])
+def test_a_metric_that_would_keep_the_worst_value_as_best_is_warned_about(
+    good: dict[str, Any], kind: str, better: str
+) -> None:
+    for chosen in ("higher", "lower"):
+        report = check(changed(good, "val", {"val_freq": 5, "metrics": {"m": {"type": kind, "better": chosen}}}))
+        assert report.faults == []
+        warnings = [f"warning: val.metrics.m.better: is {chosen}, but {better} values of "]
+        assert [remark[: len(warnings[0])] for remark in report.remarks()] == (warnings if chosen != better else [])
 
 
 def test_all_faults_at_once(good: dict[str, Any]) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 
 from gcfsr_arch.errors import did_you_mean
 from gcfsr_arch.training.options.data import DATASETS
+from gcfsr_arch.training.options.metrics import CATALOGUE
 from gcfsr_arch.training.options.networks import LISTED
 from gcfsr_arch.training.options.optimizers import OPTIMIZERS, PACKAGES, SCHEDULE_FREE
 from gcfsr_arch.training.options.schema import SCHEDULERS, Options
+from gcfsr_measure.catalogue import entry_of
 
 Fault = tuple[str, str]
 DEFAULT_MAX_FACTOR = {
@@ -26,7 +28,20 @@ LOSSES = (
 def cross_faults(options: dict[str, Any], is_train: bool) -> list[Fault]:
     """Faults of keys against one another: (path, what is wrong)."""
     checks = [
-        *(_blocks, _sizes, _factors, _dials, _grid, _optimizers, _scheduler, _losses, _loaders, _checkpoint, _wandb),
+        *(
+            _blocks,
+            _sizes,
+            _factors,
+            _dials,
+            _grid,
+            _optimizers,
+            _scheduler,
+            _losses,
+            _loaders,
+            _checkpoint,
+            _metrics,
+            _wandb,
+        ),
     ]
     return [fault for check in checks for fault in check(options, is_train)]
 
@@ -244,6 +259,18 @@ def _checkpoint(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
         yield "path.pretrain_network_g", "is missing, testing needs a checkpoint of the generator"
 
 
+def _metrics(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
+    metrics = _get(options, "val", "metrics")
+    for name, block in metrics.items() if isinstance(metrics, dict) else ():
+        key = CATALOGUE.get(str(_get(block, "type")))
+        for package in entry_of(key).packages if key else ():
+            if find_spec(package) is None:
+                yield f"val.metrics.{name}.type", f"needs the package {package}: pip install 'gcfsr[eval]'"
+        border, size = _number(block, "crop_border"), _number(options, "network_g", "out_size")
+        if border and size and 2 * border >= size:
+            yield f"val.metrics.{name}.crop_border", f"leaves nothing of network_g.out_size {size:g}"
+
+
 def _wandb(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
     if not is_train or not _get(options, "logger", "wandb", "project"):
         return
@@ -268,6 +295,20 @@ def _loaders(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
 
 def doubts(options: Options) -> Iterator[Fault]:
     """Values of valid options that are valid but probably not intended: (path, why)."""
+    yield from _doubtful_metrics(options)
+    yield from _doubtful_adversary(options)
+
+
+def _doubtful_metrics(options: Options) -> Iterator[Fault]:
+    metrics = (options.val and options.val.metrics) or {}
+    for name, section in metrics.items():
+        entry = entry_of(CATALOGUE[section.type]) if section.type in CATALOGUE else None
+        if entry is not None and entry.higher != (section.better == "higher"):
+            right = "higher" if entry.higher else "lower"
+            yield f"val.metrics.{name}.better", f"is {section.better}, but {right} values of {entry.name} are better"
+
+
+def _doubtful_adversary(options: Options) -> Iterator[Fault]:
     train = options.train
     if train is None:
         return

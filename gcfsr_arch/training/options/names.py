@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import takewhile
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, Tag
@@ -54,9 +55,15 @@ def unknown_key(loc: Sequence[Any]) -> str:
     for part in loc[:-1]:
         place = next((p for p in ((*place, str(part)), (*place, "*")) if _is_block(p)), place)
     key, known = str(loc[-1]), known_keys()
-    homes = [".".join(p for p in where if p != "*") for where, keys in known.items() if key in keys and where != place]
-    home = f"it belongs under {homes[0] or 'the top level'}" if homes else None
+    homes = [where for where, keys in known.items() if key in keys and where != place]
+    nearest = max(homes, key=lambda home: _shared(home, place), default=())
+    home = f"it belongs under {'.'.join(p for p in nearest if p != '*') or 'the top level'}" if homes else None
     return f"unknown key, {did_you_mean(key, sorted(known.get(place, ())), home)}"
+
+
+def _shared(one: Path_, other: Path_) -> int:
+    """How many parts two places have in common, from the first."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _is_block(place: Path_) -> bool:

@@ -8,14 +8,11 @@ from typing import Any
 
 from gcfsr_arch.errors import did_you_mean
 from gcfsr_arch.training.options.data import DATASETS
+from gcfsr_arch.training.options.metrics import METRICS
 from gcfsr_arch.training.options.networks import DISCRIMINATORS, GENERATORS
 
 Fault = tuple[str, str]
 MODELS = ("GCFSRModel", "GCFSR_Model")
-METRICS = (  # BasicSR's and ours, named without loading it
-    *("calculate_psnr", "calculate_ssim", "calculate_niqe", "calculate_lpips", "calculate_identity"),
-    *("calculate_feature_distance", "calculate_feature_frechet", "calculate_fid_gcfsr"),
-)
 
 
 def registry_faults(options: dict[str, Any]) -> list[Fault]:
@@ -49,7 +46,7 @@ def typed_blocks(options: dict[str, Any]) -> Iterator[tuple[str, Any, tuple[str,
         yield f"datasets.{phase}", block, tuple(DATASETS), "DATASET_REGISTRY"
     metrics = (options.get("val") or {}).get("metrics") if isinstance(options.get("val"), dict) else None
     for name, block in metrics.items() if isinstance(metrics, dict) else ():
-        yield f"val.metrics.{name}", block, METRICS, "METRIC_REGISTRY"
+        yield f"val.metrics.{name}", block, tuple(METRICS), "METRIC_REGISTRY"
 
 
 def registered(registry: str) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from gcfsr_arch.training.options.data import Dataset, one_of
+from gcfsr_arch.training.options.metrics import AnyMetric
 from gcfsr_arch.training.options.networks import (
     ConsistencyLoss,
     EstimateLoss,
@@ -161,15 +162,6 @@ class Train(Losses):
     gan_gt_usm: Any = unused(OTHER_MODEL)
 
 
-class Metric(OpenSection):
-    """One validation metric; its own function reads the other keys."""
-
-    type: str
-    better: Literal["higher", "lower"] = "higher"
-    crop_border: NaturalInt = 0
-    test_y_channel: bool = False
-
-
 class Val(Section):
     """The block `val`."""
 
@@ -177,7 +169,7 @@ class Val(Section):
     save_img: bool = Field(False, description="Write the images of each validation.")
     pbar: bool = Field(False, description="Show a progress bar.")
     suffix: str | None = Field(None, description="Testing: ending of the images' names.")
-    metrics: dict[str, Metric] | None = Field(None, description="Name: metric.")
+    metrics: dict[str, AnyMetric] | None = Field(None, description="Name: metric.")
     batch: Count = Field(4, description="Images restored and measured at once.")
     workers: NaturalInt = Field(0, description="Worker processes for the metrics of pixels (PSNR, SSIM, NIQE).")
     grid: NaturalInt = Field(0, description="Faces of the grid input, several s, ground truth; 0 for no grid.")

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-pixels", type=int, metavar="N", help="largest input [100 million; with --aligned 4096x4096]")
     add_device(parser)
     add("--batch", type=int, default=1, help="faces restored at a time [1]")
-    add("--from-sidecar", metavar="JSON", help="run again as a sidecar says; gives the same bytes")
+    add("--from-sidecar", metavar="JSON", help="run again as a sidecar says, same bytes; a dial given too replaces its")
     _add_dial(group("the dial"))
     _add_outputs(group("what is measured and stored"))
     _add_photo(group("photographs"))
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_dial(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--factor", default="auto", help="upscaling factor in the checkpoint's range, or auto: from the image")
+    add("--factor", help="upscaling factor in the checkpoint's range, or auto: from the image [auto]")
     add("--s", type=float, help="strength in [0, 1] itself: factor / the checkpoint's largest")
     add(
         "-w",
@@ -121,11 +121,10 @@ def run(args: argparse.Namespace) -> int:
     from gcfsr_inference.console import note
     from gcfsr_inference.restore.dial import DIALS, check_blend, check_seed, parse_dial, parse_factor
 
-    args.factor = parse_factor(str(args.factor))
+    args.factor = None if args.factor is None else parse_factor(args.factor)
     dials = {"--s": args.s, "-w": args.w, "--s-map": args.s_map, "--s-levels": args.s_levels}
-    given = [name for name, value in dials.items() if value is not None]
-    if args.factor != "auto":
-        given.insert(0, "--factor")
+    given = ["--factor"] if args.factor not in (None, "auto") else []
+    given += [name for name, value in dials.items() if value is not None]
     if len(given) > 1:
         raise GCFSRError(f"{given[0]} and {given[1]}: both set the dial; give one of them")
     for name in DIALS:

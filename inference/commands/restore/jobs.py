@@ -38,6 +38,9 @@ def _run_jobs(todo: Plan) -> int:
     total = len(manifest.share_of(todo.sources, todo.part))
     threads = max(1, len(os.sched_getaffinity(0)) // args.jobs) if hasattr(os, "sched_getaffinity") else 1
     shares = [f"{(first - 1) * args.jobs + job + 1}/{count * args.jobs}" for job in range(args.jobs)]
+    replaces = args.report and not args.skip_existing and count == 1  # an earlier report
+    if replaces:
+        manifest.begin_report(folder, resume=False)
     before, started = len(manifest.read_all(folder)), time.monotonic()
     with worker_pool(args.jobs) as pool:
         tasks = [
@@ -49,6 +52,8 @@ def _run_jobs(todo: Plan) -> int:
             done, left = wait(left, timeout=manifest.EVERY, return_when=FIRST_EXCEPTION)
             lines = manifest.read_all(folder)[before:]
             faces = sum(map(manifest.restored_faces, lines))
+            if replaces and any("output" in line for line in lines):
+                (folder / manifest.REPORT).unlink(missing_ok=True)
             if lines:
                 console.note(manifest.speed(len(lines), faces, total, time.monotonic() - started), error=True)
             failed = next((task for task in done if task.exception()), None)
@@ -57,7 +62,7 @@ def _run_jobs(todo: Plan) -> int:
                 if isinstance(failed.exception(), BrokenProcessPool):
                     raise GCFSRError("a process of --jobs was killed; resume with --skip-existing, or with fewer jobs")
     if count == 1:
-        manifest.merge(folder)
+        manifest.join(folder)
     return max(task.result() for task in tasks)
 
 

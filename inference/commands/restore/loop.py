@@ -13,7 +13,7 @@ from gcfsr_inference.commands.restore.files import Source
 from gcfsr_inference.commands.restore.manifest import (
     REPORT,
     Manifest,
-    merge_reports,
+    begin_report,
     read_report,
     settings_hash,
     share_of,
@@ -33,8 +33,8 @@ def restore(plan: Plan) -> int:
     sources = share_of(run.sources, run.part)
     manifest = open_manifest(run, len(sources))
     path = report_path(run)
-    if path and run.args.skip_existing and not run.part:
-        merge_reports(run.outputs.root)  # what shares of a killed run left
+    if path and not run.part:
+        begin_report(run.outputs.root, run.args.skip_existing)
     former = read_report(path) if path and run.args.skip_existing else []
     write = path and partial(run.outputs.write_bytes, path)
     report = Report(write, run.args.debug, former, manifest and manifest.add)

@@ -128,8 +128,8 @@ def settings_hash(args: Namespace, checkpoint_hash: str) -> str:
 
 def read_all(folder: Path) -> list[dict[str, Any]]:
     """The lines of a folder's manifests, those of the one written last at the end."""
-    shares = (path for path in folder.glob("manifest.*.jsonl") if SHARE.fullmatch(path.name))
-    paths = (path for path in (folder / NAME, *shares) if path.is_file())
+    paths = [folder / NAME] if (folder / NAME).is_file() else []
+    paths += manifest_shares(folder)
     return [line for path in sorted(paths, key=written) for line in read(path)]
 
 
@@ -157,26 +157,38 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def merge(folder: Path) -> tuple[int, int]:
-    """Joins the manifests of all shares into one, with the last line of each input; returns inputs and failures.
-
-    Their reports, where there are any, become one in the same way.
+    """Joins the manifests of all shares into one (`join`); returns inputs and failures.
 
     Raises:
         GCFSRError: a share has no manifest yet, or there is none; a report is not one.
     """
-    shares = {path: SHARE.fullmatch(path.name) for path in folder.glob("manifest.*.jsonl")}
-    found = {(int(match[1]), int(match[2])): path for path, match in shares.items() if match}
+    found = set(manifest_shares(folder).values())
     if not found and not (folder / NAME).is_file():
         raise GCFSRError(f"{folder}: no manifest here; name the folder that `gcfsr restore --shard` wrote into")
     for count in {count for _, count in found}:
         missing = [str(index) for index in range(1, count + 1) if (index, count) not in found]
         if missing:
             raise GCFSRError(f"{folder}: no manifest of share {', '.join(missing)} of {count}; restore it first")
+    return join(folder)
+
+
+def manifest_shares(folder: Path) -> dict[Path, tuple[int, int]]:
+    """The manifests of shares in a folder, each with (i, n)."""
+    found = {path: SHARE.fullmatch(path.name) for path in folder.glob("manifest.*.jsonl")}
+    return {path: (int(match[1]), int(match[2])) for path, match in found.items() if match and path.is_file()}
+
+
+def join(folder: Path) -> tuple[int, int]:
+    """Makes one manifest, with the last line of each input, and one report of all; returns inputs and failures.
+
+    Raises:
+        GCFSRError: a report or a line of a manifest is not one.
+    """
     merge_reports(folder)
     lines = {line["input"]: line for line in read_all(folder)}
     text = "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines.values())
     write_atomic(folder / NAME, text.encode())
-    for path in found.values():
+    for path in manifest_shares(folder):
         path.unlink()
     return len(lines), sum("error" in line for line in lines.values())
 
@@ -190,14 +202,28 @@ class Entry(Part):
 ENTRIES = TypeAdapter(list[Entry])
 
 
+def report_shares(folder: Path) -> dict[Path, int]:
+    """The reports of shares in a folder, each with the share's number."""
+    found = {path: REPORT_SHARE.fullmatch(path.name) for path in folder.glob("report.*.json")}
+    return {path: int(match[1]) for path, match in found.items() if match and path.is_file()}
+
+
+def begin_report(folder: Path, resume: bool) -> None:
+    """Takes the reports of shares that killed runs left into report.json, or removes them where nothing is resumed."""
+    if resume:
+        merge_reports(folder)
+    else:
+        for path in report_shares(folder):
+            path.unlink()
+
+
 def merge_reports(folder: Path) -> None:
     """Joins the reports of all shares, in the order of the list, and puts them into report.json (`with_latest`).
 
     Killed runs of other numbers of shares leave reports as well: of an input's entries a result is preferred to an
     error, then the one in the file written last.
     """
-    found = {path: REPORT_SHARE.fullmatch(path.name) for path in folder.glob("report.*.json")}
-    shares = {path: int(match[1]) for path, match in found.items() if match and path.is_file()}
+    shares = report_shares(folder)
     if not shares:
         return
     placed: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}

@@ -46,8 +46,8 @@ def plan(args: Namespace) -> Plan:
     if args.from_sidecar:
         from gcfsr_inference.commands.restore import sidecar
 
-        past = sidecar.read(args.from_sidecar)
-        args = sidecar.adopt(args, past)
+        args, past = sidecar.adopt(args, sidecar.read(args.from_sidecar))
+    args = Namespace(**{**vars(args), "factor": args.factor or "auto"})
     if not args.input:
         raise GCFSRError("name an image, a folder or - for standard input: gcfsr restore photo.jpg")
     sources, skipped = gather(args.input, args.recursive, args.output)

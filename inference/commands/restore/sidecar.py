@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, model_validator
 from gcfsr_arch import __version__
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_inference.documents import MOST_FACES, Box, Landmarks, Name, Number, Part, Sha256, read_document
-from gcfsr_inference.restore.dial import MAX_SEED
+from gcfsr_inference.restore.dial import DIALS, MAX_SEED
 
 
 class Options(Part):
@@ -88,6 +88,7 @@ class Sidecar(Part):
 
 
 KEPT = tuple(Options.model_fields)
+DIAL = ("factor", "s", "w", "s_map", "s_levels")  # of which one sets the dial
 SCHEMA = TypeAdapter(Sidecar)
 
 
@@ -140,16 +141,24 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     return {**content, "options": options}
 
 
-def adopt(args: Namespace, past: dict[str, Any]) -> Namespace:
-    """The options of a sidecar over those of the command; -i and --checkpoint given now name the files of today."""
-    options = {key: value for key, value in past["options"].items() if key in KEPT}
+def adopt(args: Namespace, past: dict[str, Any]) -> tuple[Namespace, dict[str, Any]]:
+    """The options of a sidecar over those of the command, and what is to be repeated of the sidecar.
+
+    Inputs, checkpoint and dials of the command replace the sidecar's: the first two name the files of today, and where
+    a dial is given no face keeps its own.
+    """
+    given = {key for key in (*DIAL, *DIALS) if getattr(args, key) is not None}
+    replaced = {*given, *DIAL} if given & set(DIAL) else given
+    options = {key: value for key, value in past["options"].items() if key in KEPT and key not in replaced}
+    if replaced >= set(DIAL):
+        past = {**past, "faces": [{**face, "factor": None} for face in past["faces"]]}
     adopted = Namespace(**{**vars(args), **options})
     adopted.checkpoint = args.checkpoint or adopted.checkpoint
     if not args.input and past["input"]["path"]:
         adopted.input = [past["input"]["path"]]
     if len(adopted.input or []) > 1:
         raise GCFSRError("--from-sidecar: one input only")
-    return adopted
+    return adopted, past
 
 
 def verify(name: str, what: str, expected: str, found: str) -> None:

@@ -156,6 +156,19 @@ def report(folder: Path) -> list[dict]:
     return [{**entry, "output": str(Path(entry["output"]).relative_to(folder))} for entry in entries]
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_run_that_is_not_resumed_replaces_the_report(restore, folder, tmp_path, jobs):
+    out = tmp_path / "out"
+    assert restore(folder, "--aligned", "--report", "--shard", "1/3")[0] == 0  # begun and given up
+    for inputs in (["000.png", "001.png"], ["002.png", "003.png", "004.png"]):
+        paths = [folder / name for name in inputs]
+        assert restore(*paths, "--aligned", "--report", "--jobs", jobs)[0] == 0
+        assert [Path(entry["input"]).name for entry in report(out)] == inputs
+    paths = [folder / "001.png", folder / "005.png"]
+    assert restore(*paths, "--aligned", "--report", "--skip-existing", "--jobs", jobs, "--seed", 1)[0] == 0
+    assert len(report(out)) == 5
+
+
 @pytest.mark.parametrize("share", [(), ("--shard", "1/1")])
 def test_a_resumed_run_continues_the_report(restore, folder, tmp_path, share):
     """A share that a killed run began has a report of its own."""

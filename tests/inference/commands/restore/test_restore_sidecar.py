@@ -1,5 +1,7 @@
 """The same again: seeds, and the sidecar from which a result can be made anew."""
 
+import json
+
 import cv2
 import pytest
 
@@ -24,6 +26,34 @@ def test_a_sidecar_makes_the_same_bytes_again(restore, face, tmp_path):
         again = tmp_path / f"{name}.png"
         assert restore("--from-sidecar", before.with_suffix(".json"), checkpoint=None, out=again)[0] == 0
         assert again.read_bytes() == before.read_bytes()
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["aligned", "whole"])
+@pytest.mark.parametrize(
+    ("made", "asked"),
+    [
+        (("--factor", 8), ("--s", 1.0)),
+        (("--factor", 8), ("--factor", "auto")),
+        (("-w", 0.5), ("--factor", 6)),
+        ((), ("--s", 0.3)),
+    ],
+)
+def test_a_dial_of_the_command_replaces_the_sidecars(restore, face, tmp_path, made, asked, whole):
+    options = ("--landmarks", landmarks_of(face), "--always") if whole else ("--aligned",)
+    options += ("--sidecar", "--noise", "zero")
+    assert restore(face, *options, *made, out=tmp_path / "made.png")[0] == 0
+    again = ("--from-sidecar", tmp_path / "made.json")
+    assert restore(*again, *asked, checkpoint=None, out=tmp_path / "again.png")[0] == 0
+    assert restore(face, *options, *asked, out=tmp_path / "wanted.png")[0] == 0
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "wanted.png").read_bytes()
+
+
+def landmarks_of(face):
+    """A file of landmarks of a face that fills the image."""
+    size, path = len(cv2.imread(str(face))), face.with_name("landmarks.json")
+    points = [[0.34, 0.46], [0.66, 0.46], [0.5, 0.61], [0.37, 0.75], [0.63, 0.75]]
+    path.write_text(json.dumps([[[x * size, y * size] for x, y in points]]))
+    return path
 
 
 def test_a_sidecar_does_not_fit_anything_else(restore, face, tiny_blind, tmp_path):

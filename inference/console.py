@@ -136,3 +136,8 @@ def _escaped(character: str) -> str:
     if "\udc80" <= character <= "\udcff":  # a byte of a file name that is not UTF-8
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode()
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number and its noun: `1 face`, `2 faces`, `no faces`."""
+    return f"{number or 'no'} {one if number == 1 else many or one + 's'}"

@@ -4,8 +4,7 @@ import argparse
 import os
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.commands.common import counted
-from gcfsr_inference.console import note, say
+from gcfsr_inference.console import counted, note, say
 
 EXAMPLES = """
 gcfsr check-data ffhq/ --out-size 1024 --batch 24

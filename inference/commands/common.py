@@ -32,8 +32,3 @@ def at_least(option: str, value: int | None, least: int, most: int = MOST) -> in
     if value is not None and value > most:
         raise GCFSRError(f"{option} {value}: at most {most}")
     return value
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """A number and its noun: `1 face`, `2 faces`, `no faces`."""
-    return f"{number or 'no'} {one if number == 1 else many or one + 's'}"

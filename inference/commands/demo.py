@@ -15,7 +15,9 @@ gcfsr demo --checkpoint gcfsr-1024.pth --device cuda --port 7861
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("-v", "--checkpoint", metavar="CHECKPOINT", help="file, bundled name, or name in the weights folder")
+    add(
+        "-v", "--checkpoint", metavar="CHECKPOINT", help="file, bundled name, or name in the weights folder [gcfsr-256]"
+    )
     add("--detector", choices=DETECTORS, help="[the first whose weights are available]")
     add("--weights-dir", metavar="FOLDER", help="where detectors' weights lie; also $GCFSR_WEIGHTS")
     add("--confidence", type=float, help="least score of a face in [0.05, 1]")

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.commands.common import add_device, at_least, counted
-from gcfsr_inference.console import is_quiet, note, say_text
+from gcfsr_inference.commands.common import add_device, at_least
+from gcfsr_inference.console import counted, is_quiet, note, say_text
 
 METHODS = """methods ([LABEL=]SPEC, any number):
   bicubic, lanczos                    the usual baselines

@@ -8,14 +8,16 @@ from gcfsr_inference.console import say, say_text
 
 PAPER = (("GLEAN", 188.29), ("GFPGAN", 90.76), ("GPEN", 71.21), ("GCFSR", 66.69))  # Table 1, parameters in millions
 EXAMPLES = """
-gcfsr info gcfsr-1024.pth
+gcfsr info gcfsr-256
 gcfsr info options/train_gcfsr_x64.yml
 gcfsr info --out-size 1024 --json
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", nargs="?", metavar="CONFIG_OR_CHECKPOINT", help="option file (.yml) or checkpoint")
+    parser.add_argument(
+        "source", nargs="?", metavar="CONFIG_OR_CHECKPOINT", help="option file (.yml), or a checkpoint as for restore"
+    )
     parser.add_argument("--out-size", type=int, help="instead of a file: output size, for example 1024")
     parser.add_argument("--narrow", type=float, default=1.0, help="factor on every width")
     parser.add_argument("--num-style-feat", type=int, default=512, help="length of a latent code")
@@ -31,11 +33,14 @@ def run(args: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from gcfsr_arch.files import check_file
+    from gcfsr_inference.restore.weights import resolve_checkpoint
 
     if (args.source is None) == (args.out_size is None):
         raise GCFSRError("info: name an option file or checkpoint, or give --out-size, and not both")
-    if args.source is not None:
-        check_file(args.source)  # raises before torch is loaded
+    if args.source is not None and is_options(args.source):
+        check_file(args.source)  # raises before torch is loaded, as the next line does
+    elif args.source is not None:
+        args.source = str(resolve_checkpoint(args.source))
     config = configuration_of(args)
 
     from gcfsr_inference.evaluation.inventory import take_inventory
@@ -63,11 +68,16 @@ def configuration_of(args: argparse.Namespace) -> dict[str, Any]:
             "channel_multiplier": args.channel_multiplier, "variant": args.variant, "blind": args.blind,
             "style_modulation": not args.no_style_modulation,
         }  # fmt: skip
-    if args.source.endswith((".yml", ".yaml")):
+    if is_options(args.source):
         return configuration_of_options(args.source)
     from gcfsr_arch import load_generator
 
     return load_generator(args.source).config.to_dict()
+
+
+def is_options(source: str) -> bool:
+    """Whether a name is that of an option file."""
+    return source.endswith((".yml", ".yaml"))
 
 
 def configuration_of_options(path: str) -> dict[str, Any]:

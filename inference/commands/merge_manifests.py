@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.commands.common import counted
-from gcfsr_inference.console import note
+from gcfsr_inference.console import counted, note
 
 EXAMPLES = """
 gcfsr merge-manifests results/

@@ -3,8 +3,8 @@
 import argparse
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.commands.common import add_device, add_input, at_least, counted
-from gcfsr_inference.console import note
+from gcfsr_inference.commands.common import add_device, add_input, at_least
+from gcfsr_inference.console import counted, note
 
 MOST_STEPS = 64  # of a sweep
 KINDS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".html")

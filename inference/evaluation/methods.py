@@ -153,14 +153,18 @@ class Checkpoint:
     def restore(
         self, lows: Sequence[Image], size: tuple[int, int], condition: Condition, true: Sequence[Known] = ()
     ) -> list[Image]:
+        self.check_size(size)
+        strengths = [self.strength(low, condition, known) for low, known in zip(lows, true, strict=True)]
+        return self.restorer.run_batch(lows, strengths, "fixed", [self.seed] * len(lows))
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raises GCFSRError unless (height, width) is what the checkpoint makes."""
         side = self.restorer.out_size
         if size != (side, side):
             raise GCFSRError(
                 f"{self.label}: the checkpoint makes {side}x{side}, the ground truth is {size[1]}x{size[0]}; "
                 f"pass --out-size {side}"
             )
-        strengths = [self.strength(low, condition, known) for low, known in zip(lows, true, strict=True)]
-        return self.restorer.run_batch(lows, strengths, "fixed", [self.seed] * len(lows))
 
     def strength(self, low: Image, condition: Condition, true: Known) -> Strength | None:
         """Where all dials are set for one image."""

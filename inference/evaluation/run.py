@@ -1,6 +1,7 @@
 """One evaluation from the ground truth to the values: prepare, restore, score. Each step resumes after a stop."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
+from gcfsr_datasets.image_io import read_file, size_of
 from gcfsr_inference.evaluation.conditions import Condition
 from gcfsr_inference.evaluation.inputs import Preparation, prepare, true_conditions
 from gcfsr_inference.evaluation.methods import INPUT, Bicubic, Checkpoint, Folder, Method
@@ -67,12 +69,26 @@ class Evaluation:
         for label in labels:
             if labels.count(label) > 1 or label == "gt":
                 raise GCFSRError(f"--method: the label {label!r} is taken; write LABEL=SPEC")
+        self.check_sizes()
         with Workers(self.settings.jobs) as workers:
             self.prepare(workers)
             for method in self.methods:
                 self.run_method(method, workers)
             self.score_gt(workers)
         return self
+
+    def check_sizes(self) -> None:
+        """Raises GCFSRError, before anything is written, where a checkpoint does not make the ground truth's size."""
+        settings = self.settings
+        size = (settings.size, settings.size) if settings.size else None
+        if size is None:
+            path = next(iter(by_stem(settings.gt, settings.include).values()))
+            with suppress(GCFSRError):  # `prepare` reports it
+                width, height = size_of(read_file(path, settings.max_pixels), str(path), settings.max_pixels)
+                size = height, width
+        for method in self.methods:
+            if size and isinstance(method, Checkpoint) and not all(map(method.absent, settings.protocol.conditions)):
+                method.check_size(size)
 
     def plan_metrics(self) -> None:
         """Finds each metric's weights; a metric that cannot be computed is listed with the reason."""

@@ -242,12 +242,14 @@ class Restorer:
             like: the input image, for its kind and alpha; None makes BGR uint8.
 
         Raises:
-            GCFSRError: neither or both of s and factor, or a value out of range.
+            GCFSRError: neither or both of s and factor, one of them for a blind network, or a value out of range.
         """
-        if factor is not None:
-            if s is not None:
-                raise GCFSRError("decode: pass s or factor, not both")
-            s = strength_of_factor(factor, self)
+        given = (s is not None) + (factor is not None)
+        if self.blind and given:
+            raise GCFSRError("decode: this checkpoint is blind: it has no dial; leave out s and factor")
+        if not self.blind and given != 1:
+            raise GCFSRError("decode: pass s or factor, and not both")
+        s = s if factor is None else strength_of_factor(factor, self)
         return network_output(self.decode_tensor(features, s, noise, seed), like)
 
     def decode_tensor(self, features: Any, s: Strength | None, noise: str, seed: int) -> Tensor:
@@ -330,15 +332,19 @@ class Restorer:
             return None
         if len(self.conditions) > 1:
             return self._stack_conditions(strengths)
-        rows = [check_strengths(s) for s in strengths]
-        for row in rows:
-            if row.ndim == 1 and len(row) != len(self.sizes):
-                raise GCFSRError(f"s: {len(row)} values; this network has {len(self.sizes)} levels {self.sizes}")
+        rows = [self._checked(s) for s in strengths]
         shapes = {row.shape for row in rows}
         if len(shapes) > 1:
             rows = [np.broadcast_to(row, max(shapes, key=len)) for row in rows]
         stacked = torch.from_numpy(np.stack(rows))
         return stacked[:, None] if stacked.ndim in (1, 3) else stacked
+
+    def _checked(self, s: Any) -> np.ndarray:
+        """`check_strengths`. Raises GCFSRError also where a list has another length than the network has levels."""
+        values = check_strengths(s)
+        if values.ndim == 1 and len(values) != len(self.sizes):
+            raise GCFSRError(f"s: {len(values)} values; this network has {len(self.sizes)} levels {self.sizes}")
+        return values
 
     def _stack_conditions(self, strengths: Sequence[Strength | None]) -> Tensor:
         """`stack` for several conditions: (N, levels, k), or (N, k, H, W) where one is a map."""
@@ -346,7 +352,7 @@ class Restorer:
         for strength in strengths:
             if not isinstance(strength, Mapping):
                 raise GCFSRError(f"s: pass a dictionary of {', '.join(self.conditions)}")
-            values = {name: check_strengths(value) for name, value in strength.items()}
+            values = {name: self._checked(value) for name, value in strength.items()}
             tensors = {name: torch.from_numpy(v[None, None] if v.ndim == 2 else v[None]) for name, v in values.items()}
             rows.append(per_condition(tensors, self.conditions, len(self.sizes), torch.zeros(1)))
         size = next((row.shape[2:] for row in rows if row.ndim == 4), None)

@@ -93,7 +93,9 @@ def find_file(pattern: str, option: str | os.PathLike | None = None) -> Path | N
 
 def missing(file: str, what: str, source: str, option: str | os.PathLike | None = None) -> str:
     """One line about a weights file that was not found: what it is for, who publishes it, where it belongs."""
-    places = " or ".join(dict.fromkeys([*map(str, user_folders(option)), DEFAULT_FOLDER]))
+    default = Path(os.path.expanduser(DEFAULT_FOLDER))
+    named = [str(folder) for folder in user_folders(option) if folder != default]
+    places = " or ".join([*named, DEFAULT_FOLDER])
     return (
         f"{file}: the weights of {what} are missing; put this file (from {source}) into {places}, "
         f"or name its folder with --weights-dir or {ENVIRONMENT}"

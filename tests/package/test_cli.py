@@ -115,6 +115,13 @@ def test_info_reads_option_files_and_checkpoints(
     assert (told["config"]["out_size"], told["config"]["variant"]) == (32, "released")
 
 
+def test_info_takes_a_bundled_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["info", "gcfsr-nano", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["config"]["out_size"] == 128
+    assert cli.main(["info", "gcfsr-none"]) == 2
+    assert capsys.readouterr().err.startswith("gcfsr: error: gcfsr-none: no such checkpoint; ")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

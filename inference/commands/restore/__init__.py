@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--aligned", action="store_true", help="inputs are aligned faces, not photographs")
     add("--recursive", action="store_true", help="also the folders below an input folder")
     add("--suffix", help="put behind the results' names")
-    add("--ext", default="auto", help="auto (as the input for whole images, png for faces), png, jpg, webp, tiff")
+    add("--ext", default="auto", help="auto (as the input for whole images, png for faces), png, jpg, webp, tiff, bmp")
     add("--metadata", choices=["keep", "no-gps", "none"], default="keep",
         help="of whole images and videos: EXIF, titles, ...; no-gps drops where it was taken, none all but languages "
         "[keep]")  # fmt: skip

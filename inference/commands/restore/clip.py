@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from gcfsr_arch.errors import GCFSRError
-from gcfsr_inference.commands.common import counted
 from gcfsr_inference.commands.restore import sidecar
 from gcfsr_inference.commands.restore.context import Restored, RestoreRun, photo_options
 from gcfsr_inference.commands.restore.files import Source
 from gcfsr_inference.commands.restore.whole import detector_for
-from gcfsr_inference.console import note
+from gcfsr_inference.console import counted, note
 from gcfsr_inference.photo.photograph import Face
 from gcfsr_inference.photo.video import restore_video
 from gcfsr_inference.photo.video.clip import WRITTEN

@@ -36,7 +36,7 @@ from gcfsr_datasets.image_io import (
     write_bytes_atomic,
 )
 from gcfsr_inference import console
-from gcfsr_inference.commands.common import counted
+from gcfsr_inference.console import counted
 
 FOLDERS = ("cropped_faces", "restored_faces", "cmp", "restored_imgs", "spread")
 VIDEO_SUFFIXES = frozenset(

@@ -42,6 +42,7 @@ def _run_jobs(todo: Plan) -> int:
     if replaces:
         manifest.begin_report(folder, resume=False)
     before, started = len(manifest.read_all(folder)), time.monotonic()
+    lines, faces, seconds = [], 0, 0.0
     with worker_pool(args.jobs) as pool:
         tasks = [
             pool.submit(_restore_share, Namespace(**{**vars(args), "shard": text}), threads, job)
@@ -50,17 +51,18 @@ def _run_jobs(todo: Plan) -> int:
         left = set(tasks)
         while left:
             done, left = wait(left, timeout=manifest.EVERY, return_when=FIRST_EXCEPTION)
-            lines = manifest.read_all(folder)[before:]
+            lines, seconds = manifest.read_all(folder)[before:], time.monotonic() - started
             faces = sum(map(manifest.restored_faces, lines))
             if replaces and any("output" in line for line in lines):
                 (folder / manifest.REPORT).unlink(missing_ok=True)
-            if lines:
-                console.note(manifest.speed(len(lines), faces, total, time.monotonic() - started), error=True)
+            if lines and left:
+                console.note(manifest.speed(len(lines), faces, total, seconds), error=True)
             failed = next((task for task in done if task.exception()), None)
             if failed is not None:
                 pool.shutdown(wait=False, cancel_futures=True)
                 if isinstance(failed.exception(), BrokenProcessPool):
                     raise GCFSRError("a process of --jobs was killed; resume with --skip-existing, or with fewer jobs")
+    console.note(manifest.summary(len(lines), faces, total - len(lines), seconds), error=True)
     if count == 1:
         manifest.join(folder)
     return max(task.result() for task in tasks)

@@ -14,10 +14,9 @@ from pydantic import TypeAdapter
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.files import check_file, write_atomic
-from gcfsr_inference.commands.common import counted
 from gcfsr_inference.commands.restore import sidecar
 from gcfsr_inference.commands.restore.files import Source
-from gcfsr_inference.console import note
+from gcfsr_inference.console import counted, note
 from gcfsr_inference.documents import Name, Part, read_document
 from gcfsr_inference.restore.hashes import file_hash
 
@@ -97,9 +96,7 @@ class Manifest:
         """Closes the file and says how fast the run was."""
         self.file.close()
         if self.announce:
-            seconds = time.monotonic() - self.started
-            line = speed(self.images, self.faces, self.images, seconds) if self.images else "no image restored"
-            note(f"{line}; {self.skipped} skipped" if self.skipped else line, error=True)
+            note(summary(self.images, self.faces, self.skipped, time.monotonic() - self.started), error=True)
 
 
 def restored_faces(entry: dict[str, Any]) -> int:
@@ -113,6 +110,12 @@ def speed(images: int, faces: int, total: int, seconds: float) -> str:
     line = f"{images} of {counted(total, 'image')}: {rate:.2f} images/s, {faces / max(seconds, 1e-9):.2f} faces/s"
     left = (total - images) / rate if rate > 0 else 0.0
     return f"{line}, {left:.0f} s left" if total > images and rate > 0 else line
+
+
+def summary(images: int, faces: int, skipped: int, seconds: float) -> str:
+    """One line about a run that has ended."""
+    line = speed(images, faces, images, seconds) if images else "no image restored"
+    return f"{line}; {skipped} skipped" if skipped else line
 
 
 def settings_hash(args: Namespace, checkpoint_hash: str) -> str:

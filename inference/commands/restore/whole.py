@@ -7,11 +7,11 @@ import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import ImageData
-from gcfsr_inference.commands.common import counted
 from gcfsr_inference.commands.restore.aligned import write_beside
 from gcfsr_inference.commands.restore.context import Loaded, Restored, RestoreRun, photo_options
 from gcfsr_inference.commands.restore.files import Source
 from gcfsr_inference.commands.restore.report import describe
+from gcfsr_inference.console import counted
 from gcfsr_inference.photo.detect import LandmarkFile
 from gcfsr_inference.photo.detect.detection import Detection, Detector
 from gcfsr_inference.photo.photograph import Face, enlarge_background, find_faces, restore_into

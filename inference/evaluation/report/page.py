@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from gcfsr_inference.console import counted
 from gcfsr_inference.evaluation.report.tables import READING_HEAD, Cell, Table, make_tables, reading_tables, warnings
 from gcfsr_inference.evaluation.report.text import arrow, excluded_lines, not_computed, notes, provenance
 
@@ -64,7 +65,7 @@ def _table(table: Table, metrics: dict[str, Any]) -> str:
     absent = f"<p>Without a result: {escape(', '.join(table.absent))}.</p>" if table.absent else ""
     head, body = f"<thead><tr><th>method</th>{heads}</tr></thead>", f"<tbody>{''.join(rows)}</tbody>"
     return (
-        f"<h2>{escape(table.title)}, {escape(table.group)} <small>{table.images} images</small></h2>"
+        f"<h2>{escape(table.title)}, {escape(table.group)} <small>{counted(table.images, 'image')}</small></h2>"
         f'<table class="sortable">{head}{body}</table>{absent}'
     )
 

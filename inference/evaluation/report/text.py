@@ -4,6 +4,7 @@ import csv
 import io
 from typing import Any
 
+from gcfsr_inference.console import counted
 from gcfsr_inference.evaluation.report.tables import (
     PUBLISHED_NOTE,
     READING_HEAD,
@@ -48,7 +49,7 @@ def provenance(report: dict[str, Any]) -> list[str]:
     """Where the numbers come from, one line each."""
     size = f", resized to {report['out_size']}x{report['out_size']}" if report["out_size"] else ""
     lines = [
-        f"Protocol {report['protocol']}, {len(report['images'])} images{size}, seed {report['seed']}.",
+        f"Protocol {report['protocol']}, {counted(len(report['images']), 'image')}{size}, seed {report['seed']}.",
         f"Ground truth sha256 {report['gt_sha256'][:16]}.",
         "Inputs sha256 " + ", ".join(f"{key} {digest[:16]}" for key, digest in report["input_sha256"].items()) + ".",
     ]
@@ -77,7 +78,7 @@ def excluded_lines(report: dict[str, Any]) -> list[str]:
     if not report["excluded"]:
         return []
     names = {entry["name"] for entry in report["excluded"]}
-    lines = [f"{len(names)} images excluded everywhere:"]
+    lines = [f"{counted(len(names), 'image')} excluded everywhere:"]
     for entry in report["excluded"]:
         where = f"{entry['method']} {entry['condition']}".strip()
         lines.append(f"{entry['name']} ({where}): {entry['reason']}")
@@ -96,7 +97,7 @@ def _md_cell(cell: Cell) -> str:
 
 def _md_table(table: Table, metrics: dict[str, Any]) -> list[str]:
     head = ["method", *(arrow(metrics[metric]) for metric in table.metrics)]
-    lines = [f"### {table.title}, {table.group} ({table.images} images)", ""]
+    lines = [f"### {table.title}, {table.group} ({counted(table.images, 'image')})", ""]
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in table.rows:
         label = f"*{row.label}*" if row.published else row.label

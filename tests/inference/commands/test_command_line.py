@@ -15,7 +15,7 @@ import pytest
 
 from gcfsr_inference import cli, console
 from gcfsr_inference.commands import figures
-from gcfsr_inference.commands.common import counted
+from gcfsr_inference.console import counted
 
 pytestmark = pytest.mark.usefixtures("no_weights")
 

@@ -99,8 +99,14 @@ def test_a_ground_truth_that_changed_or_does_not_fit_is_refused(asked: Asked, gt
     other = str(gt.parent / "other")
     with pytest.raises(GCFSRError, match="smaller than --out-size 128"):
         evaluate(asked(gt, "bicubic", out=other, out_size=128), sheets=0)
-    with pytest.raises(GCFSRError, match="pass --out-size 64"):
-        evaluate(asked(gt, f"{checkpoint}", out=other, out_size=32), sheets=0)
+    small = gt.parent / "small"
+    small.mkdir()
+    cv2.imwrite(str(small / "a.png"), np.zeros((32, 32, 3), np.uint8))
+    for number, (folder, size) in enumerate([(gt, 32), (small, None)]):
+        out = gt.parent / f"unused{number}"
+        with pytest.raises(GCFSRError, match="pass --out-size 64"):
+            evaluate(asked(folder, "bicubic", f"{checkpoint}", out=str(out), out_size=size), sheets=0)
+        assert not any(out.iterdir())  # the corrected command may use the same folder
 
 
 @pytest.mark.parametrize("file", ["run.json", "images.json", "results/bicubic/method.json"])

@@ -21,6 +21,12 @@ def test_missing_weights_say_which_file_belongs_where(tmp_path: Path, monkeypatc
         build_detector("retinaface_resnet50")
 
 
+def test_a_folder_for_missing_weights_is_named_once(no_weights: None) -> None:
+    (Path.home() / ".cache" / "gcfsr").mkdir(parents=True)
+    with pytest.raises(GCFSRError, match=r"\) into ~/\.cache/gcfsr, or name"):
+        build_detector("retinaface_resnet50")
+
+
 def test_yunet_is_in_the_package(no_weights: None, tmp_path: Path) -> None:
     assert find_detector() == find_detector(tmp_path) == "yunet"
     assert build_detector("yunet").confidence == build_detector("yunet", tmp_path).confidence == 0.7

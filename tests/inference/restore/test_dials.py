@@ -150,6 +150,7 @@ def test_the_record_says_where_the_dials_were(restorer):
     [
         ({"factor": 0.5, "haze": 1}, "haze: this checkpoint has no dial for it; it has factor, blur"),
         ({"factor": 0.5, "noise": 1.5}, "must be in"),
+        ([0.1, 0.2, 0.3, 0.4], "s: 4 values; this network has 2 levels"),
         ({"factor": 0.5, "noise": "much"}, "noise: .much.; a number"),
         ("much", "pass 'auto'"),
     ],

@@ -229,8 +229,17 @@ def test_decode_takes_s_or_factor(restorer):
     for wrong in ({"factor": "auto"}, {"factor": 8, "seed": 2**70}):
         with pytest.raises(GCFSRError, match=f"--{list(wrong)[-1]}"):
             restorer.decode(restorer.encode(FACE), **wrong)
-    with pytest.raises(GCFSRError, match=r"\[0, 1\]"):
+    with pytest.raises(GCFSRError, match="decode: pass s or factor"):
         restorer.decode(restorer.encode(FACE))
+
+
+@pytest.mark.parametrize("given", [{"s": 0.5}, {"factor": 8}])
+def test_decode_of_a_blind_network_takes_neither(given):
+    blind = Restorer(TorchBackend(GCFSR(32, num_style_feat=8, narrow=1 / 16, blind=True), "cpu"))
+    features = blind.encode(FACE)
+    assert blind.decode(features).shape == (32, 32, 3)
+    with pytest.raises(GCFSRError, match="blind: it has no dial"):
+        blind.decode(features, **given)
 
 
 @settings(max_examples=25, deadline=None)

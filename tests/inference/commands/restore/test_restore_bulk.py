@@ -277,6 +277,9 @@ def test_two_processes_give_the_bytes_of_one(restore, folder, tmp_path):
     assert (status, "images/s" in err) == (2, True)
     assert results(tmp_path / "two") == results(tmp_path / "one")
     assert sorted(names(tmp_path / "two")) == [*(f"{number:03d}.png" for number in range(6)), "bad.png"]
+    (folder / "bad.png").unlink()
+    again = restore("-i", folder, "--aligned", "--jobs", 2, "--skip-existing", out=tmp_path / "two")
+    assert (again[0], again[2]) == (0, "no image restored; 6 skipped\n")
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the processes are listed in /proc")

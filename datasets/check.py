@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import ceil
 from os import PathLike, cpu_count, fspath
 
 from gcfsr_arch.errors import GCFSRError
@@ -64,7 +65,7 @@ def check_data(options: FaceOptions, batch: int, quick: bool = True) -> CheckRep
     except GCFSRError as error:
         return CheckReport(0, [str(error)])
     count = len(source.names)
-    step = max(1, count // QUICK_SAMPLE) if quick else 1
+    step = ceil(count / QUICK_SAMPLE) if quick else 1
     chosen = range(0, count, step)
     faults = list(_faults(source, chosen, options, quick))
     if options.phase == "train" and count * options.repeats < batch:

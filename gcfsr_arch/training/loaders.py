@@ -207,6 +207,7 @@ def train_loader(opt: Options, train: Options, start: Position = BEGINNING) -> t
     dataset = checked_dataset(train)
     world, rank = opt["world_size"], opt["rank"]
     ratio = train.get("dataset_enlarge_ratio", 1)
+    start = start._replace(samples=start.samples // world * world)  # each rank leaves out as many
     sampler = Sampler(dataset, world, rank, ratio, start.epoch, start.samples // world)
     schedule = Schedule(batch * world, sampler.num_samples * world, start)
     if schedule.epoch_samples < schedule.batch:

@@ -78,6 +78,8 @@ class GCFSRModel(SRModel):
         state, config = read_state(load_path, prefer=(param_key, "params_ema", "params"))
         if not strict:
             fitting = {k: v for k, v in bare.state_dict().items() if k in state and state[k].shape == v.shape}
+            if not fitting:
+                raise GCFSRError(f"{load_path}: no tensor fits the network; it is a checkpoint of another one")
             bare.load_state_dict({key: state[key] for key in fitting}, strict=False)
             count = f"{len(fitting)} of {len(bare.state_dict())}"
             get_root_logger().warning(f"{load_path}: {count} tensors fit and were taken")
@@ -102,7 +104,8 @@ class GCFSRModel(SRModel):
             self.net_d = self.model_to_device(build_network(self.opt["network_d"])).train()
             self.print_network(self.net_d)
             if path.get("pretrain_network_d"):
-                self.load_network(self.net_d, path["pretrain_network_d"], path.get("strict_load_d", True))
+                strict, key = path.get("strict_load_d", True), path.get("param_key_d", "params")
+                self.load_network(self.net_d, path["pretrain_network_d"], strict, key)
         if train.ema_decay or train.ema_half_life or train.optim_g.type in SCHEDULE_FREE:
             self.net_g_ema = build_network(self.opt["network_g"]).to(self.device).eval()
             self.net_g_ema.load_state_dict(eng.bare(self.net_g).state_dict())

@@ -29,6 +29,7 @@ from gcfsr_arch.training.options.optimizers import SCHEDULE_FREE, Optimizer
 from gcfsr_arch.training.options.schema import Train
 
 Logs = dict[str, Tensor]
+OURS = "use MultiFactorDegradationDataset, or one that gives lq and gt at out_size in [-1, 1], s and factor"
 
 
 @dataclasses.dataclass
@@ -38,7 +39,7 @@ class Batch:
     lq: Tensor  # (N, 3, S, S), already resized to the output size
     gt: Tensor | None  # (N, 3, S, S); None where a validation set has no ground truth
     s: Tensor | None  # (N, k) the dials, the factor's first; None for a blind network
-    factor: list[float]  # the N true downscale ratios, on the host
+    factor: list[float] | None  # the N true downscale ratios, on the host; None where the data set gives none
     matched: Tensor | None = None  # (N,) bool: the dial is the true one; None where all are
     noise: Any = "random"  # as the generator takes it
     gain: Tensor | None = None  # (N,) what the dials do to the detail; None where the output is judged as it is
@@ -182,9 +183,14 @@ class TrainingStep:
             last_checkpoint: named where the run stops.
 
         Raises:
-            GCFSRError: too many steps in a row up to the iteration before were not finite.
+            GCFSRError: the batch has no gt or factor, or too many steps in a row before it were not finite.
         """
         self.settle()
+        if batch.gt is None:
+            raise GCFSRError(f"datasets.train: the data set gives no gt; {OURS}")
+        if batch.factor is None and self.criteria.needs_factor:
+            keys = "train.consistency_opt and train.gan_opt.full_factor"
+            raise GCFSRError(f"datasets.train: the data set gives no factor, which {keys} need; {OURS}")
         train, batch = self.options, self.drawn(batch)
         its_turn = iteration > train.net_d_init_iters and iteration % train.net_d_iters == 0
         step_g = its_turn or self.d is None
@@ -399,7 +405,7 @@ def batch_on(device: torch.device, data: dict[str, Any], net: nn.Module, engine:
     gt, base, valid = (moved(data[key]) if key in data else None for key in ("gt", "base", "valid"))
     gt = gt if gt is None else engine.image(gt if valid is None else gt * valid)
     s = None if net.blind else true_conditions(data, net.conditions, moved).to(lq.dtype)
-    factor = data.get("factor", [1.0] * len(lq))
+    factor = data.get("factor")
     factor = factor.tolist() if isinstance(factor, Tensor) else factor
     parts = data.get("contributions") if len(net.conditions) > 1 else None
     if parts is not None:
@@ -425,16 +431,15 @@ def check_batch(data: dict[str, Any], size: int, blind: bool, conditions: Sequen
     Raises:
         GCFSRError: it gives no s or conditions, or images of another size.
     """
-    ours = "use MultiFactorDegradationDataset, or one that gives lq and gt at out_size in [-1, 1], s and factor"
     for key in ("lq", "gt"):
         if key in data and data[key].shape[-2:] != (size, size):
             height, width = data[key].shape[-2:]
-            raise GCFSRError(f"datasets: {key} is {width}x{height}, network_g.out_size is {size}; {ours}")
+            raise GCFSRError(f"datasets: {key} is {width}x{height}, network_g.out_size is {size}; {OURS}")
     if len(conditions) > 1 and ("conditions" not in data or data["conditions"].shape[1:] != (len(CONDITIONS),)):
         names = ", ".join(CONDITIONS)
         raise GCFSRError(f"datasets: network_g.conditions need samples with conditions ({len(CONDITIONS)},): {names}")
     if not blind and "s" not in data:
-        raise GCFSRError(f"datasets: the data set gives no s, the factor divided by network_g's max_factor; {ours}")
+        raise GCFSRError(f"datasets: the data set gives no s, the factor divided by network_g's max_factor; {OURS}")
 
 
 class _Sums(dict[str, Tensor]):

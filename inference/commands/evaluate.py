@@ -152,7 +152,7 @@ def _compare(args: argparse.Namespace) -> int:
     from gcfsr_inference.evaluation.report.compare import compare, comparison_text, load_report
     from gcfsr_inference.evaluation.workspace import write_json
 
-    found = compare(load_report(args.compare[0]), load_report(args.compare[1]), args.pair)
+    found = compare(load_report(args.compare[0]), load_report(args.compare[1]), [args.pair] if args.pair else [])
     say_text(comparison_text(found))
     if args.out:
         write_json(Path(args.out) / "compare.json", found)

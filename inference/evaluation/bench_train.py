@@ -101,7 +101,7 @@ def command(entry: Entry, budget: Budget, runs: Path) -> list[str]:
         f"manual_seed={budget.seed}", f"train:total_iter={budget.iterations}",
         f"datasets:train:dataroot_gt={budget.train}", f"path:experiments_root={runs}",
     ]  # fmt: skip
-    if "scheduler" in entry.options.get("train", {}):
+    if "periods" in (entry.options.get("train", {}).get("scheduler") or {}):
         force.append(f"train:scheduler:periods=[{budget.iterations}]")
     if "val" in entry.options.get("datasets", {}):
         force.append(f"datasets:val:dataroot_gt={budget.val}")
@@ -208,11 +208,12 @@ def bench_train(
         notes.append(train(entry, budget, out))
         files.append(as_generator(entry, out))
     report = measure(entries, files, budget, out, (factors, metrics, weights, groups))
+    pairs = [(entries[0].name, entry.name) for entry in entries[1:]]
     bench = {
         "iterations": budget.iterations, "seed": budget.seed, "threads": budget.threads,
         "train_images": len(list_images(budget.train)),
         "entries": [_summary(entry, note) for entry, note in zip(entries, notes, strict=True)],
-        "comparisons": [row for entry in entries[1:] for row in compare(report, report, [entries[0].name, entry.name])],
+        "comparisons": compare(report, report, pairs) if pairs else [],
     }  # fmt: skip
     write_json(out / "bench.json", bench)
     write_bytes_atomic(out / "bench.md", bench_text(bench, report).encode())

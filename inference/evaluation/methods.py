@@ -183,10 +183,10 @@ class Checkpoint:
         """Whether the report states how well it estimates the conditions."""
         return self.dials == "auto" and self.restorer.backend.estimates
 
-    def read(self, lows: Sequence[Image]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """What the estimator reads of images: means and standard deviations, (N, k) each, in [0, 1]."""
-        found = [self.restorer.backend.estimate(self.restorer.encode(low)) for low in lows]
-        return np.array([one.mean[0].tolist() for one in found]), np.array([one.deviation[0].tolist() for one in found])
+    def read(self, low: Image) -> tuple[list[float], list[float]]:
+        """What the estimator reads of an image: mean and standard deviation of each condition, in [0, 1]."""
+        found = self.restorer.backend.estimate(self.restorer.encode(low))
+        return found.mean[0].tolist(), found.deviation[0].tolist()
 
 
 @dataclass

@@ -205,19 +205,15 @@ class Evaluation:
 
     def reading(self, method: Checkpoint, condition: Condition) -> Reading:
         """What a network's estimator reads of the inputs, beside what made them."""
-        lows = [read_bgr(self.space.low(condition.input_key, name)) for name in self.names]
-        means, deviations = method.read(lows)
-        restorer = method.restorer
-        true = [self.true_conditions(condition, name, low.shape[0]) for name, low in zip(self.names, lows, strict=True)]
-        shares = [{**one, "factor": min(one["factor"] / restorer.max_factor, 1.0)} for one in true]
-        return {
-            name: {
-                "true": [one[name] for one in shares],
-                "read": means[:, k].tolist(),
-                "deviation": deviations[:, k].tolist(),
-            }
-            for k, name in enumerate(restorer.conditions)
-        }
+        columns: Reading = {name: {"true": [], "read": [], "deviation": []} for name in method.restorer.conditions}
+        for name in self.names:
+            low = read_bgr(self.space.low(condition.input_key, name), self.settings.max_pixels)
+            true = self.true_conditions(condition, name, low.shape[0])
+            true["factor"] = min(true["factor"] / method.restorer.max_factor, 1.0)
+            for (key, column), mean, deviation in zip(columns.items(), *method.read(low), strict=True):
+                for kind, value in (("true", true[key]), ("read", mean), ("deviation", deviation)):
+                    column[kind].append(value)
+        return columns
 
     def score_condition(self, label: str, condition: Condition, results: dict[str, Path], workers: Workers) -> None:
         """Scores the results that have no values yet."""

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
-from gcfsr_datasets.check import check_data, check_folder
+from gcfsr_datasets.check import QUICK_SAMPLE, check_data, check_folder
 from gcfsr_datasets.dataset_options import FaceOptions
 
 
@@ -45,6 +46,15 @@ def test_the_quick_check_reads_headers(folder: Path):
     (folder / "3.png").unlink()
     faults = check_data(FaceOptions(str(folder), 32), batch=4).faults
     assert [Path(fault.split(": ")[0]).name for fault in faults] == ["1.png", "2.png", "5.jpg", "6.webp"]
+
+
+@pytest.mark.parametrize("count", [200, 201, 399, 1000])
+def test_the_quick_check_reads_no_more_headers_than_it_says(folder: Path, tmp_path: Path, count: int):
+    listing = tmp_path / "listing.txt"
+    listing.write_text("\n".join(["0.png"] * count))
+    report = check_data(FaceOptions(str(folder), 32, meta_info_file=str(listing)), batch=4)
+    assert QUICK_SAMPLE / 2 <= report.checked <= QUICK_SAMPLE
+    assert report.faults == []
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

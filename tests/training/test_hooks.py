@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from basicsr.version import __version__
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.training.hooks import parse, replaced, table
+from gcfsr_datasets.dataset_options import FaceOptions
 
 
 def test_this_basicsr_has_every_patched_name() -> None:
@@ -68,6 +70,21 @@ def never_saves(opt: Any, model: Any) -> None:
     model.feed_data({})
     model.optimize_parameters(1)
     model.validation(None)
+
+
+def test_every_path_of_a_data_set_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    texts = {spec.name for spec in fields(FaceOptions) if spec.type in (str, str | None)} - {"name"}
+    assert texts | {"dataroot_lq"} == set(parse.DATA_PATHS)
+    block: dict[str, Any] = dict.fromkeys(parse.DATA_PATHS, "~/x")
+    block |= {"paired": {"dataroot_lq": "~/x", "prob": 0.5}, "extra_roots": ["~/x", "y"], "name": "~"}
+    parse.data_options(block, "val", 0)
+    assert {block[key] for key in parse.DATA_PATHS} == {"/home/me/x"}
+    assert (block["paired"]["dataroot_lq"], block["extra_roots"], block["name"]) == (
+        "/home/me/x",
+        ["/home/me/x", "y"],
+        "~",
+    )
 
 
 def test_the_order_of_the_loop_is_checked() -> None:

@@ -319,7 +319,7 @@ def test_engine_state_goes_and_comes_back(tiny: ModuleType) -> None:
                     "vgg_path": "no.pth",
                 }
             },
-            "vgg_path: no.pth is not a file",
+            r"train\.perceptual_opt\.vgg_path: no\.pth is not a file",
         ),
         (
             {"train__losses": [{"type": "LDLLoss"}], "train__ema_decay": None},
@@ -335,6 +335,58 @@ def test_options_that_cannot_work_are_named(tiny: ModuleType, changes: dict[str,
         tiny.build(**changes)
 
 
+@pytest.mark.parametrize("key", ["params", "params_ema"])
+def test_the_discriminators_weights_are_those_of_the_key(tiny: ModuleType, tmp_path: Path, key: str) -> None:
+    states = {name: tiny.build(seed=seed).net_d.state_dict() for seed, name in enumerate(("params", "params_ema"))}
+    torch.save(states, tmp_path / "d.pth")
+    model = tiny.build(seed=2, path={"pretrain_network_d": str(tmp_path / "d.pth"), "param_key_d": key})
+    for name, value in model.net_d.state_dict().items():
+        assert torch.equal(value, states[key][name])
+
+
+def test_a_checkpoint_of_which_nothing_fits_is_refused(tiny: ModuleType, tmp_path: Path) -> None:
+    torch.save({"params": {"x": torch.zeros(3)}}, tmp_path / "other.pth")
+    with pytest.raises(GCFSRError, match=r"other\.pth: no tensor fits the network"):
+        tiny.build(path={"pretrain_network_g": str(tmp_path / "other.pth"), "strict_load_g": False})
+
+
+@pytest.mark.parametrize(
+    ("lacks", "changes", "words"),
+    [
+        ("gt", {}, "gives no gt"),
+        ("factor", {}, "gives no factor"),
+        ("factor", {"train__consistency_opt": None, "train__gan_opt": {"full_factor": 8}}, "gives no factor"),
+        ("factor", {"train__consistency_opt": None}, None),
+    ],
+)
+def test_a_batch_that_lacks_what_a_loss_needs_is_refused(
+    tiny: ModuleType, lacks: str, changes: dict[str, Any], words: str | None
+) -> None:
+    """Without factors the adversarial loss would count for nothing below full_factor."""
+    model = tiny.build(**changes)
+    model.feed_data({key: value for key, value in tiny.batch().items() if key != lacks})
+    if words is None:
+        model.optimize_parameters(1)
+    else:
+        with pytest.raises(GCFSRError, match=rf"datasets\.train: the data set {words}"):
+            model.optimize_parameters(1)
+
+
+@pytest.mark.parametrize("left", [None, "network_g", ["network_g"], ["network_g", "network_d"]])
+def test_a_resume_leaves_the_networks_alone_that_the_options_name(tmp_path: Path, left: Any) -> None:
+    from gcfsr_arch.training.hooks.run import point_at_networks
+
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for label in ("net_g", "net_d"):
+        (folder / f"{label}_5.pth").touch()
+    paths = {"ignore_resume_networks": left}
+    opt = {"path": paths, "train": {"gan_opt": {}}, "network_g": {"type": "GCFSR"}, "network_d": {"type": "D"}}
+    point_at_networks(opt, tmp_path / "training_states" / "5.state", {"iter": 5})
+    wanted = {name for name in ("network_g", "network_d") if name not in (left or ())}
+    assert {key.removeprefix("pretrain_") for key in paths if key.startswith("pretrain_")} == wanted
+
+
 def test_vgg_that_cannot_be_downloaded(tiny: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     import basicsr.archs.vgg_arch as vgg_arch
 
@@ -343,7 +395,8 @@ def test_vgg_that_cannot_be_downloaded(tiny: ModuleType, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(vgg_arch.vgg, "vgg19", no_network)
     with pytest.raises(
-        GCFSRError, match=r"perceptual_opt: the VGG weights could not be loaded \(no network\); set vgg_path"
+        GCFSRError,
+        match=r"train\.perceptual_opt\.vgg_path: the weights could not be loaded \(no network\); set vgg_path",
     ):
         tiny.build(train__perceptual_opt={"type": "PerceptualLoss", "layer_weights": {"conv1_1": 1.0}})
 

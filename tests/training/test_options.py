@@ -20,6 +20,7 @@ from gcfsr_arch.training.options.schema import EngineOptions, Options
 
 BLIND = {"type": "BlindFaceDegradationDataset"}
 VGG = {"type": "PerceptualLoss", "layer_weights": {"conv4_3": 1}}
+EMAS = {"total_iter": 100, "optim_g": {"type": "Adam", "lr": 1}, "ema_decay": 0.9, "ema_half_life": 1000}
 FREE = {"type": "AdamWScheduleFree", "lr": 1e-3}
 KEPT = ("name", "dataroot_gt", "out_size", "num_worker_per_gpu", "batch_size_per_gpu")  # of both kinds
 COSINE = {"type": "CosineAnnealingRestartLR", "periods": [20, 40], "restart_weights": [1, 1]}
@@ -94,6 +95,16 @@ def test_text_numbers_become_numbers(good: dict[str, Any]) -> None:
         ("train.losses", {"type": "L1Loss"}, "train.losses", "should be a valid list"),
         ("train.scheduler.type", "MultiStep", "train.scheduler.type", "did you mean 'MultiStepLR'?"),
         ("train.ema_decay", 1, "train.ema_decay", "less than 1"),
+        ("train.ema_rampup", 0.1, "train.ema_rampup", "train.ema_half_life, which is missing"),
+        ("train", EMAS, "train.ema_decay", "remove one of them"),
+        ("train.engine", {"accumulate": 3}, "train.engine.accumulate", "more than the 2 images"),
+        ("path.ignore_resume_networks", "net_g", "path.ignore_resume_networks", "network_g, network_d or a"),
+        (
+            "path.ignore_resume_networks",
+            ["net_g"],
+            "path.ignore_resume_networks",
+            "network_g, network_d or a",
+        ),
         ("network_g.out_size", 96, "network_g.out_size", "power of two"),
         ("network_d.out_size", 128, "network_d.out_size", "network_g.out_size is 64"),
         ("datasets.train.out_size", 128, "datasets.train.out_size", "network_g.out_size is 64"),
@@ -212,9 +223,17 @@ def test_r1_far_above_the_scaled_loss_is_warned_about(
 
 def test_a_discriminator_without_its_loss_is_warned_about(good: dict[str, Any]) -> None:
     assert not check(good).remarks()
-    report = check(changed(good, "train.gan_opt", ...))
+    report = check(changed(changed(good, "train.gan_opt", ...), "train.r1_reg_weight", 10))
     assert report.faults == []
-    assert report.remarks() == ["warning: network_d: is not used without train.gan_opt"]
+    wanted = [f"warning: {key}: is not used without train.gan_opt" for key in ("train.r1_reg_weight", "network_d")]
+    assert report.remarks() == wanted
+
+
+def test_a_blind_network_has_no_dial_to_move(good: dict[str, Any]) -> None:
+    moved = changed(good, "train.mismatch", {"prob": 0.5, "octaves": 1})
+    for blind in (False, True):
+        places = [place for place, _ in check(changed(moved, "network_g.blind", blind)).faults]
+        assert ("train.mismatch" in places) == blind
 
 
 @pytest.mark.parametrize(("kind", "better"), [("calculate_niqe", "lower"), ("calculate_ssim", "higher")])

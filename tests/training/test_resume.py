@@ -140,6 +140,20 @@ def test_the_place_is_known_after_a_resume_with_another_batch_or_data_set(
         assert schedule.after(iteration) == (iteration, epoch, used[epoch])
 
 
+@pytest.mark.parametrize("used", range(7))
+def test_ranks_that_resume_a_single_process_know_their_place(used: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the samples used do not divide by the ranks, the first epoch has as many batches as the schedule says."""
+    monkeypatch.setattr(loaders, "checked_dataset", lambda options: Numbers(6))
+    train = {"name": "x", "batch_size_per_gpu": 1, "num_worker_per_gpu": 0}
+    for rank in range(2):
+        opt = {"world_size": 2, "rank": rank, "manual_seed": 0}
+        loader, sampler, schedule = loaders.train_loader(opt, train, Position(used, 0, used))
+        left = len(list(loader))
+        assert [schedule.after(used + step).epoch for step in (left, left + 1)] == [0, 1]
+        sampler.set_epoch(1)
+        assert len(list(loader)) == 3
+
+
 @pytest.mark.parametrize(("length", "batch"), [(12, 12), (12, 2), (240, 12)])
 def test_a_resumed_run_has_epochs_until_its_last_iteration(
     length: int, batch: int, monkeypatch: pytest.MonkeyPatch

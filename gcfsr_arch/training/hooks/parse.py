@@ -41,6 +41,8 @@ from gcfsr_arch.training.workers import worker_death
 
 Options = dict[str, Any]
 
+DATA_PATHS = ("dataroot_gt", "dataroot_lq", "meta_info_file", "exclude_list", "luminance_cache", "valid_corners")
+
 basicsr_parse_options = getattr(basicsr_options, "parse_options", None)
 _hooked: list[tuple[table.Namespace, table.Namespace]] = []  # (a pipeline's namespace, its own functions)
 
@@ -189,9 +191,8 @@ def data_options(block: Options, phase: str, manual_seed: int) -> None:
     Validation sets keep the seed of their own block, so that runs of different seeds are validated on the same inputs.
     """
     block["phase"] = phase
-    for key in ("dataroot_gt", "dataroot_lq"):
-        if block.get(key) is not None:
-            block[key] = os.path.expanduser(block[key])
+    for place in (block, block.get("paired") or {}):
+        place |= {key: os.path.expanduser(place[key]) for key in DATA_PATHS if place.get(key) is not None}
     if block.get("extra_roots"):
         block["extra_roots"] = [os.path.expanduser(root) for root in block["extra_roots"]]
     kind = DATASETS.get(block.get("type", ""))

@@ -161,7 +161,8 @@ def newest_checkpoint(opt: Options) -> tuple[Path | None, Options]:
 def point_at_networks(opt: Options, found: Path, state: Options) -> None:
     """BasicSR loads the networks from their pretrained paths; here they become those beside the state."""
     paths = opt["path"]
-    left_alone = [*(paths.get("ignore_resume_networks") or ())]
+    given = paths.get("ignore_resume_networks") or []
+    left_alone = [given] if isinstance(given, str) else [*given]
     if opt["train"].get("gan_opt") is None:
         left_alone.append("network_d")  # is neither built nor saved
     for network in (key for key in opt if key.startswith("network_") and key not in left_alone and opt[key]):

@@ -92,10 +92,11 @@ def _gaussian(window: int, sigma: float, like: Tensor) -> Tensor:
     return kernel / kernel.sum()
 
 
-def ssim_maps(x: Tensor, y: Tensor, window: int, sigma: float, data_range: float) -> tuple[Tensor, Tensor]:
+def ssim_maps(x: Tensor, y: Tensor, window: int, sigma: float) -> tuple[Tensor, Tensor]:
     """Structural similarity and, without its luminance, contrast and structure alone, at each position without padding.
 
-    Arguments as in `ssim`. Returns two (N, C, H - window + 1, W - window + 1).
+    Arguments as in `ssim`, but images in [0, 1]: luminance is a ratio of means, which about 0 says nothing. Returns two
+    (N, C, H - window + 1, W - window + 1).
     """
     channels = x.shape[1]
     x, y = (image.contiguous(memory_format=torch.channels_last) for image in (x, y))  # a CPU's fast form
@@ -105,7 +106,7 @@ def ssim_maps(x: Tensor, y: Tensor, window: int, sigma: float, data_range: float
     def blur(image: Tensor) -> Tensor:
         return F.conv2d(F.conv2d(image, rows, groups=channels), columns, groups=channels)
 
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    c1, c2 = 0.01**2, 0.03**2
     mean_x, mean_y = blur(x), blur(y)
     var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
     cov = blur(x * y) - mean_x * mean_y
@@ -114,18 +115,17 @@ def ssim_maps(x: Tensor, y: Tensor, window: int, sigma: float, data_range: float
     return luminance * contrast, contrast
 
 
-def ssim(x: Tensor, y: Tensor, window: int = 11, sigma: float = 1.5, data_range: float = 2.0) -> Tensor:
+def ssim(x: Tensor, y: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
     """Structural similarity with a Gaussian window, without padding (Wang et al., 2004), differentiable.
 
     Args:
-        x, y: (N, C, H, W), float, both sides at least `window`.
+        x, y: (N, C, H, W), float in [-1, 1], both sides at least `window`; compared in [0, 1].
         window, sigma: size and standard deviation of the window, pixels.
-        data_range: largest minus smallest possible value: 2 for [-1, 1].
 
     Returns:
         (N,) the mean over channels and positions.
     """
-    return ssim_maps(x, y, window, sigma, data_range)[0].mean((1, 2, 3))
+    return ssim_maps((x + 1) / 2, (y + 1) / 2, window, sigma)[0].mean((1, 2, 3))
 
 
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, from fine to coarse
@@ -135,7 +135,7 @@ def ms_ssim(x: Tensor, y: Tensor, scales: int = 5, window: int = 11) -> Tensor:
     """Multi-scale structural similarity (Wang et al., 2003): a product over scales, each half of the one before.
 
     Args:
-        x, y: (N, C, H, W), float in [-1, 1], both sides at least window * 2^(scales - 1); compared in [0, 1], as usual.
+        x, y: (N, C, H, W), float in [-1, 1], both sides at least window * 2^(scales - 1); compared in [0, 1].
         scales: at most 5; the weights of fewer are those of the finest, made to sum to 1.
         window: size of the Gaussian window in pixels, whose standard deviation is 1.5.
 
@@ -145,7 +145,7 @@ def ms_ssim(x: Tensor, y: Tensor, scales: int = 5, window: int = 11) -> Tensor:
     weights = [weight / sum(MS_SSIM_WEIGHTS[:scales]) for weight in MS_SSIM_WEIGHTS[:scales]]
     product, x, y = x.new_ones(x.shape[:2]), (x + 1) / 2, (y + 1) / 2
     for scale, weight in enumerate(weights, 1):
-        whole, contrast = ssim_maps(x, y, window, 1.5, 1.0)
+        whole, contrast = ssim_maps(x, y, window, 1.5)
         kept = whole if scale == scales else contrast  # luminance at the coarsest scale alone
         product = product * kept.mean((2, 3)).clamp(min=1e-6) ** weight  # a power of 0 has no gradient
         x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
@@ -342,7 +342,7 @@ class AdversarialLoss(nn.Module):
         super().__init__()
         if gan_type not in GAN_TERMS:
             known = ", ".join(GAN_TERMS)
-            raise GCFSRError(f"train:gan_opt:gan_type: {gan_type!r} is not one of {known}; choose one of them")
+            raise GCFSRError(f"train.gan_opt.gan_type: {gan_type!r} is not one of {known}")
         self.kind = gan_type
         self.loss_weight = loss_weight
         self.d_weight = loss_weight if scale_d else 1.0

@@ -57,15 +57,13 @@ class Perceptual(nn.Module):
         path = options.pop("vgg_path")
         advice = "set vgg_path to a VGG state dict of torchvision, or remove the loss"
         if path is not None and not Path(path).expanduser().is_file():
-            raise GCFSRError(f"train.perceptual_opt.vgg_path: {path} is not a file; {advice}")
+            raise GCFSRError(f"vgg_path: {path} is not a file; {advice}")
         weights = vgg_arch.VGG_PRETRAIN_PATH if path is None else str(Path(path).expanduser())
         try:
             with replaced("basicsr.archs.vgg_arch", VGG_PRETRAIN_PATH=weights):
                 self.loss = build_loss(options)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # URLError is an OSError
-            raise GCFSRError(
-                f"train.perceptual_opt: the VGG weights could not be loaded ({first_line(error)}); {advice}"
-            ) from error
+            raise GCFSRError(f"vgg_path: the weights could not be loaded ({first_line(error)}); {advice}") from error
 
     def forward(self, output: Tensor, gt: Tensor) -> dict[str, Tensor]:
         """Its parts by name, without those of weight 0."""
@@ -100,20 +98,32 @@ BUILDERS: dict[type[Section], Callable[[Any], nn.Module]] = {  # losses of the o
     IdentitySection: lambda section: IdentityLoss(section.weights, section.loss_weight),
 }
 GAN_ARGUMENTS = {"gan_type", "loss_weight", "scale_d", "relativistic", "full_factor"}  # others BasicSR's alone
+BLOCKS = {  # name in the log: key of the block `train`
+    "pix": "pixel_opt",
+    "ssim": "ssim_opt",
+    "region": "region_opt",
+    "percep": "perceptual_opt",
+    "identity": "identity_opt",
+}
 OVER_NETWORKS = (Perceptual, DISTSLoss, IdentityLoss)  # the others compare pixels
 
 
-def named_sections(losses: Losses) -> dict[str, Section]:
-    """Name -> section of every loss of the output and its ground truth: those of blocks, then those of the list."""
-    blocks = {
-        "pix": losses.pixel_opt,
-        "ssim": losses.ssim_opt,
-        "region": losses.region_opt,
-        "percep": losses.perceptual_opt,
-        "identity": losses.identity_opt,
-    }
-    listed = {section.type.removesuffix("Loss").lower(): section for section in losses.losses}
-    return {name: section for name, section in (blocks | listed).items() if section is not None}
+def built_terms(losses: Losses) -> dict[str, nn.Module]:
+    """Every loss of the output and its ground truth by its name in the log: those of blocks, then those of the list.
+
+    Raises:
+        GCFSRError: weights that could not be loaded; names the key.
+    """
+    sections = {name: (f"train.{key}", getattr(losses, key)) for name, key in BLOCKS.items()}
+    for number, section in enumerate(losses.losses):
+        sections[section.type.removesuffix("Loss").lower()] = (f"train.losses.{number}", section)
+    terms = {}
+    for name, (place, section) in sections.items():
+        try:
+            terms |= {} if section is None else {name: BUILDERS[type(section)](section)}
+        except GCFSRError as error:
+            raise GCFSRError(f"{place}.{error}") from error
+    return terms
 
 
 class Criteria(nn.Module):
@@ -129,14 +139,13 @@ class Criteria(nn.Module):
     def __init__(self, losses: Losses) -> None:
         super().__init__()
         feature, consistency, gan = losses.feature_opt, losses.consistency_opt, losses.gan_opt
-        self.terms = nn.ModuleDict(
-            {name: BUILDERS[type(section)](section) for name, section in named_sections(losses).items()}
-        )
+        self.terms = nn.ModuleDict(built_terms(losses))
         taps = SQUEEZENET_TAPS if feature is None or feature.taps is None else tuple(feature.taps)
         self.feature = FeatureLoss(feature.weights, taps, feature.loss_weight) if feature else None
         self.consistency = ConsistencyLoss(consistency.loss_weight) if consistency else None
         self.estimate = losses.estimate_opt
         self.gan = AdversarialLoss(**gan.model_dump(include=GAN_ARGUMENTS)) if gan else None
+        self.needs_factor = bool(consistency or (gan and gan.full_factor))
         self.needs_average = any(isinstance(loss, LDLLoss) for loss in self.terms.values())
         if not self.terms and not any((self.feature, self.consistency, self.gan)):
             raise GCFSRError("train: no loss is set; set pixel_opt, gan_opt, feature_opt or perceptual_opt")

@@ -26,7 +26,7 @@ class FeatureLoss(nn.Module):
 
     def __init__(self, weights: str, taps: Sequence[int] = SQUEEZENET_TAPS, loss_weight: float = 1.0) -> None:
         super().__init__()
-        self.features = FrozenFeatures(weights, taps, "train:feature_opt:weights")
+        self.features = FrozenFeatures(weights, taps, "train.feature_opt.weights")
         self.loss_weight = loss_weight
 
     def forward(self, output: Tensor, gt: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class IdentityLoss(nn.Module):
         try:
             self.network = dlib_network(Path(weights).expanduser())
         except GCFSRError as error:
-            raise GCFSRError(f"train:identity_opt:weights: {error}") from error
+            raise GCFSRError(f"weights: {error}") from error
         self.loss_weight = loss_weight
 
     def embedding(self, x: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class DISTSLoss(nn.Module):
         try:
             fill(net, read_state(path)[0], f"{path} is not VGG16")
         except GCFSRError as error:
-            raise GCFSRError(f"train:losses:DISTSLoss:vgg_path: {error}") from error
+            raise GCFSRError(f"vgg_path: {error}") from error
         self.stages = nn.ModuleList(net.features[start:stop] for start, stop in self.STAGES)
         for module in self.stages.modules():
             if isinstance(module, nn.ReLU):
@@ -110,7 +110,7 @@ class DISTSLoss(nn.Module):
             if {key: value.numel() for key, value in state.items()} != {"alpha": 1475, "beta": 1475}:
                 raise GCFSRError(f"{weights}: holds something else than alpha and beta of DISTS")
         except GCFSRError as error:
-            raise GCFSRError(f"train:losses:DISTSLoss:weights: {error}") from error
+            raise GCFSRError(f"weights: {error}") from error
         shares = torch.stack([state[key].flatten().float() for key in ("alpha", "beta")])
         self.register_buffer("shares", shares / shares.sum(), persistent=False)
         taps = torch.tensor([0.5, 1.0, 0.5])  # a Hann window
@@ -165,7 +165,7 @@ class ProjectedPyramid(nn.Module):
             path = Path(weights).expanduser()
             self.network = fill(EfficientNetLite0(), read_state(path)[0], f"{path} is not EfficientNet-Lite0")
         except GCFSRError as error:
-            raise GCFSRError(f"network_d:lite0: {error}") from error
+            raise GCFSRError(f"network_d.lite0: {error}") from error
         self.across = nn.ModuleList(nn.Conv2d(width, channels, 1, bias=False) for width in EfficientNetLite0.CHANNELS)
         self.along = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in self.across)
         for conv in (*self.across, *self.along):
@@ -212,7 +212,7 @@ class FeatureDiscriminator(nn.Module):
         regions: bool = False,
     ) -> None:
         super().__init__()
-        self.features = FrozenFeatures(weights, taps, "network_d:weights")
+        self.features = FrozenFeatures(weights, taps, "network_d.weights")
         self.pyramid = None if lite0 is None else ProjectedPyramid(lite0, channels)
         widths = self.features.channels() + [channels] * (0 if lite0 is None else len(EfficientNetLite0.CHANNELS))
         self.heads = nn.ModuleList(patch_head(width, channels) for width in widths)

@@ -9,7 +9,7 @@ from gcfsr_arch.training.options.data import DATASETS
 from gcfsr_arch.training.options.metrics import CATALOGUE
 from gcfsr_arch.training.options.networks import LISTED
 from gcfsr_arch.training.options.optimizers import OPTIMIZERS, PACKAGES, SCHEDULE_FREE
-from gcfsr_arch.training.options.schema import SCHEDULERS, Options
+from gcfsr_arch.training.options.schema import SCHEDULERS, Options, Train
 from gcfsr_measure.catalogue import entry_of
 
 Fault = tuple[str, str]
@@ -18,7 +18,12 @@ DEFAULT_MAX_FACTOR = {
     for kind, section in DATASETS.items()
     if "max_factor" in section.model_fields
 }
+BATCH = "batch_size_per_gpu"
 STYLEGAN2_R1 = 10.0  # its R1 weight, beside a discriminator's loss of weight 1
+OF_DISCRIMINATOR = (  # keys of the block `train`
+    *("r1_reg_weight", "r2_reg_weight", "net_d_pause", "net_d_reg_every", "net_d_iters", "net_d_init_iters"),
+    "net_d_first",
+)
 LOSSES = (
     *("pixel_opt", "ssim_opt", "region_opt", "perceptual_opt"),
     *("feature_opt", "identity_opt", "consistency_opt", "gan_opt"),
@@ -28,20 +33,8 @@ LOSSES = (
 def cross_faults(options: dict[str, Any], is_train: bool) -> list[Fault]:
     """Faults of keys against one another: (path, what is wrong)."""
     checks = [
-        *(
-            _blocks,
-            _sizes,
-            _factors,
-            _dials,
-            _grid,
-            _optimizers,
-            _scheduler,
-            _losses,
-            _loaders,
-            _checkpoint,
-            _metrics,
-            _wandb,
-        ),
+        *(_blocks, _sizes, _factors, _dials, _grid, _optimizers, _scheduler, _losses, _loaders, _checkpoint),
+        *(_average, _micro_batches, _metrics, _wandb),
     ]
     return [fault for check in checks for fault in check(options, is_train)]
 
@@ -214,6 +207,8 @@ def _losses(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
     listed = [block for block in listed if isinstance(block, dict)]
     yield from _listed_losses(options, listed)
     yield from _windows(options, listed)
+    if train.get("mismatch") and _get(options, "network_g", "blind") is True:
+        yield "train.mismatch", "moves a dial, and network_g.blind has none; remove one of them"
     if train.get("mismatch") and not train.get("consistency_opt"):
         yield "train.consistency_opt", "is missing, train.mismatch needs it"
 
@@ -257,6 +252,20 @@ def _windows(options: dict[str, Any], listed: list[dict[str, Any]]) -> Iterator[
 def _checkpoint(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
     if not is_train and _get(options, "path", "pretrain_network_g") is None:
         yield "path.pretrain_network_g", "is missing, testing needs a checkpoint of the generator"
+
+
+def _average(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
+    half_life = _number(options, "train", "ema_half_life")
+    if half_life and _number(options, "train", "ema_decay"):
+        yield "train.ema_decay", "is not used beside train.ema_half_life; remove one of them"
+    if not half_life and _number(options, "train", "ema_rampup"):
+        yield "train.ema_rampup", "is a share of train.ema_half_life, which is missing"
+
+
+def _micro_batches(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
+    parts, batch = _number(options, "train", "engine", "accumulate"), _number(options, "datasets", "train", BATCH)
+    if is_train and parts and batch and parts > batch:
+        yield "train.engine.accumulate", f"is {parts:g}, more than the {batch:g} images of datasets.train.{BATCH}"
 
 
 def _metrics(options: dict[str, Any], is_train: bool) -> Iterator[Fault]:
@@ -312,6 +321,9 @@ def _doubtful_adversary(options: Options) -> Iterator[Fault]:
     train = options.train
     if train is None:
         return
+    for key in OF_DISCRIMINATOR if train.gan_opt is None else ():
+        if getattr(train, key) != Train.model_fields[key].get_default():
+            yield f"train.{key}", "is not used without train.gan_opt"
     if options.network_d is not None and train.gan_opt is None:
         yield "network_d", "is not used without train.gan_opt"
     if train.gan_opt is None or not train.r1_reg_weight or not train.gan_opt.scale_d:

@@ -35,6 +35,7 @@ from gcfsr_arch.training.options.types import (
     Section,
     Share,
     Weight,
+    message,
     unused,
 )
 
@@ -171,12 +172,16 @@ class Val(Section):
     suffix: str | None = Field(None, description="Testing: ending of the images' names.")
     metrics: dict[str, AnyMetric] | None = Field(None, description="Name: metric.")
     batch: Count = Field(4, description="Images restored and measured at once.")
-    workers: NaturalInt = Field(0, description="Worker processes for the metrics of pixels (PSNR, SSIM, NIQE).")
+    workers: NaturalInt = Field(0, description="Worker processes for PSNR, SSIM and NIQE; from 2 on.")
     grid: NaturalInt = Field(0, description="Faces of the grid input, several s, ground truth; 0 for no grid.")
     grid_factors: list[Positive] | None = Field(None, description="Factors of the grid's columns.")
     num_val_samples: Any = unused("every image of the validation set is used")
     center_frame_only: Any = unused(OTHER_MODEL)
     flip_seq: Any = unused(OTHER_MODEL)
+
+
+NetworkKey = Literal["network_g", "network_d"]
+NetworkKeys = Annotated[list[NetworkKey] | NetworkKey, message("should be network_g, network_d or a list of them")]
 
 
 class Paths(Section):
@@ -191,7 +196,7 @@ class Paths(Section):
     strict_load_g: bool = True
     strict_load_d: bool = True
     resume_state: str | None = Field(None, description="A .state file to resume from.")
-    ignore_resume_networks: list[str] | str | None = Field(None, description="Networks that a resume leaves alone.")
+    ignore_resume_networks: NetworkKeys | None = Field(None, description="Networks that a resume leaves alone.")
 
 
 class Wandb(Section):

@@ -1,5 +1,6 @@
 """Significant differences between two methods, in one report or in two over the same inputs."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -53,25 +54,30 @@ def load_report(path: str | Path) -> dict[str, Any]:
     return read_document(path, TypeAdapter(_Report), f"a report of `gcfsr evaluate` ({FORMAT})").model_dump()
 
 
-def pairs_of(a: dict[str, Any], b: dict[str, Any], pair: list[str] | None) -> list[tuple[str, str]]:
-    """Labels to compare: the given pair, or every label that both reports have.
+def pairs_of(a: dict[str, Any], b: dict[str, Any], pairs: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
+    """Labels to compare: the given pairs, or every label that both reports have.
 
     Raises:
         GCFSRError: a label is in none, or no label is in both.
     """
-    if pair:
+    for pair in pairs:
         for label, report in zip(pair, (a, b), strict=True):
             if label not in report["values"]:
                 raise GCFSRError(f"--pair {label}: not in that report; it has {', '.join(report['values'])}")
-        return [(pair[0], pair[1])]
+    if pairs:
+        return [(first, second) for first, second in pairs]
     both = [label for label in a["values"] if label in b["values"] and label != INPUT]
     if not both:
         raise GCFSRError("--compare: the reports share no method; name one of each with --pair A B")
     return [(label, label) for label in both]
 
 
-def compare(a: dict[str, Any], b: dict[str, Any], pair: list[str] | None = None) -> list[dict[str, Any]]:
+def compare(a: dict[str, Any], b: dict[str, Any], pairs: Sequence[Sequence[str]] = ()) -> list[dict[str, Any]]:
     """Paired tests over the images that both reports have, for every shared condition and metric.
+
+    Args:
+        a, b: the reports.
+        pairs: labels of a method in a and one in b; without any, every label that both have.
 
     Returns:
         One dict for each comparison: methods, condition, metric, count, difference (b - a), interval, p,
@@ -81,7 +87,7 @@ def compare(a: dict[str, Any], b: dict[str, Any], pair: list[str] | None = None)
         GCFSRError: the degraded inputs of a shared condition differ, or nothing can be compared.
     """
     found = []
-    for label_a, label_b in pairs_of(a, b, pair):
+    for label_a, label_b in pairs_of(a, b, pairs):
         shared = [key for key in a["values"][label_a] if key in b["values"][label_b]]
         for key in shared:
             _same_inputs(a, b, key)

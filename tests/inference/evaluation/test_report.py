@@ -207,16 +207,26 @@ def test_compare_reports_what_differs() -> None:
     values = {"a": base, "better": base + rng.normal(0.5, 0.3, 30), "same": base + np.tile([0.1, -0.1], 15)}
     report = hand_made({key: list(map(float, v)) for key, v in values.items()})
     verdicts = {
-        (a, b): compare(report, report, [a, b])[0]["verdict"]
+        (a, b): compare(report, report, [(a, b)])[0]["verdict"]
         for a, b in (("a", "better"), ("better", "a"), ("a", "same"))
     }
     assert verdicts == {
         ("a", "better"): "better", ("better", "a"): "worse", ("a", "same"): "no significant difference",
     }  # fmt: skip
     report["metrics"]["psnr"]["better"] = "lower"
-    assert compare(report, report, ["a", "better"])[0]["verdict"] == "worse"
-    assert "| x16 | PSNR (RGB) | a | better | +" in comparison_text(compare(report, report, ["a", "better"]))
+    assert compare(report, report, [("a", "better")])[0]["verdict"] == "worse"
+    assert "| x16 | PSNR (RGB) | a | better | +" in comparison_text(compare(report, report, [("a", "better")]))
     assert {row["difference"] for row in compare(report, report)} == {0}
+
+
+def test_all_pairs_of_a_comparison_are_corrected_together() -> None:
+    rng = np.random.default_rng(1)
+    base = rng.normal(25, 2, 20)
+    others = {name: base + rng.normal(0.15, 0.3, 20) for name in "bcd"}
+    report = hand_made({key: list(map(float, v)) for key, v in {"a": base, **others}.items()})
+    alone = [compare(report, report, [("a", other)])[0]["p"] for other in others]
+    together = compare(report, report, [("a", other) for other in others])
+    assert [row["p_adjusted"] for row in together] == holm(alone) != alone
 
 
 def test_compare_refuses_other_inputs(tmp_path: Path) -> None:
@@ -227,7 +237,7 @@ def test_compare_refuses_other_inputs(tmp_path: Path) -> None:
     with pytest.raises(GCFSRError, match="share no method"):
         compare(a, hand_made({"other": [1, 2]}))
     with pytest.raises(GCFSRError, match="--pair z"):
-        compare(a, b, ["a", "z"])
+        compare(a, b, [("a", "z")])
     write_json(tmp_path / "other.json", {"format": "x"})
     (tmp_path / "no.json").write_text("{")
     for name, what in (("other.json", "not a report"), ("no.json", "not a report"), ("none.json", "No such file")):

@@ -14,6 +14,7 @@ KINDS = {
     "fig7": "two checkpoints side by side with zoomed crops",
     "card": "control card: metric against dial for each true factor, smoothness, monotony",
 }
+PLOTTED = ("fig2", "fig6", "card")  # with matplotlib
 EXAMPLES = """
 gcfsr figures table1 -v gcfsr-1024.pth -o figures/
 gcfsr figures fig2 ours=experiments/a experiments/b --metric fid -o figures/
@@ -66,10 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Makes the figure and prints the files."""
+    from importlib.util import find_spec
     from pathlib import Path
 
     from gcfsr_inference.restore.weights import resolve_checkpoint
 
+    if args.kind in PLOTTED and find_spec("matplotlib") is None:
+        raise GCFSRError(f"figures {args.kind}: matplotlib is not installed; pip install 'gcfsr[eval]'")
     named = getattr(args, "checkpoint", None) or []
     for text in [named] if isinstance(named, str) else named:
         resolve_checkpoint(text.rpartition("=")[2] if args.kind == "fig7" else text)  # raises before torch is loaded

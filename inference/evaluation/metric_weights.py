@@ -10,7 +10,10 @@ from gcfsr_arch.files import make_folder
 from gcfsr_inference.restore.weights import DEFAULT_FOLDER, find_file, user_folders
 from gcfsr_measure.catalogue import ENTRIES, PAPER, SUBSTITUTES, Entry
 
-INSTALL = {"pyiqa": "pip install pyiqa; its licence is non-commercial"}  # the others are in an extra
+INSTALL = {  # the others are in the extra `eval`
+    "basicsr": "pip install --no-build-isolation 'gcfsr[train]'",
+    "pyiqa": "pip install pyiqa; its licence is non-commercial",
+}
 
 
 def find_weights(entry: Entry, option: str | os.PathLike | None = None) -> Path | None:

@@ -2,12 +2,14 @@
 
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import gcfsr_autoload
 from gcfsr_arch.errors import GCFSRError, first_line
 from gcfsr_inference.evaluation.method_names import basicsr_files, check_method, checkpoint_of, parse_method
 from gcfsr_inference.evaluation.methods import Bicubic, Checkpoint, Folder, Function, Lanczos, Method, Network
+from gcfsr_inference.evaluation.metric_weights import INSTALL
 from gcfsr_inference.restore.hashes import file_hash
 from gcfsr_inference.restore.restorer import Restorer
 
@@ -74,6 +76,8 @@ def _flags(options: dict[str, str]) -> dict[str, bool]:
 def _basicsr(where: str, options: dict[str, str], device: str, seed: int) -> Network:
     """Builds `network_g` of a BasicSR option file, with its checkpoint ('params_ema', 'params' or bare)."""
     gcfsr_autoload.install()  # without it BasicSR fails to import on current torchvision
+    if find_spec("basicsr") is None:
+        raise GCFSRError(f"--method basicsr: BasicSR is not installed; {INSTALL['basicsr']}")
     from basicsr.archs import build_network
 
     from gcfsr_arch.checkpoint import read_state
@@ -95,6 +99,8 @@ def _basicsr(where: str, options: dict[str, str], device: str, seed: int) -> Net
 
 def _spandrel(where: str, options: dict[str, str], device: str, seed: int) -> Network:
     """Any single-image model that spandrel recognises; the input of one of scale 1 is the upsampled image."""
+    if find_spec("spandrel") is None:
+        raise GCFSRError("--method spandrel: spandrel is not installed; pip install 'gcfsr[spandrel]'")
     from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 
     path, flags = Path(where), _flags(options)

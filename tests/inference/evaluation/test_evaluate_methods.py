@@ -1,6 +1,7 @@
 """Methods of `gcfsr evaluate` by their specification, conditions, and the command itself."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,9 +15,11 @@ from safetensors.torch import save_file
 from gcfsr_arch import GCFSRError
 from gcfsr_inference.evaluation.conditions import find_protocol, parse_factors
 from gcfsr_inference.evaluation.evaluate import Settings, evaluate
+from gcfsr_inference.evaluation.metric_weights import availability
 from gcfsr_inference.evaluation.specs import build_method
 from gcfsr_inference.evaluation.workspace import read_bgr
 from gcfsr_inference.restore.restorer import Restorer
+from gcfsr_measure.catalogue import entry_of
 
 Asked = Callable[..., Settings]
 
@@ -42,6 +45,23 @@ def test_basicsr_and_spandrel_give_the_same_result(asked: Asked, gt: Path, tmp_p
         evaluate(asked(gt, a, factors="8", out=str(tmp_path / "c")), sheets=0)
     fitted = evaluate(asked(gt, a + "?fit=yes", factors="8", out=str(tmp_path / "c")), sheets=0)
     assert len(fitted["values"]["a"]["x8"]["psnr"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("package", "spec", "how"),
+    [("spandrel", "spandrel:{0}", "gcfsr[spandrel]"), ("basicsr", "basicsr:{0}:{0}", "gcfsr[train]")],
+)
+def test_a_method_names_the_package_that_it_needs(package, spec, how, checkpoint, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(GCFSRError, match=re.escape(how)):
+        build_method(spec.format(checkpoint))
+
+
+def test_niqe_names_the_package_that_it_needs(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "basicsr", None)
+    assert availability(entry_of("niqe"))[1] == (
+        "no package: basicsr (pip install --no-build-isolation 'gcfsr[train]')"
+    )
 
 
 @pytest.mark.parametrize(

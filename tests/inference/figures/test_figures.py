@@ -1,6 +1,7 @@
 """Figures: their numbers against the networks' own, and hand-made dials."""
 
 import json
+import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
@@ -55,6 +56,13 @@ def test_fig6_has_the_networks_own_means(folder: Path, tmp_path: Path) -> None:
             assert data["mean_sigma"][str(size)]["gen"][index] == pytest.approx(gen.mean().item(), abs=1e-6)
     for name in ("fig6_histograms.png", "fig6_means.png"):
         assert cv2.imread(str(tmp_path / name)) is not None
+
+
+@pytest.mark.parametrize("call", [("fig2", "run"), ("fig6",), ("card", "-i", "face.png")])
+def test_plots_name_the_package_that_they_need(call: tuple[str, ...], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(GCFSRError, match=r"matplotlib is not installed; pip install 'gcfsr\[eval\]'"):
+        figures(*call, "-o", str(tmp_path))
 
 
 def test_fig6_turns_every_condition_of_a_network_of_several(tmp_path: Path) -> None:

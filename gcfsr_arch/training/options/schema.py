@@ -95,7 +95,7 @@ class EngineOptions(Section):
     amp: Literal["auto", "bf16", "fp16"] | None = Field(
         None, description="Autocast of both networks; auto is bf16 where the device computes in it."
     )
-    accumulate: Count = Field(1, description="Micro-batches per step.")
+    accumulate: Count = Field(1, description="Micro-batches that a batch is cut into.")
     compile: bool = Field(False, description="torch.compile both networks in place.")
     channels_last: bool = Field(False, description="Memory format of networks and images.")
     tf32: bool | None = Field(

@@ -10,6 +10,7 @@ import numpy as np
 
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_datasets.image_io import read_file, size_of
+from gcfsr_inference.console import counted
 from gcfsr_inference.evaluation.conditions import Condition
 from gcfsr_inference.evaluation.inputs import Preparation, prepare, true_conditions
 from gcfsr_inference.evaluation.methods import INPUT, Bicubic, Checkpoint, Folder, Method
@@ -169,8 +170,9 @@ class Evaluation:
         missing = [name for name in self.names if name not in files]
         extra = sorted(set(files) - set(self.gt))
         if extra and self.settings.on_bad == "error":
+            count = counted(len(extra), "image has", "images have")
             raise GCFSRError(
-                f"{method.label} {condition.key}: {len(extra)} images have no ground truth ({', '.join(extra[:5])}); "
+                f"{method.label} {condition.key}: {count} no ground truth ({', '.join(extra[:5])}); "
                 "remove them or pass --on-bad exclude"
             )
         for name in missing:

@@ -42,7 +42,7 @@ def spoil(folder: Path, kind: str) -> str:
         return "gen_b: missing in the method's folder"
     if kind == "extra":
         cv2.imwrite(str(folder / "stranger.png"), np.zeros((64, 64, 3), np.uint8))
-        return "1 images have no ground truth (stranger)"
+        return "1 image has no ground truth (stranger)"
     if kind == "size":
         cv2.imwrite(str(path), np.zeros((32, 64, 3), np.uint8))
         return "gen_b: is 64x32, the ground truth is 64x64"
@@ -68,7 +68,7 @@ def test_a_fault_in_a_folder_is_named_or_excluded_everywhere(asked: Asked, kind:
     kept = 5 if kind == "extra" else 4
     assert len(report["images"]) == len(report["values"]["lanczos"]["x4"]["psnr"]) == kept
     assert [entry["name"] for entry in report["excluded"]] == ["stranger" if kind == "extra" else "gen_b"]
-    assert "1 images excluded" in (gt.parent / kind / "report.md").read_text() or kind == "extra"
+    assert "1 image excluded" in (gt.parent / kind / "report.md").read_text() or kind == "extra"
 
 
 def test_nan_in_an_output_is_named_or_excluded_everywhere(asked: Asked, gt: Path) -> None:

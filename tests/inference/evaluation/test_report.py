@@ -162,7 +162,7 @@ def test_csv_has_every_value() -> None:
 def test_excluded_images_are_counted_first() -> None:
     report = hand_made({"a": [1, 2]})
     report["excluded"] = [{"name": "bad", "method": "a", "condition": "x16", "reason": "NaN <in> it"}]
-    assert "1 images excluded everywhere:\n\n- bad (a x16): NaN <in> it" in markdown(report)
+    assert "1 image excluded everywhere:\n\n- bad (a x16): NaN <in> it" in markdown(report)
     assert "NaN &lt;in&gt; it" in html_page(report, [])
 
 

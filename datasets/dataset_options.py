@@ -1,4 +1,4 @@
-"""The options of both data sets as dataclasses: every key, its type, default and meaning.
+"""The options of the data sets as dataclasses: every key, its type, default and meaning.
 
 `from_opt` reads one block of BasicSR's `datasets:`. Keys of its loader (`LOADER_KEYS`) are passed over; any other
 unknown key is an error that names it. YAML's lists become tuples.
@@ -53,7 +53,7 @@ class PairedOptions:
 
 @dataclass(frozen=True)
 class FaceOptions:
-    """Keys of both data sets.
+    """Keys of every data set.
 
     Attributes:
         dataroot_gt: folder of the ground truth faces (with subfolders), an LMDB made by BasicSR (`*.lmdb`), or the

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gcfsr_arch.checkpoint import read_state
+from gcfsr_measure.frozen import fill
 from gcfsr_measure.lite0 import SameConv
-from gcfsr_measure.squeezenet import fill
 
 MEAN_RGB = (122.782, 117.001, 104.298)  # on the scale of 255, of both networks
 DLIB_SIZE, LANDMARK_SIZE = 150, 112

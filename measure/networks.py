@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from gcfsr_arch.checkpoint import read_state
 from gcfsr_arch.errors import GCFSRError, first_line
+from gcfsr_measure.frozen import IMAGENET_MEAN, IMAGENET_STD, fill
 from gcfsr_measure.lite0 import EfficientNetLite0
-from gcfsr_measure.squeezenet import IMAGENET_MEAN, IMAGENET_STD, FrozenFeatures, fill, unit_channels
+from gcfsr_measure.squeezenet import FrozenFeatures, unit_channels
 
 # normalisation of an ONNX embedding's input in [0, 1]: (mean, standard deviation)
 NORMALISATIONS: dict[str, tuple[Sequence[float], Sequence[float]]] = {

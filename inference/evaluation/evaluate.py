@@ -53,7 +53,7 @@ def make_sheets(evaluation: Evaluation, report: dict[str, Any], count: int) -> l
     folder, limit = evaluation.space.root / "sheets", evaluation.settings.max_pixels
     for condition in report["conditions"] if count else ():
         for name in choose(report, count):
-            low = read_bgr(evaluation.space.low(condition["input_key"], name))
+            low = read_bgr(evaluation.space.low(condition["input_key"], name), limit)
             columns = [(f"input {condition_title(condition)}", low)]
             for method in evaluation.methods:
                 results = evaluation.results.get((method.label, condition["key"]))

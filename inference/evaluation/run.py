@@ -187,8 +187,9 @@ class Evaluation:
         """Restores the images that have no result yet, one batch at a time, and saves 8-bit PNG."""
         todo = [n for n in self.names if not self.space.result(method.label, condition.key, n).exists()]
         for batch in chunks(todo, self.settings.batch):
-            lows = [read_bgr(self.space.low(condition.input_key, name)) for name in batch]
-            gts = [read_bgr(self.gt[name], self.settings.max_pixels).shape for name in batch]
+            limit = self.settings.max_pixels
+            lows = [read_bgr(self.space.low(condition.input_key, name), limit) for name in batch]
+            gts = [read_bgr(self.gt[name], limit).shape for name in batch]
             for group in same_shape(list(zip(lows, gts, strict=True))):
                 height, width, _ = gts[group[0]]
                 true = [self.true_conditions(condition, batch[i], height) for i in group]

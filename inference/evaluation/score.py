@@ -69,7 +69,7 @@ def score(task: Task) -> list[Scored]:
         entry.digest = file_hash(result_path)
         entry.fault = size_fault(result.shape, gt.shape)
         if entry.fault is None:
-            cases.append((entry, Case(gt, result, read_bgr(low_path), task.blind)))
+            cases.append((entry, Case(gt, result, read_bgr(low_path, task.max_pixels), task.blind)))
     for planned in task.plan if cases else ():
         values = measure_of(planned.key, planned.weights, planned.device)([case for _, case in cases])
         for (entry, _), value in zip(cases, values, strict=True):

@@ -82,7 +82,7 @@ def _basicsr(where: str, options: dict[str, str], device: str, seed: int) -> Net
 
     from gcfsr_arch.checkpoint import read_state
     from gcfsr_arch.training.options import read_options
-    from gcfsr_measure.squeezenet import fill
+    from gcfsr_measure.frozen import fill
 
     opt_path, path = basicsr_files(where)
     config = read_options(opt_path)[0].get("network_g")

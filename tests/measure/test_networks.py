@@ -15,9 +15,9 @@ from gcfsr_inference.evaluation.metric_weights import availability
 from gcfsr_measure import catalogue, measures, networks
 from gcfsr_measure.faces import ARCFACE_BOX, face_crop
 from gcfsr_measure.frechet import frechet_distance
+from gcfsr_measure.frozen import fill
 from gcfsr_measure.lite0 import EfficientNetLite0
 from gcfsr_measure.measures import Case
-from gcfsr_measure.squeezenet import fill
 
 
 def arcface_crop(image: np.ndarray) -> np.ndarray:

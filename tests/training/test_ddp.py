@@ -1,4 +1,4 @@
-"""Two ranks equal one rank with the doubled batch: losses, gradients, parameters, validation."""
+"""Two ranks of two micro-batches equal one rank with the whole batch: losses, gradients, parameters, validation."""
 
 import os
 import subprocess

@@ -113,7 +113,8 @@ def rank_main(out: str, rank: int, world: int, rendezvous: str, iterations: int,
     folder = Path(out).with_suffix(".run")
     folder.mkdir(exist_ok=True)
     paths = {"experiments_root": str(folder), "visualization": str(folder)}
-    model = build(dist=world > 1, rank=rank, world_size=world, val__metrics=METRICS, val__grid=2, path=paths)
+    ranks = {"dist": world > 1, "rank": rank, "world_size": world, "train__engine": {"accumulate": world}}
+    model = build(**ranks, val__metrics=METRICS, val__grid=2, path=paths)
     model.validation(DataLoader(Faces()), 0, None)
     metrics, share = dict(model.metric_results), 4 // world
     chosen = slice(rank * share, (rank + 1) * share)

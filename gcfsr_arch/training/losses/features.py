@@ -12,8 +12,9 @@ from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.training.losses import REGIONS, region_crops
 from gcfsr_measure.faceapi import DLIB_SIZE, dlib_network, normalised
 from gcfsr_measure.faces import DLIB_BOX
+from gcfsr_measure.frozen import ImageNetNormalize, fill
 from gcfsr_measure.lite0 import EfficientNetLite0
-from gcfsr_measure.squeezenet import SQUEEZENET_TAPS, FrozenFeatures, ImageNetNormalize, fill, unit_channels
+from gcfsr_measure.squeezenet import SQUEEZENET_TAPS, FrozenFeatures, unit_channels
 
 
 class FeatureLoss(nn.Module):

@@ -152,7 +152,10 @@ def expanded(inputs: Sequence[str]) -> Iterator[str]:
 
 
 def _files_of(folder: Path, recursive: bool, out: str) -> tuple[list[Path], str]:
-    """The images and videos of a folder, and a line about its other files ("" where there are none)."""
+    """The images and videos of a folder, and a line about its other files ("" where there are none).
+
+    Links that lead nowhere, which git-annex leaves for files it has not fetched, are counted in it.
+    """
     root = Path(os.path.realpath(out))
     own = [root / name for name in FOLDERS] if root == folder.resolve() else [root]
     files = list_files(folder, recursive)
@@ -163,7 +166,10 @@ def _files_of(folder: Path, recursive: bool, out: str) -> tuple[list[Path], str]
     kinds = Counter(file.suffix.lower() or "no suffix" for file in inputs if file not in set(taken))
     parts = [f"{count} {kind}" for kind, count in kinds.most_common()]
     parts += [f"{len(files) - len(inputs)} in the output folder"] if len(files) > len(inputs) else []
-    files_left = counted(len(files) - len(taken), "file")
+    found = folder.rglob("*") if recursive else folder.iterdir()
+    broken = sum(path.is_symlink() and not path.exists() for path in found)
+    parts += [counted(broken, "broken link")] if broken else []
+    files_left = counted(len(files) - len(taken) + broken, "file")
     return taken, f"{folder}: {files_left} skipped: {', '.join(parts)}" if parts else ""
 
 

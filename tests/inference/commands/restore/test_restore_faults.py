@@ -18,6 +18,7 @@ from gcfsr_arch.files import cut_name, remove_stale, written_beside
 from gcfsr_datasets.image_io import write_image
 from gcfsr_inference import console
 from gcfsr_inference.commands.restore import loop
+from gcfsr_inference.commands.restore.files import gather
 from gcfsr_inference.evaluation.report.text import cell
 from gcfsr_inference.restore.runner import FaceRunner
 
@@ -208,6 +209,14 @@ def test_a_folder_takes_every_format_and_reports_skipped_files(restore, tmp_path
     status, out, err = restore("-i", folder, "--aligned")
     assert (status, len(out.splitlines())) == (0, 5)
     assert err == f"{folder}: 4 files skipped: 2 .txt, 1 .pdf, 1 no suffix\n"
+
+
+def test_links_that_lead_nowhere_are_counted(tmp_path):
+    write_image(tmp_path / "face.png", FACE)
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    sources, skipped = gather([str(tmp_path)])
+    assert [source.path for source in sources] == [tmp_path / "face.png"]
+    assert skipped == [f"{tmp_path}: 1 file skipped: 1 broken link"]
 
 
 def test_recursive_never_reads_its_own_output(restore, folder, tmp_path):

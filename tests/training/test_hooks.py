@@ -73,16 +73,16 @@ def never_saves(opt: Any, model: Any) -> None:
 
 
 def test_every_path_of_a_data_set_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/elsewhere")
     texts = {spec.name for spec in fields(FaceOptions) if spec.type in (str, str | None)} - {"name"}
     assert texts | {"dataroot_lq"} == set(parse.DATA_PATHS)
     block: dict[str, Any] = dict.fromkeys(parse.DATA_PATHS, "~/x")
     block |= {"paired": {"dataroot_lq": "~/x", "prob": 0.5}, "extra_roots": ["~/x", "y"], "name": "~"}
     parse.data_options(block, "val", 0)
-    assert {block[key] for key in parse.DATA_PATHS} == {"/home/me/x"}
+    assert {block[key] for key in parse.DATA_PATHS} == {"/elsewhere/x"}
     assert (block["paired"]["dataroot_lq"], block["extra_roots"], block["name"]) == (
-        "/home/me/x",
-        ["/home/me/x", "y"],
+        "/elsewhere/x",
+        ["/elsewhere/x", "y"],
         "~",
     )
 

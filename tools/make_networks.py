@@ -13,16 +13,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
 
+from export_network import export, network_arguments
 from gcfsr_arch import GCFSR, load_generator, save_generator
-from gcfsr_arch.checkpoint import read_state
 from gcfsr_arch.errors import GCFSRError, exit_status
 from gcfsr_arch.growth import grow
-from gcfsr_arch.state_dict import fit
 from gcfsr_datasets.balance import face_luminance
 from gcfsr_datasets.degradation import resized
 from gcfsr_datasets.image_io import list_images, read_image, write_bytes_atomic, write_image
@@ -206,12 +204,6 @@ def grown(name: str, options: Path, target: Path) -> Path:
     return target
 
 
-def network_arguments(options: Path) -> dict[str, Any]:
-    """The arguments of `GCFSR` in an option file."""
-    network = yaml.safe_load(options.read_text(encoding="utf-8"))["network_g"]
-    return {key: value for key, value in network.items() if key != "type"}
-
-
 def train(stage: Stage, arguments: list[str], runs: Path) -> Path:
     """Runs a stage unless its last network is there; returns that network's file.
 
@@ -228,21 +220,6 @@ def train(stage: Stage, arguments: list[str], runs: Path) -> Path:
                 f"{stage.name}: the trainer stopped (status {done.returncode}); run the same command again to resume"
             )
     return latest
-
-
-def export(checkpoint: Path, options: Path, target: Path, extra: dict[str, str]) -> None:
-    """Writes the moving average of a trainer's checkpoint as safetensors in half precision.
-
-    Args:
-        checkpoint: the trainer's net_g_*.pth.
-        options: the option file it was trained by; its `network_g` goes into the metadata.
-        target: the file to write.
-        extra: further metadata: licence, training data.
-    """
-    net = GCFSR(**network_arguments(options))
-    fit(net, read_state(checkpoint)[0], checkpoint)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    save_generator(net, target, half=True, extra=extra)
 
 
 def squeezenet_file(given: str | None, folder: Path) -> Path:

@@ -13,7 +13,7 @@ import yaml
 from basicsr.utils.matlab_functions import imresize
 
 import make_networks
-from gcfsr_arch import GCFSR, GCFSRError, load_generator
+from gcfsr_arch import GCFSRError, load_generator
 from gcfsr_datasets.image_io import read_image, write_image
 
 
@@ -84,21 +84,6 @@ def test_boost_is_a_pattern_and_a_number() -> None:
     for wrong in ("real_*", "real_*=0", "=3", "real_*=x"):
         with pytest.raises(argparse.ArgumentTypeError):
             make_networks.boost(wrong)
-
-
-def test_exports_the_moving_average_with_its_configuration(tmp_path: Path) -> None:
-    network = {"out_size": 32, "num_style_feat": 32, "narrow": 0.0625, "min_factor": 2, "max_factor": 16}
-    options = tmp_path / "tiny.yml"
-    options.write_text(yaml.safe_dump({"network_g": {"type": "GCFSR", **network}}))
-    average, last = GCFSR(**network), GCFSR(**network)
-    torch.save({"params": last.state_dict(), "params_ema": average.state_dict()}, tmp_path / "net_g_latest.pth")
-    make_networks.export(
-        tmp_path / "net_g_latest.pth", options, tmp_path / "out" / "tiny.safetensors", {"licence": "L"}
-    )
-    found = load_generator(tmp_path / "out" / "tiny.safetensors")
-    assert found.config == average.config
-    for name, value in average.state_dict().items():
-        assert torch.equal(found.state_dict()[name], value.half().float()), name
 
 
 def test_smaller_images_are_left_out(portraits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -169,6 +169,7 @@ def main() -> None:
     parser.add_argument("--wears", nargs="+", default=list(WEARS), choices=list(WEARS))
     parser.add_argument("--face", type=float, default=150.0, help="the largest face's box in pixels [150]")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth photograph [1]")
+    parser.add_argument("--apart", default="", help="a second table leaves out photographs with this in their name")
     parser.add_argument("--out", type=Path, help="JSON")
     args = parser.parse_args()
     if any(MULTIPLE % reduction for reduction in args.reductions):
@@ -183,6 +184,9 @@ def main() -> None:
     ]
     print(f"{len(photographs)} photographs, {sum(len(m) for _, m in photographs.values())} faces.\n")
     print(summary(rows, args.checkpoints))
+    if args.apart:
+        print(f"\nWithout {args.apart}:\n")
+        print(summary([row for row in rows if args.apart not in row["photograph"]], args.checkpoints))
     if args.out:
         args.out.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -64,21 +64,16 @@ class OtherMetric(OpenSection):
     better: Literal["higher", "lower"] = "higher"
 
 
-METRICS: dict[str, type[Section]] = {
-    **dict.fromkeys(("calculate_psnr", "calculate_ssim"), PixelMetric),
-    "calculate_niqe": Niqe,
-    "calculate_lpips": Lpips,
-    "calculate_identity": Identity,
-    **dict.fromkeys(("calculate_fid_gcfsr", "calculate_feature_distance", "calculate_feature_frechet"), NetworkMetric),
+KNOWN: dict[str, tuple[type[Section], str]] = {  # type -> its section, its key in `gcfsr_measure.catalogue`
+    "calculate_psnr": (PixelMetric, "psnr"),
+    "calculate_ssim": (PixelMetric, "ssim"),
+    "calculate_niqe": (Niqe, "niqe"),
+    "calculate_lpips": (Lpips, "lpips"),
+    "calculate_identity": (Identity, "cosine:FILE"),
+    "calculate_fid_gcfsr": (NetworkMetric, "fid"),
+    "calculate_feature_distance": (NetworkMetric, "squeezenet"),
+    "calculate_feature_frechet": (NetworkMetric, "squeezenet-frechet"),
 }
-CATALOGUE = {  # keys of `gcfsr_measure.catalogue`
-    "calculate_psnr": "psnr",
-    "calculate_ssim": "ssim",
-    "calculate_niqe": "niqe",
-    "calculate_lpips": "lpips",
-    "calculate_identity": "cosine:FILE",
-    "calculate_fid_gcfsr": "fid",
-    "calculate_feature_distance": "squeezenet",
-    "calculate_feature_frechet": "squeezenet-frechet",
-}
+METRICS = {name: section for name, (section, _) in KNOWN.items()}
+CATALOGUE = {name: key for name, (_, key) in KNOWN.items()}
 AnyMetric = one_of(METRICS, OtherMetric)

@@ -146,7 +146,9 @@ class Saver:
             manifest[path.name] = checkpoints.fingerprint(path)
         if iteration == -1:
             return
-        ours = {"ranks": ranks, "samples": self._position(iteration)[1], "best": plain(content.best)}
+        kinds = [type(optimizer).__name__ for optimizer in content.optimizers]
+        samples = self._position(iteration)[1]
+        ours = {"ranks": ranks, "samples": samples, "best": plain(content.best), "optimizers": kinds}
         state = {
             "epoch": epoch,
             "iter": iteration,
@@ -184,9 +186,13 @@ class Saver:
         Raises:
             GCFSRError: the state belongs to another option file.
         """
+        kinds = (state.get(OURS) or {}).get("optimizers") or [type(optimizer).__name__ for optimizer in optimizers]
         try:
-            for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-                load_optimizer(optimizer, saved)
+            for optimizer, saved, kind in zip(optimizers, state["optimizers"], kinds, strict=True):
+                if kind == type(optimizer).__name__:
+                    load_optimizer(optimizer, saved)
+                else:
+                    get_root_logger().warning(f"The state is of {kind}: {type(optimizer).__name__} begins without it.")
         except (ValueError, KeyError) as error:
             raise GCFSRError(
                 f"path.resume_state: iteration {state['iter']} was saved by another option file: {error}"

@@ -19,6 +19,8 @@ from torch.utils.data import Dataset
 
 pytest.importorskip("basicsr")
 
+from basicsr.utils import get_root_logger
+
 from gcfsr_arch.errors import GCFSRError
 from gcfsr_arch.training import curves, loaders
 from gcfsr_arch.training.checkpoints import save_atomic
@@ -221,6 +223,25 @@ def test_a_killed_worker_is_reported_when_it_stops_a_checkpoint(
     with pytest.raises(GCFSRError, match=r"cannot be written: .*; no checkpoint has been saved yet") as caught:
         Interrupted({"rank": 0}, lambda: Content({}, [], {}, {})).save(0, 15)
     assert "a worker died" in str(worker_death(caught.value))
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.RMSprop])
+def test_another_optimiser_says_that_it_begins_without_the_saved_moments(
+    kind: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weight = torch.nn.Parameter(torch.ones(3))
+    first, again = torch.optim.Adam([weight]), kind([weight])
+    weight.grad = torch.ones(3)
+    first.step()
+    folder = str(tmp_path)
+    opt = {"rank": 0, "datasets": {}, "path": {"models": folder, "training_states": folder}}
+    saver = Saver(opt, lambda: Content({}, [first], {}, {}))
+    saver.save(0, 5)
+    state = torch.load(tmp_path / "5.state", weights_only=True)
+    get_root_logger().propagate = True
+    saver.resume(state, [again])
+    said = "The state is of Adam: RMSprop begins without it." in caplog.text
+    assert (len(again.state) == 1, said) == ((True, False) if kind is torch.optim.Adam else (False, True))
 
 
 def test_samples_are_written_as_the_network_sees_them(faces: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ class Fit(NamedTuple):
     change: float  # on the lines
 
 
-def straighten(net: GCFSR, dial: str, lines: Sequence[Line], steps: int = 4000, rate: float = 4e-4) -> Fit:
+def straighten(net: GCFSR, dial: str, lines: Sequence[Line], steps: int = 4000, rate: float = 4e-3) -> Fit:
     """Fits the modulation so that a dial's response is a straight line over given stretches of it.
 
     Args:

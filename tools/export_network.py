@@ -1,7 +1,7 @@
 """Writes a trainer's network as safetensors in half precision, as those in the package are.
 
     python tools/export_network.py RUN/models/net_g_latest.pth out.safetensors --options options/train_gcfsr_256.yml
-        --mix FIRST_STAGE/models/net_g_latest.pth=0.06 --line blur=0:0.3=0.125:0.3 --note "licence=CC BY-NC 4.0"
+        --mix FIRST_STAGE/models/net_g_latest.pth=0.06 --line blur=0:0.3=0.2:0.3 --note "licence=CC BY-NC 4.0"
 
 `--mix` takes some of the weights from an earlier stage: less detail, more of the faces' own. `--line` makes a dial's
 response even where training left it flat (`gcfsr_arch.straighten`); `benchmarks/dials.py` measures what it does.
@@ -89,7 +89,7 @@ def dial_line(text: str) -> tuple[str, Line]:
         from_low, from_high = map(float, source.split(":"))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not DIAL=LOW:HIGH=FROM_LOW:FROM_HIGH, for example blur=0:0.3=0.125:0.3"
+            f"{text!r} is not DIAL=LOW:HIGH=FROM_LOW:FROM_HIGH, for example blur=0:0.3=0.2:0.3"
         ) from None
     return dial, Line(low, high, from_low, from_high)
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gcfsr_arch.errors import GCFSRError
+from gcfsr_arch.errors import GCFSRError, did_you_mean
 from gcfsr_arch.generator import GCFSR
 from gcfsr_arch.modulation import FeatureModulation, MLPModulation
 
@@ -48,30 +48,33 @@ def straighten(net: GCFSR, dial: str, lines: Sequence[Line], steps: int = 4000, 
         rate: its highest learning rate.
 
     Raises:
-        GCFSRError: the network has no such dial or another form of modulation, or a line is not within [0, 1].
+        GCFSRError: the network has no such dial or another form of modulation, or there is no line, or one
+            not within [0, 1].
     """
     old = net.modulation
     if not isinstance(old, MLPModulation):
         raise GCFSRError("straighten: only the paper's modulation (variant: paper) can be fitted")
+    if not lines:
+        raise GCFSRError("straighten: no line is given")
     for line in lines:
         if not (0 <= line.low < line.high <= 1 and 0 <= line.from_low <= 1 and 0 <= line.from_high <= 1):
             raise GCFSRError(f"straighten: {tuple(line)}: the ends lie in [0, 1], the lower one first")
     if dial not in net.conditions:
-        raise GCFSRError(f"straighten: {dial!r} is not a dial of this network; it has {', '.join(net.conditions)}")
+        raise GCFSRError(f"straighten: {dial!r} is not a dial of this network; {did_you_mean(dial, net.conditions)}")
     index, new = net.conditions.index(dial), copy.deepcopy(old)
     random = torch.Generator().manual_seed(0)
     optimizer: Any = torch.optim.Adam(new.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.05)
     for _ in range(steps):
         s = _settings(net, index, lines, BATCH, random)
-        loss: Any = (vectors(new, s) - _wanted(old, s, index, lines)).square().mean()
+        loss: Any = (_vectors(new, s) - _wanted(old, s, index, lines)).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
     s = _settings(net, index, lines, 8 * BATCH, random)
     with torch.no_grad():
-        before, after, wanted = vectors(old, s), vectors(new, s), _wanted(old, s, index, lines)
+        before, after, wanted = _vectors(old, s), _vectors(new, s), _wanted(old, s, index, lines)
     inside = torch.stack([(line.low <= s[:, index]) & (s[:, index] <= line.high) for line in lines]).any(0)
     error = (after - wanted).abs().mean(1)
     change = (wanted - before).abs().mean(1)[inside]
@@ -79,7 +82,7 @@ def straighten(net: GCFSR, dial: str, lines: Sequence[Line], steps: int = 4000, 
     return Fit(float(error[inside].mean()), float(error[~inside].mean()), float(change.mean()))
 
 
-def vectors(modulation: FeatureModulation, s: Tensor) -> Tensor:
+def _vectors(modulation: FeatureModulation, s: Tensor) -> Tensor:
     """All scaling vectors, sigma_enc and sigma_gen of every level: (M, k) -> (M, C)."""
     return torch.cat([sigma for size in modulation.sizes for sigma in modulation.pair(s, size)], dim=1)
 
@@ -87,12 +90,12 @@ def vectors(modulation: FeatureModulation, s: Tensor) -> Tensor:
 @torch.no_grad()
 def _wanted(old: FeatureModulation, s: Tensor, index: int, lines: Sequence[Line]) -> Tensor:
     """The old vectors, on a line those between its ends: (M, k) -> (M, C)."""
-    wanted, at = vectors(old, s), s[:, index]
+    wanted, at = _vectors(old, s), s[:, index]
     for line in lines:
         on = (line.low <= at) & (at <= line.high)
         share = (at[on, None] - line.low) / (line.high - line.low)
         ends = [s[on].index_fill(1, torch.tensor(index), place) for place in (line.from_low, line.from_high)]
-        wanted[on] = torch.lerp(vectors(old, ends[0]), vectors(old, ends[1]), share)
+        wanted[on] = torch.lerp(_vectors(old, ends[0]), _vectors(old, ends[1]), share)
     return wanted
 
 

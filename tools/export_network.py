@@ -11,21 +11,13 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from gcfsr_arch import GCFSR, save_generator
 from gcfsr_arch.checkpoint import read_state
 from gcfsr_arch.errors import exit_status
 from gcfsr_arch.state_dict import fit
 from gcfsr_arch.straighten import Line, straighten
-
-
-def network_arguments(options: Path) -> dict[str, Any]:
-    """The arguments of `GCFSR` in an option file."""
-    network = yaml.safe_load(options.read_text(encoding="utf-8"))["network_g"]
-    return {key: value for key, value in network.items() if key != "type"}
+from gcfsr_inference.commands.info import configuration_of_options
 
 
 def export(
@@ -47,7 +39,8 @@ def export(
         lines: by dial, where its response is made straight.
 
     Raises:
-        GCFSRError: a checkpoint cannot be read or does not fit the options, or a dial or line is invalid.
+        GCFSRError: the options or a checkpoint cannot be read, a checkpoint does not fit the options, or a dial or line
+            is invalid.
     """
     net = _network(checkpoint, options)
     if mix is not None:
@@ -56,15 +49,15 @@ def export(
         for value, given in pairs:  # views of the live tensors
             value.lerp_(given, share)
     for dial, stretches in (lines or {}).items():
-        fit_of = straighten(net, dial, stretches)
-        print(f"{dial}: the scaling vectors moved by {fit_of.change:.4f} on the lines, "
-              f"within {fit_of.on_lines:.4f} of them, and by {fit_of.elsewhere:.4f} elsewhere")  # fmt: skip
+        result = straighten(net, dial, stretches)
+        print(f"{dial}: the scaling vectors moved by {result.change:.4f} on the lines, "
+              f"within {result.on_lines:.4f} of them, and by {result.elsewhere:.4f} elsewhere")  # fmt: skip
     target.parent.mkdir(parents=True, exist_ok=True)
     save_generator(net, target, half=True, extra=extra)
 
 
 def _network(checkpoint: Path, options: Path) -> GCFSR:
-    net = GCFSR(**network_arguments(options))
+    net = GCFSR(**configuration_of_options(str(options)))
     fit(net, read_state(checkpoint)[0], checkpoint)
     return net
 

@@ -17,13 +17,14 @@ from pathlib import Path
 import torch
 import yaml
 
-from export_network import export, network_arguments
+from export_network import export
 from gcfsr_arch import GCFSR, load_generator, save_generator
 from gcfsr_arch.errors import GCFSRError, exit_status
 from gcfsr_arch.growth import grow
 from gcfsr_datasets.balance import face_luminance
 from gcfsr_datasets.degradation import resized
 from gcfsr_datasets.image_io import list_images, read_image, write_bytes_atomic, write_image
+from gcfsr_inference.commands.info import configuration_of_options
 from gcfsr_inference.restore.weights import bundled
 
 OPTIONS = Path(__file__).resolve().parents[1] / "options"
@@ -199,7 +200,7 @@ def grown(name: str, options: Path, target: Path) -> Path:
     """A new network of an option file that starts from a bundled checkpoint's weights (see `gcfsr_arch.growth`)."""
     if not target.exists():
         torch.manual_seed(0)
-        large = GCFSR(**network_arguments(options))
+        large = GCFSR(**configuration_of_options(str(options)))
         save_generator(grow(load_generator(bundled()[name]), large), target)
     return target
 

@@ -54,7 +54,7 @@ def test_only_the_modulation_changes(bent: GCFSR) -> None:
 @pytest.mark.parametrize(
     ("dial", "line", "message"),
     [
-        ("jpeg", Line(0, 1, 0, 1), "'jpeg' is not a dial of this network; it has factor, blur, noise"),
+        ("jpeg", Line(0, 1, 0, 1), "'jpeg' is not a dial of this network; known ones are factor, blur, noise"),
         ("blur", Line(0.5, 0.5, 0, 1), "the lower one first"),
         ("blur", Line(0, 1, 0, 1.5), r"lie in \[0, 1\]"),
         ("blur", Line(0, float("nan"), 0, 1), r"lie in \[0, 1\]"),
@@ -63,6 +63,11 @@ def test_only_the_modulation_changes(bent: GCFSR) -> None:
 def test_refuses(bent: GCFSR, dial: str, line: Line, message: str) -> None:
     with pytest.raises(GCFSRError, match=message):
         straighten(copy.deepcopy(bent), dial, [line])
+
+
+def test_refuses_no_line(bent: GCFSR) -> None:
+    with pytest.raises(GCFSRError, match="no line"):
+        straighten(copy.deepcopy(bent), "blur", [])
 
 
 def test_refuses_the_released_form() -> None:

@@ -69,7 +69,8 @@ def test_the_command_mixes_and_straightens(tmp_path: Path, options: Path, root: 
         (["--mix", "first.pth=2"], "is not CHECKPOINT=SHARE"),
         (["--line", "blur=0:1"], "is not DIAL=LOW:HIGH=FROM_LOW:FROM_HIGH"),
         (["--note", "config={}"], "is not KEY=TEXT"),
-        (["--line", "blr=0:1=0:1"], "'blr' is not a dial of this network"),
+        (["--line", "blr=0:1=0:1"], "'blr' is not a dial of this network; did you mean 'blur'?"),
+        (["--options", "none.yml"], "none.yml"),
         (["--mix", "none.pth=0.5"], "none.pth"),
     ],
 )
